@@ -1,0 +1,83 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .enableExperimentalFeature("Lifetimes"),
+  .strictMemorySafety(),
+]
+
+/// Targets whose folder explains itself.
+let readMe: Set<String> = ["HiPAttention", "HiPCompute"]
+
+/// A Swift target of this package with the settings that all of them share.
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(
+    name: name, dependencies: dependencies, exclude: readMe.contains(name) ? ["README.md"] : [],
+    swiftSettings: settings)
+}
+
+/// A test target with the same settings; tests handle raw memory too freely for strict memory safety.
+func tests(
+  _ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil
+) -> Target {
+  .testTarget(
+    name: name, dependencies: dependencies + ["TestSupport"], resources: resources,
+    swiftSettings: Array(settings.dropLast()))
+}
+
+let package = Package(
+  name: "InfiniteHiP",
+  platforms: [.macOS(.v26)],
+  products: [
+    .library(name: "InfiniteHiP", targets: ["InfiniteHiP", "HiPCPU"]),
+    .executable(name: "infinitehip", targets: ["HiPCommand"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // Kernels in C: one file per instruction set, function tables chosen at run time.
+    .target(name: "CHiPSIMD"),
+    // Element types, host memory and mapped files.
+    module("HiPTensors"),
+    // Policies, pruning stages, position schemes and the reference implementation.
+    module("HiPAttention", ["HiPTensors"]),
+    // Which sequence owns which page of the KV cache: integers only.
+    module("HiPKVStore"),
+    // Byte-level BPE, incremental decoding and chat templates.
+    module("HiPTokenization"),
+    // GGUF and NumPy files.
+    module("HiPModelFiles", ["HiPTensors"]),
+    // The seam between models and devices.
+    module("HiPCompute", ["HiPTensors", "HiPAttention", "HiPKVStore"]),
+    // The CPU backend: thread pool and dispatch to the C tables.
+    // Its Swift is pointer code throughout: marking every expression would mark nothing.
+    .target(
+      name: "HiPCPU", dependencies: ["HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention"],
+      swiftSettings: Array(settings.dropLast())),
+    // Model families as data, and the one forward pass.
+    module(
+      "HiPModels", ["HiPCompute", "HiPModelFiles", "HiPTensors", "HiPAttention", "HiPKVStore"]),
+    // The public library: models, sessions, sampling, events.
+    module(
+      "InfiniteHiP",
+      [
+        "HiPModels", "HiPCompute", "HiPKVStore", "HiPAttention", "HiPTokenization", "HiPModelFiles",
+        "HiPTensors",
+      ]),
+    // The command `infinitehip`: the only target that names a backend.
+    .executableTarget(
+      name: "HiPCommand",
+      dependencies: [
+        "InfiniteHiP", "HiPCPU", "HiPCompute", "HiPModels", "HiPModelFiles", "HiPTokenization",
+        "HiPTensors", "HiPAttention",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: settings),
+  ]
+)

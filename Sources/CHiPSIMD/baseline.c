@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Portable kernels: vectors of four floats, no fused multiply-add, half precision by integer steps.
+#include <math.h>
+#include <string.h>
+
+#include "tables.h"
+
+#define HIP_TABLE hip_baseline_kernels
+#define HIP_NAME "baseline"
+#define LANES 4
+#define TILE_ROWS 4
+#define TILE_VECTORS 2
+
+typedef float vec __attribute__((ext_vector_type(LANES)));
+typedef int32_t ivec __attribute__((ext_vector_type(LANES)));
+typedef uint32_t uvec __attribute__((ext_vector_type(LANES)));
+
+static inline vec fused(vec a, vec b, vec c) { return a * b + c; }
+
+static inline vec widen_half(const void *p) {
+  typedef uint16_t hvec __attribute__((ext_vector_type(LANES)));
+  hvec bits;
+  memcpy(&bits, p, sizeof bits);
+  uvec wide = __builtin_convertvector(bits, uvec);
+  uvec magnitude = (wide & 0x7fffu) << 13;
+  vec scaled = (vec)magnitude * 0x1p112f;
+  // Infinity and NaN keep an exponent of all ones.
+  uvec special = (uvec)(magnitude >= 0x0f800000u) & 0x7f800000u;
+  return (vec)((uvec)scaled | special | ((wide & 0x8000u) << 16));
+}
+
+static inline void narrow_half(vec x, void *p) {
+  uint16_t out[LANES];
+  for (int i = 0; i < LANES; i++) {
+    float magnitude = fminf(fabsf(x[i]), 65504.0f);
+    uint32_t bits, half;
+    if (magnitude < 0x1p-14f) {
+      // Adding 0.5 rounds at 2^-24, the distance between subnormal halves.
+      float shifted = magnitude + 0.5f;
+      memcpy(&bits, &shifted, 4);
+      half = bits - 0x3f000000u;
+    } else {
+      memcpy(&bits, &magnitude, 4);
+      half = ((bits + 0xfffu + ((bits >> 13) & 1)) >> 13) - (112u << 10);
+    }
+    out[i] = (uint16_t)(half | (signbit(x[i]) ? 0x8000u : 0u));
+  }
+  memcpy(p, out, sizeof out);
+}
+
+#include "kernels.h"

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What a query may attend to.
+public enum AttentionPolicy: Sendable, Hashable {
+  /// Every earlier position, exactly.
+  case dense
+  /// The first and the most recent positions (StreamingLLM); what lies between is not read.
+  case streaming(StreamingWindow)
+  /// Sink, window and the blocks that pruning stages select for every block of queries.
+  case hierarchical(HierarchicalPruning)
+}
+
+/// The sink and the window of StreamingLLM (arXiv 2309.17453).
+public struct StreamingWindow: Sendable, Hashable {
+  /// Number of first positions that are always attended.
+  public let sink: Int
+  /// Number of last positions that are always attended, the query's own included.
+  public let window: Int
+
+  /// Checks and stores the two sizes.
+  public init(sink: Int, window: Int) throws(PolicyError) {
+    guard sink >= 0 else { throw PolicyError("\"sink\" is \(sink); it must be 0 or more") }
+    guard window >= 1 else { throw PolicyError("\"window\" is \(window); it must be 1 or more") }
+    self.sink = sink
+    self.window = window
+  }
+}
+
+/// A policy that cannot be, with the reason and what would be allowed.
+public struct PolicyError: Error, Sendable, CustomStringConvertible {
+  public let description: String
+
+  /// Creates an error with its text.
+  public init(_ description: String) { self.description = description }
+}

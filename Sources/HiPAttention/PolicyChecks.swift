@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension HierarchicalPruning {
+  /// Throws unless the parts fit together.
+  func check() throws(PolicyError) {
+    guard [16, 32, 64, 128].contains(queryBlock) else {
+      throw PolicyError("\"queryBlock\" is \(queryBlock); allowed are 16, 32, 64 and 128")
+    }
+    for (index, stage) in stages.enumerated() {
+      try check(stage, at: index)
+    }
+    guard let first = stages.first, let last = stages.last else { return }
+    guard window >= first.chunkSize else {
+      throw PolicyError(
+        "\"window\" is \(window), shorter than the first stage's chunk of \(first.chunkSize); "
+          + "keys between candidates and window would be lost. Make the window at least "
+          + "\(first.chunkSize)")
+    }
+    guard sink % last.chunkSize == 0 else {
+      throw PolicyError(
+        "\"sink\" is \(sink); it must be a multiple of the last stage's chunk, \(last.chunkSize)")
+    }
+    for exception in exceptions {
+      if let keep = exception.keep {
+        let limit = stages.dropLast().last?.keep ?? Int.max
+        guard keep > 0, keep % last.chunkSize == 0, keep <= limit else {
+          throw PolicyError(
+            "an exception in \"layers\" keeps \(keep) keys; allowed are multiples of the last "
+              + "stage's chunk, \(last.chunkSize), up to what the stage before keeps")
+        }
+      }
+      if let positions = exception.pruningPositions { try check(positions) }
+    }
+    try check(pruningPositions)
+  }
+
+  private func check(_ stage: PruningStage, at index: Int) throws(PolicyError) {
+    let name = "stage \(index + 1)"
+    guard (1...4096).contains(stage.chunkSize) else {
+      throw PolicyError("\(name): \"chunk\" is \(stage.chunkSize); allowed are 1 to 4096")
+    }
+    guard stage.keep >= stage.chunkSize, stage.keep % stage.chunkSize == 0 else {
+      throw PolicyError(
+        "\(name): \"keep\" is \(stage.keep); it must be a positive multiple of \"chunk\", "
+          + "\(stage.chunkSize)")
+    }
+    guard stage.refreshInterval >= 1 else {
+      throw PolicyError("\(name): \"refresh\" is \(stage.refreshInterval); it must be 1 or more")
+    }
+    guard stage.queryStride >= 1, queryBlock % stage.queryStride == 0 else {
+      throw PolicyError(
+        "\(name): \"queryStride\" is \(stage.queryStride); it must divide the query block, "
+          + "\(queryBlock)")
+    }
+    if stage.estimate == .halving && ranking == .share {
+      throw PolicyError(
+        "\(name): \"halving\" finds one key per chunk and has no softmax mass to share; with "
+          + "\"ranking\": \"share\" use \"moments\" or \"exact\"")
+    }
+    if stage.estimate == .moments {
+      guard 256 % stage.chunkSize == 0, sink % stage.chunkSize == 0 else {
+        throw PolicyError(
+          "\(name): \"moments\" are kept for chunks that divide 256 and the sink (\(sink)), not "
+            + "for chunks of \(stage.chunkSize)")
+      }
+    }
+    guard index > 0 else { return }
+    let before = stages[index - 1]
+    guard before.chunkSize % stage.chunkSize == 0 else {
+      throw PolicyError(
+        "\(name): its chunk of \(stage.chunkSize) does not divide the chunk before, "
+          + "\(before.chunkSize)")
+    }
+    guard stage.keep <= before.keep else {
+      throw PolicyError(
+        "\(name) keeps \(stage.keep) keys, more than the \(before.keep) that reach it")
+    }
+  }
+
+  private func check(_ positions: PruningPositions) throws(PolicyError) {
+    guard stages.contains(where: { $0.estimate == .moments }) else { return }
+    guard positions == .relative || positions == .infllm else {
+      throw PolicyError(
+        "\"moments\" describe keys as seen from one distance: \"pruningPositions\" may be "
+          + "\"relative\" or \"infllm\", not \"\(positions.rawValue)\"")
+    }
+  }
+}

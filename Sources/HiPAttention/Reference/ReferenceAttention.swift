@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// Attention as the specification says it: scalar, in double precision, one row at a time.
+///
+/// Every fast form is judged against this. It is slow on purpose.
+public struct ReferenceAttention {
+  let shape: AttentionShape
+  let rotary: RotaryEmbedding?
+  /// `[queries, heads, headSize]`, not rotated, multiplied by the softmax scale.
+  let queries: [Double]
+  /// `[keys, kvHeads, headSize]`, not rotated.
+  let keys: [Double]
+  let values: [Double]
+
+  /// Takes queries that stand at the last positions of the keys.
+  /// - Parameters:
+  ///   - queries: `[queries, heads, headSize]`, not rotated, not scaled.
+  ///   - keys: `[keys, kvHeads, headSize]`, not rotated.
+  ///   - values: `[keys, kvHeads, headSize]`.
+  ///   - rotary: nil when nothing is to be rotated.
+  public init(
+    queries: [Float], keys: [Float], values: [Float], shape: AttentionShape,
+    rotary: RotaryEmbedding?
+  ) {
+    self.shape = shape
+    self.rotary = rotary
+    let scale = 1 / Double(shape.headSize).squareRoot()
+    self.queries = queries.map { Double($0) * scale }
+    self.keys = keys.map(Double.init)
+    self.values = values.map(Double.init)
+  }
+
+  var keyCount: Int { keys.count / (shape.kvHeads * shape.headSize) }
+  var queryCount: Int { queries.count / (shape.heads * shape.headSize) }
+  /// Position of the first query.
+  var firstPosition: Int { keyCount - queryCount }
+
+  /// The output `[queries, heads, headSize]`; with `selection`, attends to those blocks instead of
+  /// selecting.
+  public func run(_ policy: AttentionPolicy, selection: BlockSelection? = nil) -> [Double] {
+    var output: [Double] = []
+    output.reserveCapacity(queries.count)
+    let selected: BlockSelection? =
+      if case .hierarchical(let pruning) = policy {
+        selection ?? ReferenceSelection(self).run(pruning)
+      } else { nil }
+    for row in 0..<queryCount {
+      for head in 0..<shape.heads {
+        switch policy {
+        case .dense:
+          output += attend(row: row, head: head, to: denseKeys(row))
+        case .streaming(let reach):
+          output += attend(row: row, head: head, to: streamingKeys(row, reach))
+        case .hierarchical(let pruning):
+          let block = row / pruning.queryBlock
+          let starts = selected?.blocks[head][block] ?? []
+          output += attend(
+            row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning))
+        }
+      }
+    }
+    return output
+  }
+
+  /// A key that a row attends to, and how far before the query it appears to stand.
+  private struct Reached {
+    let key: Int
+    let distance: Int
+  }
+
+  private func denseKeys(_ row: Int) -> [Reached] {
+    let position = firstPosition + row
+    return (0...position).map { Reached(key: $0, distance: position - $0) }
+  }
+
+  private func streamingKeys(_ row: Int, _ reach: StreamingWindow) -> [Reached] {
+    let position = firstPosition + row
+    // The cache holds sinks and window side by side; the query stands at its end.
+    let last = min(position, reach.sink + reach.window - 1)
+    var reached: [Reached] = []
+    for key in 0..<reach.sink where key + reach.window <= position {
+      reached.append(Reached(key: key, distance: last - key))
+    }
+    for key in max(0, position - reach.window + 1)...position {
+      reached.append(Reached(key: key, distance: position - key))
+    }
+    return reached
+  }
+
+  private func selectedKeys(
+    _ row: Int, _ starts: [Int], _ pruning: HierarchicalPruning
+  ) -> [Reached] {
+    let position = firstPosition + row
+    let blockStart = firstPosition + row / pruning.queryBlock * pruning.queryBlock
+    let size = pruning.blockSize
+    let selected = starts.flatMap { $0..<$0 + size }
+    let shift = blockStart - pruning.window - (pruning.sink + selected.count) + 1
+    var reached: [Reached] = []
+    func reach(_ key: Int, rank: Int) {
+      guard key + pruning.window <= position, key < keyCount else { return }
+      let place =
+        pruning.attentionPositions == .streaming ? max(0, rank + shift) : key
+      reached.append(Reached(key: key, distance: position - place))
+    }
+    for key in 0..<min(pruning.sink, keyCount) { reach(key, rank: key) }
+    for (rank, key) in selected.enumerated() where key >= pruning.sink {
+      reach(key, rank: pruning.sink + rank)
+    }
+    for key in max(0, position - pruning.window + 1)...position {
+      reached.append(Reached(key: key, distance: position - key))
+    }
+    return reached
+  }
+
+  private func attend(row: Int, head: Int, to reached: [Reached]) -> [Double] {
+    let kvHead = head / shape.groupSize
+    let query = self.query(row, head)
+    var scores = reached.map { item in
+      dot(rotated(query, by: item.distance), key(item.key, kvHead))
+    }
+    let maximum = scores.max() ?? 0
+    var sum = 0.0
+    for index in scores.indices {
+      scores[index] = exp(scores[index] - maximum)
+      sum += scores[index]
+    }
+    var output = [Double](repeating: 0, count: shape.headSize)
+    for (index, item) in reached.enumerated() {
+      let start = (item.key * shape.kvHeads + kvHead) * shape.headSize
+      for element in 0..<shape.headSize {
+        output[element] += scores[index] / sum * values[start + element]
+      }
+    }
+    return output
+  }
+
+  func query(_ row: Int, _ head: Int) -> ArraySlice<Double> {
+    let start = (row * shape.heads + head) * shape.headSize
+    return queries[start..<start + shape.headSize]
+  }
+
+  func key(_ position: Int, _ kvHead: Int) -> ArraySlice<Double> {
+    let start = (position * shape.kvHeads + kvHead) * shape.headSize
+    return keys[start..<start + shape.headSize]
+  }
+
+  /// The vector turned by `position`; unchanged when there is no rotary embedding.
+  func rotated(_ vector: ArraySlice<Double>, by position: Int) -> ArraySlice<Double> {
+    guard let rotary else { return vector }
+    let half = rotary.frequencies.count
+    let row = rotary.row(position: position)
+    var result = Array(vector)
+    for pair in 0..<half {
+      let low = vector[vector.startIndex + pair]
+      let high = vector[vector.startIndex + half + pair]
+      result[pair] = low * row[pair] - high * row[half + pair]
+      result[half + pair] = high * row[pair] + low * row[half + pair]
+    }
+    return result[...]
+  }
+}
+
+func dot(_ a: ArraySlice<Double>, _ b: ArraySlice<Double>) -> Double {
+  var sum = 0.0
+  for (x, y) in zip(a, b) { sum += x * y }
+  return sum
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// The pruning stages as the specification says them: scalar, in double precision.
+public struct ReferenceSelection {
+  private let input: ReferenceAttention
+
+  /// Selects for the queries and keys of `input`.
+  public init(_ input: ReferenceAttention) { self.input = input }
+
+  /// What one stage saw: its chunks and their scores per head, before heads share.
+  public struct StageTrace: Sendable {
+    /// First positions of the chunks, ascending: `[head][chunk]`.
+    public var chunks: [[Int]]
+    /// `[head][chunk]`; `inactiveScore` for a chunk that takes no part.
+    public var scores: [[Double]]
+  }
+
+  /// The score of a chunk that lies within the window.
+  public static let inactiveScore = -32000.0
+
+  /// The selected blocks for every block of queries.
+  public func run(_ pruning: HierarchicalPruning) -> BlockSelection {
+    var blocks = [[[Int32]]](repeating: [], count: input.shape.heads)
+    for start in stride(from: 0, to: input.queryCount, by: pruning.queryBlock) {
+      let rows = start..<min(start + pruning.queryBlock, input.queryCount)
+      let (selected, _) = select(rows: rows, pruning)
+      for head in blocks.indices { blocks[head].append(selected[head]) }
+    }
+    return BlockSelection(blockSize: pruning.blockSize, blocks: blocks)
+  }
+
+  /// The selected blocks `[head][block]` of one block of queries, and what each stage saw.
+  public func select(
+    rows: Range<Int>, _ pruning: HierarchicalPruning
+  ) -> (blocks: [[Int32]], trace: [StageTrace]) {
+    let heads = input.shape.heads
+    guard let first = pruning.stages.first else { return ([[Int32]](repeating: [], count: heads), []) }
+    let firstPosition = input.firstPosition + rows.lowerBound
+    let lastCandidate = max(firstPosition - pruning.pruningWindow, 0)
+    let span = max(0, input.keyCount - pruning.sink - pruning.window)
+    let count = (span + first.chunkSize - 1) / first.chunkSize
+    var chunks = [[Int]](
+      repeating: (0..<count).map { pruning.sink + $0 * first.chunkSize }, count: heads)
+    var trace: [StageTrace] = []
+    for (index, stage) in pruning.stages.enumerated() {
+      if index > 0 {
+        let size = pruning.stages[index - 1].chunkSize
+        chunks = chunks.map { list in
+          list.sorted().flatMap { start in
+            stride(from: start, to: start + size, by: stage.chunkSize)
+          }
+        }
+      }
+      let limit = index == 0 ? input.keyCount - pruning.pruningWindow : Int.max
+      var scores = (0..<heads).map { head in
+        score(
+          chunks[head], limit: limit, lastCandidate: lastCandidate, head: head, rows: rows, stage,
+          pruning)
+      }
+      trace.append(StageTrace(chunks: chunks, scores: scores))
+      share(&scores, pruning)
+      for head in 0..<heads {
+        let order = chunks[head].indices.sorted {
+          scores[head][$0] != scores[head][$1] ? scores[head][$0] > scores[head][$1] : $0 < $1
+        }
+        chunks[head] = order.prefix(stage.keep / stage.chunkSize).map { chunks[head][$0] }
+      }
+    }
+    let end = firstPosition + pruning.queryBlock
+    let size = pruning.blockSize
+    let blocks = chunks.map { list in
+      Set(list.map { $0 / size * size }).filter { $0 < end }.sorted().map(Int32.init)
+    }
+    return (blocks, trace)
+  }
+
+  private func share(_ scores: inout [[Double]], _ pruning: HierarchicalPruning) {
+    let size =
+      switch pruning.sharing {
+      case .allHeads: input.shape.heads
+      case .group: input.shape.groupSize
+      case .head: 1
+      }
+    for start in stride(from: 0, to: scores.count, by: size) {
+      let together = scores[start..<start + size]
+      let shared = scores[start].indices.map { chunk in
+        let column = together.map { $0[chunk] }
+        if column[0] == Self.inactiveScore { return Self.inactiveScore }
+        return pruning.ranking == .maximum ? column.max() ?? 0 : column.reduce(0, +)
+      }
+      for head in start..<start + size { scores[head] = shared }
+    }
+  }
+
+  private func score(
+    _ chunks: [Int], limit: Int, lastCandidate: Int, head: Int, rows: Range<Int>,
+    _ stage: PruningStage, _ pruning: HierarchicalPruning
+  ) -> [Double] {
+    let active = chunks.indices.filter { chunks[$0] <= lastCandidate && chunks[$0] < limit }
+    var result = [Double](repeating: Self.inactiveScore, count: chunks.count)
+    let queries = pooled(rows, head: head, listCount: chunks.count, stage, pruning)
+    // Per chunk and query: the logarithm of the mass, or the best key's score.
+    var perQuery: [[Double]] = []
+    for index in active {
+      let interval = chunks[index]..<min(chunks[index] + stage.chunkSize, limit)
+      switch stage.estimate {
+      case .halving:
+        result[index] = halve(interval, queries, chunk: index, head: head, pruning)
+      case .moments:
+        perQuery.append(moments(interval, queries, head: head))
+      case .exact:
+        perQuery.append(
+          exact(interval, queries, chunk: index, head: head, pruning))
+      }
+    }
+    guard stage.estimate != .halving else { return result }
+    for (slot, index) in active.enumerated() {
+      switch pruning.ranking {
+      case .maximum:
+        result[index] = perQuery[slot].max() ?? 0
+      case .share:
+        result[index] = queries.indices.reduce(0) { sum, query in
+          let total = logSumExp(perQuery.map { $0[query] })
+          return sum + exp(perQuery[slot][query] - total)
+        }
+      }
+    }
+    return result
+  }
+
+  /// The query rows of a block as the stage sees them: rotated, then averaged.
+  private func pooled(
+    _ rows: Range<Int>, head: Int, listCount: Int, _ stage: PruningStage,
+    _ pruning: HierarchicalPruning
+  ) -> [[Double]] {
+    stride(from: rows.lowerBound, to: rows.upperBound, by: stage.queryStride).map { start in
+      let group = start..<min(start + stage.queryStride, rows.upperBound)
+      var mean = [Double](repeating: 0, count: input.shape.headSize)
+      for row in group {
+        let position = input.firstPosition + row
+        let place =
+          switch pruning.pruningPositions {
+          case .relative: pruning.pruningWindow + 1
+          case .chunkIndexed: min(position, listCount + pruning.pruningWindow)
+          case .infllm: pruning.pruningWindow
+          case .absolute: position
+          }
+        let rotated = input.rotated(input.query(row, head), by: place)
+        for (element, value) in rotated.enumerated() {
+          mean[element] += value / Double(group.count)
+        }
+      }
+      return mean
+    }
+  }
+
+  /// A key as the stage sees it; `branch` is 0 in a left half, 1 in a right one.
+  private func key(
+    _ position: Int, branch: Int, chunk: Int, head: Int, _ pruning: HierarchicalPruning
+  ) -> ArraySlice<Double> {
+    let place =
+      switch pruning.pruningPositions {
+      case .relative: branch
+      case .chunkIndexed: chunk
+      case .infllm: 0
+      case .absolute: position
+      }
+    let kvHead = head / input.shape.groupSize
+    return input.rotated(input.key(min(position, input.keyCount - 1), kvHead), by: place)
+  }
+
+  /// Best probe on the path of the halving search.
+  private func halve(
+    _ chunk: Range<Int>, _ queries: [[Double]], chunk index: Int, head: Int,
+    _ pruning: HierarchicalPruning
+  ) -> Double {
+    var (left, right) = (chunk.lowerBound, chunk.upperBound)
+    var best = -Double.infinity
+    while true {
+      let width = right - left
+      let center = (left + right) / 2
+      let probes = [(left + center) / 2, (center + right) / 2].enumerated().map { branch, probe in
+        let key = key(probe, branch: branch, chunk: index, head: head, pruning)
+        return queries.map { dot($0[...], key) }.max() ?? 0
+      }
+      if probes[0] > probes[1] { right = center } else { left = center }
+      best = max(best, probes[0], probes[1])
+      if width <= 1 { return best }
+    }
+  }
+
+  /// Log of the mass per query, from mean and variance of the chunk's keys.
+  private func moments(_ chunk: Range<Int>, _ queries: [[Double]], head: Int) -> [Double] {
+    let kvHead = head / input.shape.groupSize
+    let count = Double(chunk.count)
+    let keys = chunk.map { Array(input.key($0, kvHead)) }
+    let mean = (0..<input.shape.headSize).map { e in keys.reduce(0) { $0 + $1[e] } / count }
+    let variance = mean.indices.map { e in
+      keys.reduce(0) { $0 + ($1[e] - mean[e]) * ($1[e] - mean[e]) } / count
+    }
+    return queries.map { query in
+      query.indices.reduce(0) {
+        $0 + query[$1] * mean[$1] + query[$1] * query[$1] * variance[$1] / 2
+      }
+    }
+  }
+
+  /// Log of the mass per query under `share`, the best key per query under `maximum`.
+  private func exact(
+    _ chunk: Range<Int>, _ queries: [[Double]], chunk index: Int, head: Int,
+    _ pruning: HierarchicalPruning
+  ) -> [Double] {
+    let keys = chunk.map { key($0, branch: 1, chunk: index, head: head, pruning) }
+    return queries.map { query in
+      let scores = keys.map { dot(query[...], $0) }
+      return pruning.ranking == .maximum ? scores.max() ?? 0 : logSumExp(scores)
+    }
+  }
+
+  private func logSumExp(_ values: [Double]) -> Double {
+    let maximum = values.max() ?? 0
+    return maximum + log(values.reduce(0) { $0 + exp($1 - maximum) })
+  }
+}

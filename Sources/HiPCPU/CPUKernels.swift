@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CHiPSIMD
+internal import HiPTensors
+
+/// An instruction set with kernels of its own.
+public enum CPUKernels: String, Sendable, CaseIterable {
+  case baseline, avx2, avx512, neon
+
+  /// The kernels that this build holds and this machine can run, slowest first.
+  public static var supported: [CPUKernels] { allCases.filter { $0.table != nil } }
+
+  /// The fastest kernels of this machine.
+  public static var best: CPUKernels { supported.last ?? .baseline }
+
+  var table: UnsafePointer<hip_kernels>? {
+    switch self {
+    case .baseline: hip_kernels_for(HIP_BASELINE)
+    case .avx2: hip_kernels_for(HIP_AVX2)
+    case .avx512: hip_kernels_for(HIP_AVX512)
+    case .neon: hip_kernels_for(HIP_NEON)
+    }
+  }
+}
+
+extension ElementType {
+  var kernelElement: hip_element {
+    switch self {
+    case .float32: HIP_F32
+    case .float16: HIP_F16
+    case .bfloat16: HIP_BF16
+    case .q8_0: HIP_Q8_0
+    }
+  }
+}

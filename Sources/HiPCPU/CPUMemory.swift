@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CHiPSIMD
+internal import HiPAttention
+internal import HiPCompute
+internal import HiPKVStore
+internal import HiPTensors
+
+/// Memory of the process, or of a mapped file, as a device buffer.
+final class CPUBuffer: DeviceBuffer {
+  let byteCount: Int
+  /// Written by the backend's calls only, one at a time.
+  nonisolated(unsafe) let bytes: UnsafeMutableRawPointer
+  private let owner: Owner
+
+  private enum Owner: ~Copyable, Sendable {
+    case allocation(UncheckedBuffer)
+    case file(MappedFile)
+  }
+
+  /// Keeps an allocation alive; nobody reads through it.
+  private struct UncheckedBuffer: ~Copyable, @unchecked Sendable {
+    let buffer: HostBuffer<UInt8>
+  }
+
+  init(byteCount: Int) {
+    self.byteCount = byteCount
+    let buffer = HostBuffer<UInt8>(count: byteCount)
+    // A HostBuffer is never empty.
+    bytes = UnsafeMutableRawPointer(buffer.elements.baseAddress.unsafelyUnwrapped)
+    owner = .allocation(UncheckedBuffer(buffer: buffer))
+  }
+
+  init(_ mapped: MappedRange) {
+    byteCount = mapped.range.count
+    // Weights are read only; a buffer has one kind of pointer for all its uses.
+    bytes = UnsafeMutableRawPointer(
+      mutating: mapped.file.bytes.baseAddress.unsafelyUnwrapped + mapped.range.lowerBound)
+    owner = .file(mapped.file)
+  }
+}
+
+extension DeviceTensor {
+  /// The first byte. The CPU backend is only ever handed its own buffers.
+  var bytes: UnsafeMutableRawPointer {
+    unsafeDowncast(buffer, to: CPUBuffer.self).bytes + offset
+  }
+
+  var floats: UnsafeMutablePointer<Float> {
+    precondition(element == .float32, "a float32 tensor was expected")
+    return bytes.assumingMemoryBound(to: Float.self)
+  }
+
+  func floats(row: Int) -> UnsafeMutablePointer<Float> { floats + row * columns }
+}
+
+/// Pages as separate allocations, so that a context costs what it holds.
+final class CPUPageStore: PageStore {
+  let layout: KVLayout
+  /// Touched by the engine's thread only.
+  nonisolated(unsafe) private var pages: [CPUBuffer?] = []
+
+  init(layout: KVLayout) { self.layout = layout }
+
+  func provide(_ page: PageID) throws(ComputeError) {
+    while pages.count <= page.index { pages.append(nil) }
+    if pages[page.index] == nil {
+      pages[page.index] = CPUBuffer(byteCount: layout.pageByteCount)
+    }
+  }
+
+  func discard(_ page: PageID) { pages[page.index] = nil }
+
+  func copy(from source: PageID, to destination: PageID) {
+    guard let from = pages[source.index], let to = pages[destination.index] else {
+      preconditionFailure("copied pages must be provided first")
+    }
+    to.bytes.copyMemory(from: from.bytes, byteCount: layout.pageByteCount)
+  }
+
+  func address(_ page: PageID) -> UnsafePointer<UInt8> {
+    guard let buffer = pages[page.index] else {
+      preconditionFailure("page \(page.index) was not provided")
+    }
+    return UnsafePointer(buffer.bytes.assumingMemoryBound(to: UInt8.self))
+  }
+
+  func makeTable() -> any DevicePageTable { CPUPageTable(store: self) }
+}
+
+/// Addresses of a sequence's pages.
+final class CPUPageTable: DevicePageTable {
+  let store: CPUPageStore
+  /// Touched by the engine's thread, and read by the threads of its loops.
+  nonisolated(unsafe) private(set) var addresses: [UnsafePointer<UInt8>?] = []
+
+  init(store: CPUPageStore) { self.store = store }
+
+  func set(slot: Int, to page: PageID) {
+    let address = store.address(page)
+    if slot == addresses.count { addresses.append(address) } else { addresses[slot] = address }
+  }
+
+  func removeLast(_ count: Int) { addresses.removeLast(count) }
+}
+
+/// What `SelectCall`s leave behind for one sequence in one layer.
+final class CPUSelectionState: SelectionState {
+  /// First positions of the selected blocks, `[query block][owner]`, ascending. An owner is a set
+  /// of heads that share a selection.
+  nonisolated(unsafe) var blocks: [[[Int32]]] = []
+  /// What each stage but the first started from in the last decoding step that computed it,
+  /// `[stage][owner]`.
+  nonisolated(unsafe) var stageInputs: [[[Int32]]] = []
+
+  func download(shape: AttentionShape, pruning: HierarchicalPruning) -> BlockSelection {
+    let headsPerOwner = shape.heads / pruning.sharing.ownerCount(shape)
+    return BlockSelection(
+      blockSize: pruning.blockSize,
+      blocks: (0..<shape.heads).map { head in blocks.map { $0[head / headsPerOwner] } })
+  }
+}
+
+extension HeadSharing {
+  /// Number of sets of heads that share a selection.
+  func ownerCount(_ shape: AttentionShape) -> Int {
+    switch self {
+    case .allHeads: 1
+    case .group: shape.kvHeads
+    case .head: shape.heads
+    }
+  }
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CHiPSIMD
+internal import HiPAttention
+internal import HiPCompute
+
+/// The chunks of one stage, to be scored by one block of queries of a set of heads.
+struct ScoringJob {
+  let call: SelectCall
+  let stage: PruningStage
+  let block: Int
+  let heads: Range<Int>
+  /// First positions, ascending.
+  let chunks: [Int32]
+  /// Keys from here on are not looked at.
+  let limit: Int
+  let rotations: Rotations
+
+  var pruning: HierarchicalPruning { call.pruning }
+  var queries: Range<Int> {
+    let first = block * pruning.queryBlock
+    return first..<min(first + pruning.queryBlock, call.input.queries.rows)
+  }
+  var rowsPerHead: Int { (queries.count + stage.queryStride - 1) / stage.queryStride }
+  var rowCount: Int { rowsPerHead * heads.count }
+  var kvHead: Int { heads.lowerBound / call.input.shape.groupSize }
+
+  /// Chunks at the start of the list that take part: the others lie within the window.
+  var activeCount: Int {
+    let first = call.input.start + queries.lowerBound
+    let last = Int32(min(max(first - pruning.pruningWindow, 0), limit - 1))
+    return chunks.firstIndex { $0 > last } ?? chunks.count
+  }
+}
+
+extension CPUBackend {
+  /// The score of a chunk that lies within the window; equals the reference's.
+  private static var inactive: Float { Float(ReferenceSelection.inactiveScore) }
+
+  /// Writes a score for each chunk of the job.
+  func score(_ job: ScoringJob, into scores: UnsafeMutablePointer<Float>, thread: Int) {
+    let active = job.activeCount
+    for index in active..<job.chunks.count { scores[index] = Self.inactive }
+    guard active > 0 else { return }
+    switch job.stage.estimate {
+    case .halving: halve(job, active, into: scores, scratch(thread))
+    case .moments: scoreMoments(job, active, into: scores, scratch(thread))
+    case .exact: scoreKeys(job, active, into: scores, scratch(thread))
+    }
+  }
+
+  // MARK: Queries
+
+  /// Copies the job's queries: scaled, turned to `position`, neighbours averaged.
+  private func pool(
+    _ job: ScoringJob, into rows: UnsafeMutablePointer<Float>, position: (Int) -> Int
+  ) {
+    let input = job.call.input
+    let size = input.shape.headSize
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: size) { turned in
+      guard let turned = turned.baseAddress else { return }
+      var row = rows
+      for head in job.heads {
+        for first in stride(
+          from: job.queries.lowerBound, to: job.queries.upperBound, by: job.stage.queryStride)
+        {
+          let group = first..<min(first + job.stage.queryStride, job.queries.upperBound)
+          row.update(repeating: 0, count: size)
+          let scale = input.shape.scale / Float(group.count)
+          for query in group {
+            let place = position(input.start + query)
+            table.rotate(
+              input.queries.floats(row: query) + head * size, job.rotations.row(place),
+              job.rotations.half, size, scale, turned)
+            for element in 0..<size { row[element] += turned[element] }
+          }
+          row += size
+        }
+      }
+    }
+  }
+
+  /// Where a query stands while scored; `branch` is that of the key.
+  private func queryPosition(_ job: ScoringJob, branch: Int) -> (Int) -> Int {
+    let window = job.pruning.pruningWindow
+    switch job.pruning.pruningPositions {
+    // Turning the query back by the branch equals turning the key forward.
+    case .relative: return { _ in window + 1 - branch }
+    case .infllm: return { _ in window }
+    case .chunkIndexed:
+      let count = job.chunks.count
+      return { min($0, count + window) }
+    case .absolute: return { $0 }
+    }
+  }
+
+  /// Where a key stands while scored; nil when queries alone are turned.
+  private func keyPosition(_ job: ScoringJob, chunk: Int, key: Int32) -> Int32? {
+    switch job.pruning.pruningPositions {
+    case .relative, .infllm: nil
+    case .chunkIndexed: Int32(chunk)
+    case .absolute: key
+    }
+  }
+
+  private func withKeys(_ job: ScoringJob, _ body: (inout hip_rows) -> Void) {
+    let cache = job.call.input.cache
+    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
+    withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: job.kvHead), body)
+  }
+
+  // MARK: Halving
+
+  /// The halving search in 64 chunks at a time.
+  private func halve(
+    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
+  ) {
+    let size = job.call.input.shape.headSize
+    let panel = Int(HIP_PANEL)
+    let rows = job.rowCount
+    scratch.reset(
+      2 * Scratch.size(rows * size) + 2 * Scratch.size(panel * size) + Scratch.size(rows * panel)
+        + 6 * Scratch.size(panel))
+    let branches = [scratch.take(rows * size), scratch.take(rows * size)]
+    for branch in 0...1 {
+      pool(job, into: branches[branch], position: queryPosition(job, branch: branch))
+    }
+    let gathered = scratch.take(panel * size)
+    let keys = scratch.take(panel * size)
+    let products = scratch.take(rows * panel)
+    let best = [scratch.take(panel), scratch.take(panel)]
+    let left = scratch.takeIntegers(panel)
+    let right = scratch.takeIntegers(panel)
+    let probes = scratch.takeIntegers(panel)
+    let positions = scratch.takeIntegers(panel)
+    for tile in stride(from: 0, to: active, by: panel) {
+      let count = min(panel, active - tile)
+      var searching = 0
+      for index in 0..<count {
+        left[index] = job.chunks[tile + index]
+        right[index] = Int32(min(Int(left[index]) + job.stage.chunkSize, job.limit))
+        scores[tile + index] = Self.inactive
+        searching = max(searching, Int(right[index] - left[index]))
+      }
+      while searching >= 1 {
+        for branch in 0...1 {
+          for index in 0..<count {
+            let center = (left[index] + right[index]) / 2
+            probes[index] =
+              branch == 0 ? (left[index] + center) / 2 : (center + right[index]) / 2
+            positions[index] =
+              keyPosition(job, chunk: tile + index, key: probes[index]) ?? 0
+          }
+          let turns = keyPosition(job, chunk: 0, key: 0) != nil
+          withKeys(job) { keyRows in
+            table.pack_keys(
+              &keyRows, probes, count, size, turns ? job.rotations.table : nil,
+              job.rotations.half, positions, gathered, keys)
+          }
+          table.gemm(branches[branch], size, rows, keys, panel, size, products, panel, panel, 0)
+          table.column_max(products, panel, rows, panel, best[branch])
+        }
+        searching = 0
+        for index in 0..<count where left[index] < right[index] {
+          let width = right[index] - left[index]
+          let center = (left[index] + right[index]) / 2
+          if best[0][index] > best[1][index] {
+            right[index] = center
+          } else {
+            left[index] = center
+          }
+          scores[tile + index] = max(scores[tile + index], best[0][index], best[1][index])
+          // A chunk of one key has been probed: it is done.
+          if width == 1 { right[index] = left[index] }
+          searching = max(searching, Int(right[index] - left[index]))
+        }
+      }
+    }
+  }
+
+  // MARK: Moments
+
+  /// Log masses from the sketch: a product over twice the head size, queries and half their squares
+  /// against means and variances.
+  private func scoreMoments(
+    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
+  ) {
+    let size = job.call.input.shape.headSize
+    let cache = job.call.input.cache
+    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
+    let chunkSize = job.stage.chunkSize
+    guard
+      let offset = layout.sketchOffset(
+        layer: cache.layer, kvHead: job.kvHead, chunkSize: chunkSize)
+    else { preconditionFailure("the cache keeps no moments of \(chunkSize)-key chunks") }
+    scratch.reset(
+      Scratch.size(job.rowCount * size) + Scratch.size(job.rowCount * 2 * size)
+        + scoringSize(columns: active, depth: 2 * size))
+    let pooled = scratch.take(job.rowCount * size)
+    pool(job, into: pooled, position: queryPosition(job, branch: 1))
+    let queries = scratch.take(job.rowCount * 2 * size)
+    for row in 0..<job.rowCount {
+      for element in 0..<size {
+        let value = pooled[row * size + element]
+        queries[row * 2 * size + element] = value
+        queries[row * 2 * size + size + element] = value * value / 2
+      }
+    }
+    withRows(
+      cache, offset: offset, rowsPerPage: KVLayout.pageSize / chunkSize,
+      stride: 2 * layout.rowByteCount
+    ) { sketch in
+      scoreColumns(
+        job, queries, depth: 2 * size, columns: active, &sketch, turned: false, scratch,
+        key: { column in (job.chunks[column] / Int32(chunkSize), 0) },
+        total: scores)
+    }
+  }
+
+  // MARK: Exact
+
+  private func scoreKeys(
+    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
+  ) {
+    let size = job.call.input.shape.headSize
+    let chunkSize = job.stage.chunkSize
+    let columns = active * chunkSize
+    scratch.reset(
+      Scratch.size(job.rowCount * size) + Scratch.size(columns)
+        + scoringSize(columns: columns, depth: size))
+    let queries = scratch.take(job.rowCount * size)
+    pool(job, into: queries, position: queryPosition(job, branch: 1))
+    let perKey = scratch.take(columns)
+    let turned = keyPosition(job, chunk: 0, key: 0) != nil
+    withKeys(job) { keyRows in
+      scoreColumns(
+        job, queries, depth: size, columns: columns, &keyRows, turned: turned, scratch,
+        key: { column in
+          let chunk = column / chunkSize
+          // The last chunk may be cut short; its missing keys repeat its last one.
+          let key = min(
+            job.chunks[chunk] + Int32(column % chunkSize), Int32(min(job.limit, 1 << 30)) - 1)
+          return (key, keyPosition(job, chunk: chunk, key: key) ?? 0)
+        },
+        total: perKey)
+    }
+    for chunk in 0..<active {
+      var total = perKey[chunk * chunkSize]
+      for key in 1..<max(1, chunkSize) {
+        let value = perKey[chunk * chunkSize + key]
+        total = job.pruning.ranking == .maximum ? max(total, value) : total + value
+      }
+      scores[chunk] = total
+    }
+  }
+
+  // MARK: Columns
+
+  /// Rows whose scores are held at a time.
+  private static var scoredRows: Int { 32 }
+
+  private func scoringSize(columns: Int, depth: Int) -> Int {
+    let panel = Int(HIP_PANEL)
+    let padded = (columns + panel - 1) / panel * panel
+    return Scratch.size(padded * depth) + Scratch.size(panel * depth)
+      + Scratch.size(Self.scoredRows * padded) + 2 * Scratch.size(panel) + Scratch.size(padded)
+  }
+
+  /// Scores all columns by all rows, and puts rows together by the policy's ranking.
+  private func scoreColumns(
+    _ job: ScoringJob, _ queries: UnsafeMutablePointer<Float>, depth: Int, columns: Int,
+    _ rows: inout hip_rows, turned: Bool, _ scratch: Scratch,
+    key: (Int) -> (index: Int32, position: Int32), total: UnsafeMutablePointer<Float>
+  ) {
+    let panel = Int(HIP_PANEL)
+    let padded = (columns + panel - 1) / panel * panel
+    let panels = scratch.take(padded * depth)
+    let gathered = scratch.take(panel * depth)
+    let scores = scratch.take(Self.scoredRows * padded)
+    let indices = scratch.takeIntegers(panel)
+    let positions = scratch.takeIntegers(panel)
+    let best = scratch.take(padded)
+    for start in stride(from: 0, to: columns, by: panel) {
+      let count = min(panel, columns - start)
+      for column in 0..<count { (indices[column], positions[column]) = key(start + column) }
+      table.pack_keys(
+        &rows, indices, count, depth, turned ? job.rotations.table : nil, job.rotations.half,
+        positions, gathered, panels + start * depth)
+    }
+    switch job.pruning.ranking {
+    case .maximum: total.update(repeating: -.infinity, count: columns)
+    case .share: total.update(repeating: 0, count: columns)
+    }
+    for first in stride(from: 0, to: job.rowCount, by: Self.scoredRows) {
+      let height = min(Self.scoredRows, job.rowCount - first)
+      for start in stride(from: 0, to: columns, by: panel) {
+        table.gemm(
+          queries + first * depth, depth, height, panels + start * depth, panel, depth,
+          scores + start, padded, panel, 0)
+      }
+      switch job.pruning.ranking {
+      case .maximum:
+        table.column_max(scores, padded, height, columns, best)
+        for column in 0..<columns { total[column] = max(total[column], best[column]) }
+      case .share:
+        table.add_shares(scores, padded, height, columns, total)
+      }
+    }
+  }
+}

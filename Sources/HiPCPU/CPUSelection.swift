@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CHiPSIMD
+internal import HiPAttention
+public import HiPCompute
+
+extension CPUBackend {
+  /// Per stage: score the chunks (a job per block of queries and set of heads), then per block and
+  /// owner put the sets together and keep the best.
+  public func select(_ call: SelectCall) {
+    countSelection()
+    let state = unsafeDowncast(call.state, to: CPUSelectionState.self)
+    let pruning = call.pruning
+    let shape = call.input.shape
+    let rows = call.input.queries.rows
+    let blockCount = (rows + pruning.queryBlock - 1) / pruning.queryBlock
+    let owners = pruning.sharing.ownerCount(shape)
+    guard !pruning.stages.isEmpty else {
+      state.blocks = .init(repeating: .init(repeating: [], count: owners), count: blockCount)
+      return
+    }
+    if rows == 1 {
+      while state.stageInputs.count < pruning.stages.count { state.stageInputs.append([]) }
+    }
+    // [block * owners + owner], ascending first positions of chunks.
+    var kept: [[Int32]] =
+      call.firstStage > 0 ? state.stageInputs[call.firstStage] : []
+    for index in call.firstStage..<pruning.stages.count {
+      let stage = pruning.stages[index]
+      if rows == 1, index > 0 { state.stageInputs[index] = kept }
+      let lists: [[Int32]] = (0..<blockCount * owners).map { item in
+        index == 0
+          ? grid(call, block: item / owners)
+          : split(kept[item], pruning.stages[index - 1].chunkSize, into: stage.chunkSize)
+      }
+      kept = run(stage, at: index, lists: lists, call)
+    }
+    let size = Int32(pruning.blockSize)
+    state.blocks = (0..<blockCount).map { block in
+      let end = Int32(call.input.start + (block + 1) * pruning.queryBlock)
+      return (0..<owners).map { owner in
+        kept[block * owners + owner].map { $0 / size * size }.filter { $0 < end }
+      }
+    }
+  }
+
+  /// First positions of the first stage's chunks for a block of queries.
+  private func grid(_ call: SelectCall, block: Int) -> [Int32] {
+    let length = gridLength(call, block: block)
+    let size = call.pruning.stages[0].chunkSize
+    let span = max(0, length - call.pruning.sink - call.pruning.window)
+    return (0..<(span + size - 1) / size).map { Int32(call.pruning.sink + $0 * size) }
+  }
+
+  private func gridLength(_ call: SelectCall, block: Int) -> Int {
+    switch call.gridLength {
+    case .fixed(let length): length
+    case .ownBlock:
+      call.input.start
+        + min(call.input.queries.rows, (block + 1) * call.pruning.queryBlock)
+    }
+  }
+
+  private func split(_ chunks: [Int32], _ size: Int, into part: Int) -> [Int32] {
+    var parts: [Int32] = []
+    parts.reserveCapacity(chunks.count * (size / part))
+    for start in chunks {
+      for offset in stride(from: 0, to: size, by: part) { parts.append(start + Int32(offset)) }
+    }
+    return parts
+  }
+
+  /// Scores one stage's chunks and returns the kept ones, ascending, `[block * owners + owner]`.
+  private func run(
+    _ stage: PruningStage, at index: Int, lists: [[Int32]], _ call: SelectCall
+  ) -> [[Int32]] {
+    let shape = call.input.shape
+    let pruning = call.pruning
+    let owners = pruning.sharing.ownerCount(shape)
+    // The halving search takes its own path for each head.
+    let setSize =
+      stage.estimate == .halving || pruning.sharing == .head ? 1 : shape.groupSize
+    let sets = shape.heads / setSize
+    let blockCount = lists.count / owners
+    let longest = lists.map(\.count).max() ?? 0
+    let stride = Scratch.size(longest)
+    let rotations = rotations(
+      call.input.rotary, count: positionLimit(call, stage, longest: longest))
+    selectionScores.reset(stride * blockCount * sets)
+    let scores = selectionScores.take(stride * blockCount * sets)
+    pool.run(blockCount * sets) { item, thread in
+      let (block, set) = item.quotientAndRemainder(dividingBy: sets)
+      let list = lists[block * owners + set * owners / sets]
+      let job = ScoringJob(
+        call: call, stage: stage, block: block, heads: set * setSize..<(set + 1) * setSize,
+        chunks: list,
+        limit: index == 0 ? gridLength(call, block: block) - pruning.pruningWindow : .max,
+        rotations: rotations)
+      score(job, into: scores + item * stride, thread: thread)
+    }
+    var kept = [[Int32]](repeating: [], count: lists.count)
+    kept.withUnsafeMutableBufferPointer { kept in
+      // Each item writes its own element.
+      nonisolated(unsafe) let kept = kept
+      pool.run(lists.count) { item, _ in
+        let (block, owner) = item.quotientAndRemainder(dividingBy: owners)
+        let list = lists[item]
+        let total = scores + (block * sets + owner * sets / owners) * stride
+        for set in 1..<max(1, sets / owners) {
+          let other = total + set * stride
+          switch pruning.ranking {
+          case .maximum: for chunk in list.indices { total[chunk] = max(total[chunk], other[chunk]) }
+          case .share: for chunk in list.indices { total[chunk] += other[chunk] }
+          }
+        }
+        let best = indicesOfLargest(
+          stage.keep / stage.chunkSize, of: UnsafeBufferPointer(start: total, count: list.count))
+        kept[item] = best.map { list[$0] }
+      }
+    }
+    return kept
+  }
+
+  /// One past the largest position that scoring rotates anything to.
+  private func positionLimit(_ call: SelectCall, _ stage: PruningStage, longest: Int) -> Int {
+    switch call.pruning.pruningPositions {
+    case .relative, .infllm: call.pruning.pruningWindow + 2
+    case .chunkIndexed: longest + call.pruning.pruningWindow + 1
+    case .absolute: call.input.start + call.input.queries.rows
+    }
+  }
+}
+
+/// Indices of the `count` largest values, ascending; of equal ones the first.
+func indicesOfLargest(_ count: Int, of values: UnsafeBufferPointer<Float>) -> [Int] {
+  guard count < values.count else { return Array(values.indices) }
+  // Bit patterns that order as the numbers do, cut at their `count`-th largest in two rounds.
+  func key(_ value: Float) -> UInt32 {
+    let bits = value.bitPattern
+    return bits & 0x8000_0000 == 0 ? bits | 0x8000_0000 : ~bits
+  }
+  func bucket(_ wanted: Int, shift: UInt32, within prefix: UInt32?) -> (UInt32, Int) {
+    withUnsafeTemporaryAllocation(of: Int32.self, capacity: 65536) { histogram in
+      histogram.update(repeating: 0)
+      for value in values {
+        let key = key(value)
+        if let prefix, key >> 16 != prefix { continue }
+        histogram[Int((key >> shift) & 0xffff)] += 1
+      }
+      var above = 0
+      var index = 65535
+      while above + Int(histogram[index]) < wanted {
+        above += Int(histogram[index])
+        index -= 1
+      }
+      return (UInt32(index), wanted - above)
+    }
+  }
+  let (high, rest) = bucket(count, shift: 16, within: nil)
+  let (low, ties) = bucket(rest, shift: 0, within: high)
+  let threshold = high << 16 | low
+  var taken = 0
+  var result: [Int] = []
+  result.reserveCapacity(count)
+  for (index, value) in values.enumerated() {
+    let key = key(value)
+    if key > threshold {
+      result.append(index)
+    } else if key == threshold, taken < ties {
+      taken += 1
+      result.append(index)
+    }
+  }
+  return result
+}

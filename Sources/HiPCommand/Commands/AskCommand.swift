@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import HiPTokenization
+import InfiniteHiP
+
+struct AskCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "ask", abstract: "Answer a question about texts of any length.",
+    discussion: """
+      Example:  infinitehip ask --file book.txt "Where does Clara Kendall live?"
+      """)
+
+  @Option(name: .long, help: ArgumentHelp("A text to read; - is standard input.", valueName: "f"))
+  var file: [String] = []
+
+  @Flag(help: "Send the text as the whole prompt, without a chat template.")
+  var raw = false
+
+  @Option(help: ArgumentHelp("Text that ends the answer.", valueName: "text"))
+  var stop: [String] = []
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  @Argument(help: "The question, or with --raw the end of the prompt.")
+  var question: String = ""
+
+  @OptionGroup var options: EngineOptions
+
+  struct Output: Encodable {
+    let answer: String
+    let promptTokens: Int
+    let completionTokens: Int
+    let cachedTokens: Int
+    let finishReason: String
+    let policy: String
+    let prefillSeconds: Double
+    let decodeSeconds: Double
+    let peakBytes: Int
+  }
+
+  mutating func validate() throws {
+    guard file.filter({ $0 == "-" }).count <= 1 else {
+      throw ValidationError("standard input can be read once only")
+    }
+    guard !file.isEmpty || !question.isEmpty else {
+      throw ValidationError("give a question, a --file, or both")
+    }
+  }
+
+  func run() async throws {
+    let attention = try options.attention.choice()
+    var parts = try file.map { try TextFile.read($0) }
+    if !question.isEmpty { parts.append(question) }
+    let text = parts.joined(separator: "\n\n")
+    let model = try options.loadModel()
+    let session = try await model.makeSession(
+      attention: attention, contextLimit: options.contextLimit)
+    let request = GenerationRequest(
+      raw ? .raw(text) : .message(ChatMessage(role: .user, content: text)),
+      sampling: options.sampling, maximumTokens: options.maxTokens, stop: stop)
+    let answer = try await session.answer(request, progress: "Reading") { text in
+      if !json { Terminal.write(text) }
+    }
+    let end = answer.completion
+    guard json else {
+      Terminal.write("\n")
+      Terminal.note(summary(end))
+      return
+    }
+    try Terminal.printJSON(
+      Output(
+        answer: answer.text, promptTokens: end.promptTokens,
+        completionTokens: end.completionTokens, cachedTokens: end.cachedTokens,
+        finishReason: end.reason.rawValue, policy: end.policy,
+        prefillSeconds: end.prefillSeconds, decodeSeconds: end.decodeSeconds,
+        peakBytes: MachineMemory.peakByteCount))
+  }
+
+  private func summary(_ end: Completion) -> String {
+    var text =
+      "[\(sizeText(end.promptTokens)) tokens read in \(decimal(end.prefillSeconds, 1)) s, "
+      + "\(end.completionTokens) written in \(decimal(end.decodeSeconds, 1)) s, "
+      + "attention: \(end.policy), \(byteText(MachineMemory.peakByteCount))]\n"
+    if end.reason == .length { text += "[cut off after \(end.completionTokens) tokens: --max-tokens]\n" }
+    if end.reason == .context { text += "[cut off: the context is full, see --context]\n" }
+    return text
+  }
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Foundation
+import HiPAttention
+import HiPCPU
+import HiPCompute
+import HiPModelFiles
+import HiPModels
+import HiPTokenization
+import InfiniteHiP
+
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect",
+    abstract: "Show a model's architecture, tensors and tokenizer, and the memory of a context.")
+
+  @Argument(help: ArgumentHelp("GGUF file; the demo model by default.", valueName: "model"))
+  var path: String?
+
+  @Flag(help: "List every tensor.")
+  var tensors = false
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  @OptionGroup var options: EngineOptions
+
+  struct Output: Encodable {
+    let path: String
+    let architecture: String
+    let parameters: Int
+    let layers: Int
+    let hiddenSize: Int
+    let feedForwardSize: Int
+    let heads: Int
+    let kvHeads: Int
+    let headSize: Int
+    let trainedLength: Int
+    let vocabularySize: Int
+    let tensorTypes: [String: Int]
+    let tensors: [Tensor]?
+    let bytesPerToken: Int
+    let memory: [Memory]
+  }
+
+  struct Tensor: Encodable {
+    let name: String
+    let type: String
+    let shape: [Int]
+  }
+
+  struct Memory: Encodable {
+    let contextTokens: Int
+    let weightBytes: Int
+    let cacheBytes: Int
+    let workingBytes: Int
+    let totalBytes: Int
+  }
+
+  func run() throws {
+    let choice = try options.attention.choice()
+    let file = try GGUFFile(path: path ?? options.modelPath())
+    let output = try describe(file, choice)
+    if json {
+      try Terminal.printJSON(output)
+    } else {
+      try printText(output, file, choice)
+    }
+  }
+
+  private func describe(_ file: GGUFFile, _ choice: AttentionChoice) throws -> Output {
+    let model = try LanguageModel(file, on: options.makeBackend())
+    let architecture = model.architecture
+    let layout = model.cacheLayout(choice)
+    let contexts = options.context.map { [$0.count] } ?? [
+      architecture.trainedLength, 32 << 10, 128 << 10, 1 << 20,
+    ]
+    let threads = options.threads ?? ProcessInfo.processInfo.activeProcessorCount
+    return Output(
+      path: file.path, architecture: architecture.name,
+      parameters: file.tensors.reduce(0) { $0 + $1.dimensions.reduce(1, *) },
+      layers: architecture.layerCount, hiddenSize: architecture.hiddenSize,
+      feedForwardSize: architecture.feedForwardSize, heads: architecture.attention.heads,
+      kvHeads: architecture.attention.kvHeads, headSize: architecture.attention.headSize,
+      trainedLength: architecture.trainedLength, vocabularySize: architecture.vocabularySize,
+      tensorTypes: Dictionary(file.tensors.map { ($0.type.name, 1) }, uniquingKeysWith: +),
+      tensors: tensors
+        ? file.tensors.map { Tensor(name: $0.name, type: $0.type.name, shape: $0.dimensions) }
+        : nil,
+      bytesPerToken: layout.pageByteCount / KVLayout.pageSize,
+      memory: Set(contexts).sorted().map { tokens in
+        let estimate = MemoryEstimate(
+          architecture: architecture, attention: choice, layout: layout,
+          weightBytes: model.weightByteCount, tokens: tokens, threads: threads)
+        return Memory(
+          contextTokens: tokens, weightBytes: estimate.weightBytes,
+          cacheBytes: estimate.cacheBytes, workingBytes: estimate.workingBytes,
+          totalBytes: estimate.totalBytes)
+      })
+  }
+
+  private func printText(_ output: Output, _ file: GGUFFile, _ choice: AttentionChoice) throws {
+    let name = try file.metadata.text("general.name") ?? "unnamed"
+    let types = output.tensorTypes.sorted { $0.value > $1.value }
+      .map { "\($0.value) \($0.key)" }.joined(separator: ", ")
+    let template = try file.metadata.text("tokenizer.chat_template") == nil ? "none" : "ChatML"
+    print(
+      """
+      \(output.path)
+        name            \(name)
+        architecture    \(output.architecture), \(decimal(Double(output.parameters) / 1e6, 1)) M \
+      parameters
+        layers          \(output.layers), hidden \(output.hiddenSize), feed-forward \
+      \(output.feedForwardSize)
+        attention       \(output.heads) query heads over \(output.kvHeads) key-value heads of \
+      \(output.headSize)
+        trained length  \(sizeText(output.trainedLength)) tokens
+        tensors         \(types)
+        vocabulary      \(output.vocabularySize) tokens, byte-level BPE; chat template: \
+      \(template)
+
+      Memory with --attention \(choice.name) (\(output.bytesPerToken) bytes a token)
+        context   weights     cache   working     total
+      """)
+    for row in output.memory {
+      print(
+        "  " + pad(sizeText(row.contextTokens), 7) + pad(byteText(row.weightBytes), 10)
+          + pad(byteText(row.cacheBytes), 10) + pad(byteText(row.workingBytes), 10)
+          + pad(byteText(row.totalBytes), 10))
+    }
+    guard let tensors = output.tensors else { return }
+    print("\nTensors")
+    for tensor in tensors { print("  \(tensor.name)  \(tensor.type)  \(tensor.shape)") }
+  }
+}
+
+/// The text moved to the right end of `width` columns.
+func pad(_ text: String, _ width: Int) -> String {
+  String(repeating: " ", count: max(0, width - text.count)) + text
+}

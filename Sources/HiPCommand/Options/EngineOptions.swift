@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import HiPAttention
+import HiPCPU
+import InfiniteHiP
+
+/// What every command can be told about model, attention and sampling.
+struct EngineOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("GGUF file of the model.", valueName: "file"))
+  var model: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What tokens attend to: \(AttentionArgument.names), or a JSON file.", valueName: "policy"))
+  var attention = AttentionArgument(name: AttentionChoice.automatic.name)
+
+  @Option(help: ArgumentHelp("Threads that compute. (default: one per core)", valueName: "n"))
+  var threads: Int?
+
+  @Option(help: ArgumentHelp("Seed of everything random.", valueName: "n"))
+  var seed: UInt64 = 0
+
+  @Option(help: ArgumentHelp("0 takes the most probable token.", valueName: "t"))
+  var temperature: Double = 0
+
+  @Option(help: ArgumentHelp("Keep the n most probable tokens; 0 keeps all.", valueName: "n"))
+  var topK = 40
+
+  @Option(help: ArgumentHelp("Keep tokens that together reach p.", valueName: "p"))
+  var topP = 0.9
+
+  @Option(help: ArgumentHelp("Keep tokens above this share of the best.", valueName: "p"))
+  var minP = 0.0
+
+  @Option(help: ArgumentHelp("Penalty on recent tokens; 1 is none.", valueName: "r"))
+  var repeatPenalty = 1.0
+
+  @Option(help: ArgumentHelp("The most tokens of an answer.", valueName: "n"))
+  var maxTokens = 512
+
+  @Option(
+    help: ArgumentHelp(
+      "The most tokens of text and answers together, as 8192, 64K or 1M.", valueName: "n"))
+  var context: TokenSize?
+
+  mutating func validate() throws {
+    if let threads, !(1...1024).contains(threads) {
+      throw ValidationError("--threads is \(threads); give 1 to 1024")
+    }
+    guard maxTokens >= 1 else { throw ValidationError("--max-tokens is \(maxTokens); give 1 or more") }
+    guard temperature >= 0 else {
+      throw ValidationError("--temperature is \(temperature); give 0 or more")
+    }
+    guard topK >= 0 else { throw ValidationError("--top-k is \(topK); give 0 or more") }
+    guard topP > 0, topP <= 1 else {
+      throw ValidationError("--top-p is \(topP); give a value above 0, at most 1")
+    }
+    guard minP >= 0, minP <= 1 else {
+      throw ValidationError("--min-p is \(minP); give a value from 0 to 1")
+    }
+    guard repeatPenalty > 0 else {
+      throw ValidationError("--repeat-penalty is \(repeatPenalty); give a value above 0")
+    }
+  }
+
+  var sampling: SamplingOptions {
+    var options = SamplingOptions(
+      temperature: temperature, topK: topK, topP: topP, minP: minP, seed: seed)
+    options.repeatPenalty = repeatPenalty
+    return options
+  }
+
+  var contextLimit: Int { context?.count ?? LanguageModel.defaultContextLimit }
+
+  func makeBackend() throws -> CPUBackend { try CPUBackend(threads: threads) }
+
+  /// Path of the model's file.
+  func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
+
+  func loadModel() throws -> LanguageModel {
+    try LanguageModel.load(modelPath(), on: makeBackend())
+  }
+}

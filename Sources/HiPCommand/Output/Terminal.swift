@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+
+/// Standard output and standard error.
+enum Terminal {
+  static let errorIsTerminal = isatty(FileHandle.standardError.fileDescriptor) == 1
+  static let inputIsTerminal = isatty(FileHandle.standardInput.fileDescriptor) == 1
+
+  /// Columns of the terminal behind standard error; 80 when there is none.
+  static var columns: Int {
+    var size = winsize()
+    guard unsafe ioctl(FileHandle.standardError.fileDescriptor, UInt(TIOCGWINSZ), &size) == 0,
+      size.ws_col > 0
+    else { return 80 }
+    return Int(size.ws_col)
+  }
+
+  /// Writes without a line end, at once.
+  static func write(_ text: String) {
+    FileHandle.standardOutput.write(Data(text.utf8))
+  }
+
+  /// Writes to standard error without a line end.
+  static func note(_ text: String) {
+    FileHandle.standardError.write(Data(text.utf8))
+  }
+
+  /// Prints one JSON object.
+  static func printJSON(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    write(String(decoding: try encoder.encode(value), as: UTF8.self) + "\n")
+  }
+}

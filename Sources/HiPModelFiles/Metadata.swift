@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HiPTensors
+
+/// A value of a model file's metadata.
+public enum MetadataValue: Sendable, Hashable {
+  case integer(Int64)
+  /// Only for values that `integer` cannot hold.
+  case unsigned(UInt64)
+  case number(Double)
+  case flag(Bool)
+  case text(String)
+  case integers([Int64])
+  case numbers([Double])
+  case flags([Bool])
+  case texts([String])
+
+  var kind: String {
+    switch self {
+    case .integer, .unsigned: "a whole number"
+    case .number: "a number"
+    case .flag: "true or false"
+    case .text: "a text"
+    case .integers: "a list of whole numbers"
+    case .numbers: "a list of numbers"
+    case .flags: "a list of true and false"
+    case .texts: "a list of texts"
+    }
+  }
+}
+
+/// The metadata of a model file, with errors that name file and key.
+public struct Metadata: Sendable {
+  /// The file it comes from.
+  public let path: String
+  /// All values by key.
+  public let values: [String: MetadataValue]
+
+  func missing(_ key: String) -> FileError {
+    FileError(path: path, problem: "the metadata lack \"\(key)\"; is this a complete model file?")
+  }
+
+  private func wrong(_ key: String, _ value: MetadataValue, _ wanted: String) -> FileError {
+    FileError(path: path, problem: "\"\(key)\" is \(value.kind), but must be \(wanted)")
+  }
+
+  /// A whole number in `range`; `fallback` when the key is absent.
+  public func integer(
+    _ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil
+  ) throws(FileError) -> Int {
+    guard let value = values[key] else {
+      if let fallback { return fallback }
+      throw missing(key)
+    }
+    guard case .integer(let number) = value else { throw wrong(key, value, "a whole number") }
+    guard let result = Int(exactly: number), range.contains(result) else {
+      throw FileError(
+        path: path,
+        problem:
+          "\"\(key)\" is \(number); allowed are \(range.lowerBound) to \(range.upperBound)")
+    }
+    return result
+  }
+
+  /// A number; `fallback` when the key is absent.
+  public func number(_ key: String, default fallback: Double? = nil) throws(FileError) -> Double {
+    guard let value = values[key] else {
+      if let fallback { return fallback }
+      throw missing(key)
+    }
+    switch value {
+    case .number(let number) where number.isFinite: return number
+    case .integer(let number): return Double(number)
+    default: throw wrong(key, value, "a finite number")
+    }
+  }
+
+  /// A text; nil when the key is absent.
+  public func text(_ key: String) throws(FileError) -> String? {
+    guard let value = values[key] else { return nil }
+    guard case .text(let text) = value else { throw wrong(key, value, "a text") }
+    return text
+  }
+
+  /// True or false; `fallback` when the key is absent.
+  public func flag(_ key: String, default fallback: Bool) throws(FileError) -> Bool {
+    guard let value = values[key] else { return fallback }
+    guard case .flag(let flag) = value else { throw wrong(key, value, "true or false") }
+    return flag
+  }
+
+  /// A list of texts; nil when the key is absent.
+  public func texts(_ key: String) throws(FileError) -> [String]? {
+    guard let value = values[key] else { return nil }
+    guard case .texts(let texts) = value else { throw wrong(key, value, "a list of texts") }
+    return texts
+  }
+
+  /// A list of whole numbers; nil when the key is absent.
+  public func integers(_ key: String) throws(FileError) -> [Int64]? {
+    guard let value = values[key] else { return nil }
+    guard case .integers(let numbers) = value else {
+      throw wrong(key, value, "a list of whole numbers")
+    }
+    return numbers
+  }
+}

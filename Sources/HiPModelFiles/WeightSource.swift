@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HiPTensors
+
+/// A weight matrix of a model file, where it lies.
+public struct Weight: Sendable {
+  public let name: String
+  public let element: ElementType
+  /// Outputs of a matrix; 1 for a vector.
+  public let rows: Int
+  /// Inputs of a matrix; elements of a vector.
+  public let columns: Int
+  public let bytes: MappedRange
+}
+
+/// Weights by name. Nothing is converted or copied.
+public protocol WeightSource: Sendable {
+  /// Where the weights come from.
+  var path: String { get }
+  /// Whether there is a weight of that name.
+  func hasWeight(named name: String) -> Bool
+  /// The weight, which must have this shape.
+  func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight
+}
+
+extension GGUFFile: WeightSource {
+  public var path: String { file.path }
+
+  public func hasWeight(named name: String) -> Bool { tensors.contains { $0.name == name } }
+
+  public func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight {
+    guard let tensor = tensors.first(where: { $0.name == name }) else {
+      throw FileError(
+        path: path,
+        problem: "the tensor \"\(name)\" is missing; the file is incomplete or of another "
+          + "architecture than it says")
+    }
+    guard let element = tensor.type.element, let bytes = tensor.bytes else {
+      let known = ElementType.allCases.map(\.rawValue).joined(separator: ", ")
+      throw FileError(
+        path: path,
+        problem: "the tensor \"\(name)\" is stored as \(tensor.type.name); supported are \(known). "
+          + "Use a file quantised to one of these")
+    }
+    let wanted = rows == 1 ? [columns] : [columns, rows]
+    guard tensor.dimensions == wanted || tensor.dimensions == [columns, rows] else {
+      throw FileError(
+        path: path,
+        problem: "the tensor \"\(name)\" has the shape \(tensor.dimensions); the metadata call for "
+          + "\(wanted)")
+    }
+    return Weight(name: name, element: element, rows: rows, columns: columns, bytes: bytes)
+  }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HiPCompute
+internal import HiPKVStore
+
+/// Pages that the sequences of one model share.
+///
+/// Belongs to the engine's thread, as everything that it hands out does.
+public final class CachePool {
+  public let backend: any ComputeBackend
+  public let store: any PageStore
+  fileprivate var pool = PagePool()
+
+  /// An empty pool for pages of this layout.
+  public init(backend: any ComputeBackend, layout: KVLayout) {
+    self.backend = backend
+    store = backend.makePageStore(layout)
+  }
+
+  /// Bytes of the pages in use.
+  public var usedByteCount: Int { pool.usedCount * store.layout.pageByteCount }
+}
+
+/// The keys, values and selections of one sequence. Gives its pages back when it goes.
+public final class SequenceCache {
+  let pool: CachePool
+  private var table: PageTable
+  let pages: any DevicePageTable
+  /// One per layer.
+  let selections: [any SelectionState]
+  /// Decoding steps since the last prefill: what the refresh intervals count.
+  var decodingStep = 0
+
+  /// An empty sequence.
+  public init(pool: CachePool) {
+    self.pool = pool
+    table = PageTable(pageSize: KVLayout.pageSize)
+    pages = pool.store.makeTable()
+    selections = (0..<pool.store.layout.layerCount).map { _ in pool.backend.makeSelectionState() }
+  }
+
+  private init(forking other: SequenceCache) {
+    pool = other.pool
+    table = other.table.fork(in: &other.pool.pool)
+    pages = pool.store.makeTable()
+    for (slot, page) in table.pages.enumerated() { pages.set(slot: slot, to: page) }
+    selections = other.selections.map { _ in other.pool.backend.makeSelectionState() }
+  }
+
+  deinit {
+    for page in table.releaseAll(to: &pool.pool) { pool.store.discard(page) }
+  }
+
+  /// Tokens whose keys and values are stored.
+  public var length: Int { table.length }
+
+  /// The keys and values of one layer.
+  public func view(layer: Int) -> KVView { KVView(pages: pages, layer: layer) }
+
+  /// A second sequence that begins with the same tokens and shares their pages.
+  public func fork() -> SequenceCache { SequenceCache(forking: self) }
+
+  /// Makes room for `count` more tokens.
+  public func reserve(_ count: Int) throws(ComputeError) {
+    for change in table.reserve(count, from: &pool.pool) {
+      switch change {
+      case .added(let slot, let page):
+        try pool.store.provide(page)
+        pages.set(slot: slot, to: page)
+      case .copied(let slot, let source, let page):
+        try pool.store.provide(page)
+        pool.store.copy(from: source, to: page)
+        pages.set(slot: slot, to: page)
+      }
+    }
+  }
+
+  /// Counts `count` reserved tokens as stored.
+  func advance(_ count: Int) { table.advance(count) }
+
+  /// Forgets the tokens from `length` on.
+  public func truncate(to length: Int) {
+    let (removedSlots, freed) = table.truncate(to: length, in: &pool.pool)
+    pages.removeLast(removedSlots)
+    for page in freed { pool.store.discard(page) }
+    decodingStep = 0
+  }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// A file mapped read-only into memory; unmapped when the last reference goes.
+@safe public final class MappedFile: Sendable {
+  /// The path it was opened with.
+  public let path: String
+  /// The file's bytes. Nobody writes them.
+  public nonisolated(unsafe) let bytes: UnsafeRawBufferPointer
+
+  /// Maps the regular file at `path`.
+  /// - Throws: `FileError` when it cannot be opened, is no regular file, or is empty.
+  public init(path: String) throws(FileError) {
+    let descriptor = unsafe open(path, O_RDONLY)
+    guard descriptor >= 0 else {
+      throw FileError(path: path, problem: "cannot be opened: \(Self.lastError)")
+    }
+    defer { close(descriptor) }
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else {
+      throw FileError(path: path, problem: "cannot be examined: \(Self.lastError)")
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw FileError(path: path, problem: "is not a regular file")
+    }
+    guard status.st_size > 0 else { throw FileError(path: path, problem: "is empty") }
+    let size = Int(status.st_size)
+    let address = unsafe mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0)
+    guard let address = unsafe address, unsafe address != MAP_FAILED else {
+      throw FileError(path: path, problem: "cannot be mapped: \(Self.lastError)")
+    }
+    self.path = path
+    unsafe bytes = UnsafeRawBufferPointer(start: address, count: size)
+  }
+
+  deinit {
+    _ = unsafe munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
+  }
+
+  private static var lastError: String {
+    unsafe strerror(errno).map { unsafe String(cString: $0) } ?? "error \(errno)"
+  }
+}
+
+/// A file that cannot be used, with the reason.
+public struct FileError: Error, Sendable, CustomStringConvertible {
+  /// The file.
+  public let path: String
+  /// What is wrong with it and, where there is one, the remedy.
+  public let problem: String
+
+  /// Creates an error about the file at `path`.
+  public init(path: String, problem: String) {
+    self.path = path
+    self.problem = problem
+  }
+
+  public var description: String { "\(path): \(problem)" }
+}

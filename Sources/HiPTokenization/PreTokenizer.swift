@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// How a text is cut into words before byte pairs are merged.
+public enum PreTokenizer: String, Sendable, Hashable, CaseIterable {
+  /// The rule of Llama 3: contractions, letters with one leading character, up to three digits,
+  /// punctuation with its line ends, white space.
+  case llamaBPE = "llama-bpe"
+
+  /// Whether a word that is a token itself stays whole, whatever the merges say.
+  var keepsWholeWords: Bool { true }
+
+  /// Calls `body` with the byte range of each word, in order.
+  func forEachWord(_ text: [UInt8], _ body: (Range<Int>) -> Void) {
+    var scanner = LlamaScanner(text)
+    while let word = scanner.next() { body(word) }
+  }
+}
+
+/// What the pre-tokenizer's patterns tell apart.
+private enum ScalarClass: UInt8 {
+  case letter, number, newline, space, other, end
+
+  /// Letters are the general category L, numbers N, spaces the property White_Space.
+  static func of(_ scalar: Unicode.Scalar) -> ScalarClass {
+    switch scalar.properties.generalCategory {
+    case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter:
+      .letter
+    case .decimalNumber, .letterNumber, .otherNumber:
+      .number
+    default:
+      scalar.properties.isWhitespace ? .space : .other
+    }
+  }
+
+  static let ascii: [ScalarClass] = (0..<128).map { (code: UInt8) in
+    code == 10 || code == 13 ? .newline : of(Unicode.Scalar(code))
+  }
+}
+
+/// Finds words by hand what the pattern
+/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|`
+/// `\s*[\r\n]+|\s+(?!\S)|\s+` finds by backtracking.
+private struct LlamaScanner {
+  private let text: [UInt8]
+  private var position = 0
+  private let ascii = ScalarClass.ascii
+
+  init(_ text: [UInt8]) { self.text = text }
+
+  /// The class of the character at a byte, and where the next one starts. The bytes are UTF-8.
+  private func look(_ index: Int) -> (kind: ScalarClass, next: Int) {
+    guard index < text.count else { return (.end, index) }
+    let first = text[index]
+    if first < 0x80 { return (ascii[Int(first)], index + 1) }
+    let length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4
+    let end = min(index + length, text.count)
+    var value = UInt32(first) & (0xff >> UInt32(length + 1))
+    for byte in text[(index + 1)..<end] { value = value << 6 | UInt32(byte & 0x3f) }
+    return (Unicode.Scalar(value).map(ScalarClass.of) ?? .other, end)
+  }
+
+  /// The end of the longest run of characters for which `matches` holds.
+  private func run(from start: Int, _ matches: (ScalarClass) -> Bool) -> Int {
+    var index = start
+    while true {
+      let (kind, next) = look(index)
+      guard kind != .end, matches(kind) else { return index }
+      index = next
+    }
+  }
+
+  mutating func next() -> Range<Int>? {
+    guard position < text.count else { return nil }
+    let start = position
+    position = end(of: start)
+    return start..<position
+  }
+
+  private func end(of start: Int) -> Int {
+    if let end = contraction(start) { return end }
+    let (kind, second) = look(start)
+    let (following, _) = look(second)
+    switch kind {
+    case .letter:
+      return run(from: start) { $0 == .letter }
+    case .number:
+      var end = start
+      for _ in 0..<3 {
+        let (kind, next) = look(end)
+        guard kind == .number else { break }
+        end = next
+      }
+      return end
+    case .space, .other:
+      if following == .letter { return run(from: second) { $0 == .letter } }
+      if kind == .other { return punctuation(start) }
+      if text[start] == 0x20, following == .other { return punctuation(second) }
+      return whiteSpace(start)
+    case .newline:
+      return whiteSpace(start)
+    case .end:
+      return start
+    }
+  }
+
+  private func contraction(_ start: Int) -> Int? {
+    guard text[start] == 0x27, start + 1 < text.count else { return nil }
+    let first = text[start + 1] | 0x20
+    if first == 0x73 || first == 0x74 || first == 0x6d || first == 0x64 { return start + 2 }
+    guard start + 2 < text.count else { return nil }
+    let pair = (first, text[start + 2] | 0x20)
+    let matches = pair == (0x72, 0x65) || pair == (0x76, 0x65) || pair == (0x6c, 0x6c)
+    return matches ? start + 3 : nil
+  }
+
+  private func punctuation(_ start: Int) -> Int {
+    let end = run(from: start) { $0 == .other }
+    return run(from: end) { $0 == .newline }
+  }
+
+  private func whiteSpace(_ start: Int) -> Int {
+    var end = start
+    var lastNewline: Int?
+    var lastStart = start
+    while true {
+      let (kind, next) = look(end)
+      guard kind == .space || kind == .newline else { break }
+      if kind == .newline { lastNewline = next }
+      lastStart = end
+      end = next
+    }
+    if let lastNewline { return lastNewline }
+    // The last space belongs to the word behind it, if there is one.
+    return end == text.count || lastStart == start ? end : lastStart
+  }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The number of a token in a vocabulary.
+public typealias TokenID = Int32
+
+/// Text to tokens and back.
+public protocol Tokenizer: Sendable {
+  /// Number of tokens.
+  var vocabularySize: Int { get }
+  /// Ids of a text. No begin-of-text token is added.
+  func encode(_ text: String, special: SpecialTokenReading) -> [TokenID]
+  /// The bytes that a token stands for: part of a UTF-8 text, not always whole characters.
+  func bytes(of token: TokenID) -> [UInt8]
+  /// The id of the control token written so.
+  func specialToken(_ text: String) -> TokenID?
+  /// Whether the token is control, such as the end of a turn, and no text.
+  func isControl(_ token: TokenID) -> Bool
+}
+
+/// What to do with the names of control tokens that stand in a text.
+public enum SpecialTokenReading: String, Sendable, Hashable, CaseIterable {
+  /// They become the control tokens.
+  case parse
+  /// They are text like any other: what users write cannot control the model.
+  case text
+}
+
+extension Tokenizer {
+  /// The text of `tokens`. Bytes that are not UTF-8 become U+FFFD; control tokens are left out
+  /// unless `keepingControl`.
+  public func decode(_ tokens: [TokenID], keepingControl: Bool = false) -> String {
+    let kept = keepingControl ? tokens : tokens.filter { !isControl($0) }
+    return String(decoding: kept.flatMap { bytes(of: $0) }, as: UTF8.self)
+  }
+}
+
+/// A tokenizer that cannot be built from its description, with the reason.
+public struct TokenizerError: Error, Sendable, CustomStringConvertible {
+  public let description: String
+
+  /// Creates an error with its text.
+  public init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Foundation
+
+/// The memory of this machine and of this process.
+public enum MachineMemory {
+  /// Bytes of memory that the machine has, or that its control group may use.
+  public static var physicalByteCount: Int {
+    let machine = Int(ProcessInfo.processInfo.physicalMemory)
+    guard let text = try? String(contentsOfFile: "/sys/fs/cgroup/memory.max", encoding: .utf8),
+      let limit = Int(text.trimmingCharacters(in: .whitespacesAndNewlines))
+    else { return machine }
+    return min(machine, limit)
+  }
+
+  /// The most bytes that the process has held in memory since it started or since `resetPeak`.
+  public static var peakByteCount: Int {
+    if let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),
+      let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") }),
+      let kilobytes = line.split(whereSeparator: { !$0.isNumber }).first.flatMap({ Int($0) })
+    {
+      return kilobytes * 1024
+    }
+    var usage = rusage()
+    #if canImport(Darwin)
+      unsafe getrusage(RUSAGE_SELF, &usage)
+      return Int(usage.ru_maxrss)
+    #else
+      _ = unsafe getrusage(Int32(RUSAGE_SELF.rawValue), &usage)
+      return Int(usage.ru_maxrss) * 1024
+    #endif
+  }
+
+  /// Starts `peakByteCount` anew, where the system can (Linux).
+  public static func resetPeak() {
+    guard let file = FileHandle(forWritingAtPath: "/proc/self/clear_refs") else { return }
+    try? file.write(contentsOf: Data("5".utf8))
+    try? file.close()
+  }
+}
