@@ -25,12 +25,14 @@ struct ScoringJob {
   var rowCount: Int { rowsPerHead * heads.count }
   var kvHead: Int { heads.lowerBound / call.input.shape.groupSize }
 
-  /// Chunks at the start of the list that take part: the others lie within the window.
-  var activeCount: Int {
+  /// The last key that a chunk, or what the halving search leaves of it, may begin with.
+  var lastStart: Int32 {
     let first = call.input.start + queries.lowerBound
-    let last = Int32(min(max(first - pruning.pruningWindow, 0), limit - 1))
-    return chunks.firstIndex { $0 > last } ?? chunks.count
+    return Int32(min(max(first - pruning.pruningWindow, 0), limit - 1))
   }
+
+  /// Chunks at the start of the list that take part: the others lie within the window.
+  var activeCount: Int { chunks.firstIndex { $0 > lastStart } ?? chunks.count }
 }
 
 extension CPUBackend {
@@ -133,6 +135,7 @@ extension CPUBackend {
     let right = scratch.takeIntegers(panel)
     let probes = scratch.takeIntegers(panel)
     let positions = scratch.takeIntegers(panel)
+    let lastStart = job.lastStart
     for tile in stride(from: 0, to: active, by: panel) {
       let count = min(panel, active - tile)
       var searching = 0
@@ -161,7 +164,7 @@ extension CPUBackend {
           table.column_max(products, panel, rows, panel, best[branch])
         }
         searching = 0
-        for index in 0..<count where left[index] < right[index] {
+        for index in 0..<count where left[index] < right[index] && left[index] <= lastStart {
           let width = right[index] - left[index]
           let center = (left[index] + right[index]) / 2
           if best[0][index] > best[1][index] {
@@ -172,7 +175,7 @@ extension CPUBackend {
           scores[tile + index] = max(scores[tile + index], best[0][index], best[1][index])
           // A chunk of one key has been probed: it is done.
           if width == 1 { right[index] = left[index] }
-          searching = max(searching, Int(right[index] - left[index]))
+          if left[index] <= lastStart { searching = max(searching, Int(right[index] - left[index])) }
         }
       }
     }

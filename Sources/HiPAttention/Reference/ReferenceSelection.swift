@@ -113,7 +113,8 @@ public struct ReferenceSelection {
       let interval = chunks[index]..<min(chunks[index] + stage.chunkSize, limit)
       switch stage.estimate {
       case .halving:
-        result[index] = halve(interval, queries, chunk: index, head: head, pruning)
+        result[index] = halve(
+          interval, lastStart: lastCandidate, queries, chunk: index, head: head, pruning)
       case .moments:
         perQuery.append(moments(interval, queries, head: head))
       case .exact:
@@ -179,7 +180,7 @@ public struct ReferenceSelection {
 
   /// Best probe on the path of the halving search.
   private func halve(
-    _ chunk: Range<Int>, _ queries: [[Double]], chunk index: Int, head: Int,
+    _ chunk: Range<Int>, lastStart: Int, _ queries: [[Double]], chunk index: Int, head: Int,
     _ pruning: HierarchicalPruning
   ) -> Double {
     var (left, right) = (chunk.lowerBound, chunk.upperBound)
@@ -193,7 +194,8 @@ public struct ReferenceSelection {
       }
       if probes[0] > probes[1] { right = center } else { left = center }
       best = max(best, probes[0], probes[1])
-      if width <= 1 { return best }
+      // A search that has moved into the window ends there.
+      if width <= 1 || left > lastStart { return best }
     }
   }
 

@@ -1,8 +1,224 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import ArgumentParser
+import Foundation
+import HiPAttention
+import HiPTensors
+import HiPTokenization
+import InfiniteHiP
+import Synchronization
+
 struct RunCommand: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "run", abstract: "x")
+  static let configuration = CommandConfiguration(
+    commandName: "run", abstract: "Chat at the terminal, with texts of any length.",
+    discussion: ChatCommand.summary)
+
+  @Argument(help: ArgumentHelp("GGUF file; the demo model by default.", valueName: "model"))
+  var path: String?
+
+  @OptionGroup var options: EngineOptions
+
+  func run() async throws {
+    var options = options
+    if let path { options.model = path }
+    let model = try options.loadModel()
+    guard let template = model.chatTemplate else {
+      throw FileError(
+        path: model.path, problem: model.chatTemplateProblem ?? "has no chat template")
+    }
+    let session = try await model.makeSession(
+      attention: options.attention.choice(), contextLimit: options.contextLimit)
+    let interrupts = InterruptSource()
+    var chat = Chat(
+      session: session, template: template, sampling: options.sampling,
+      maximumTokens: options.maxTokens, interrupts: interrupts)
+    if Terminal.inputIsTerminal {
+      print("\(URL(filePath: model.path).lastPathComponent). /help shows the commands.")
+    }
+    while let line = chat.readLine() {
+      do {
+        guard try await chat.handle(line) else { return }
+      } catch is CancellationError {
+        print("\n[stopped]")
+      } catch {
+        Terminal.note("Error: \(error)\n")
+      }
+    }
+  }
 }
-struct DemoCommand: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "demo", abstract: "x")
+
+/// What a line that begins with a slash asks for.
+enum ChatCommand: String, CaseIterable {
+  case file, clear, stats, help, bye
+
+  static let summary = """
+    /file PATH  read a text; questions that follow are about it
+    /clear      forget everything
+    /stats      length of the context, attention, memory
+    /help       this
+    /bye        leave
+    One Ctrl-C stops an answer, two leave.
+    """
+}
+
+/// A conversation.
+private struct Chat {
+  let session: Session
+  let template: ChatTemplate
+  let sampling: SamplingOptions
+  let maximumTokens: Int
+  let interrupts: InterruptSource
+  /// A text has been read into a turn that waits for its question.
+  private var turnIsOpen = false
+  private var lastCompletion: Completion?
+
+  init(
+    session: Session, template: ChatTemplate, sampling: SamplingOptions, maximumTokens: Int,
+    interrupts: InterruptSource
+  ) {
+    self.session = session
+    self.template = template
+    self.sampling = sampling
+    self.maximumTokens = maximumTokens
+    self.interrupts = interrupts
+  }
+
+  func readLine() -> String? {
+    if Terminal.inputIsTerminal { Terminal.write(">>> ") }
+    return Swift.readLine()
+  }
+
+  /// Does what a line says; false when it says to leave.
+  mutating func handle(_ line: String) async throws -> Bool {
+    let line = line.trimmingCharacters(in: .whitespaces)
+    guard line.hasPrefix("/") else {
+      if !line.isEmpty { try await ask(line) }
+      return true
+    }
+    let parts = line.dropFirst().split(separator: " ", maxSplits: 1).map(String.init)
+    switch parts.first.flatMap(ChatCommand.init(rawValue:)) {
+    case .file:
+      guard parts.count == 2 else { throw ValidationError("/file needs a path") }
+      try await read(parts[1])
+    case .clear:
+      try await session.clear()
+      turnIsOpen = false
+      lastCompletion = nil
+      print("Everything is forgotten.")
+    case .stats: printStats()
+    case .help: print(ChatCommand.summary)
+    case .bye: return false
+    case nil:
+      let known = ChatCommand.allCases.map { "/\($0.rawValue)" }.joined(separator: ", ")
+      throw ValidationError("\(line) is no command; there are \(known)")
+    }
+    return true
+  }
+
+  /// What closes an answered turn and opens the user's next one.
+  private var opening: [ChatTemplate.Piece] {
+    session.tokenCount == 0 ? [] : [.control(template.endOfTurn), .text("\n")]
+  }
+
+  private mutating func read(_ path: String) async throws {
+    let text = try TextFile.read(path)
+    let pieces: [ChatTemplate.Piece] =
+      turnIsOpen
+      ? [.text(text + "\n\n")]
+      : opening + [.control("<|im_start|>"), .text("user\n\(text)\n\n")]
+    turnIsOpen = true
+    let end = try await serve(GenerationRequest(.pieces(pieces), maximumTokens: 0)).completion
+    print(
+      "\(sizeText(end.promptTokens - end.cachedTokens)) tokens read in "
+        + "\(decimal(end.prefillSeconds, 1)) s. Ask about them.")
+  }
+
+  private mutating func ask(_ question: String) async throws {
+    let pieces =
+      turnIsOpen
+      ? [
+        .text(question), .control(template.endOfTurn), .text("\n"), .control("<|im_start|>"),
+        .text("assistant\n"),
+      ]
+      : opening
+        + template.render([ChatMessage(role: .user, content: question)], openingAnswer: true)
+    turnIsOpen = false
+    let answer = try await serve(
+      GenerationRequest(.pieces(pieces), sampling: sampling, maximumTokens: maximumTokens))
+    lastCompletion = answer.completion
+    print(answer.completion.reason == .stop ? "" : " [cut off: \(answer.completion.reason.rawValue)]")
+  }
+
+  /// Serves a request that Ctrl-C can stop.
+  private func serve(_ request: GenerationRequest) async throws -> CollectedAnswer {
+    let session = session
+    let task = Task {
+      try await session.answer(request, progress: "Reading") { Terminal.write($0) }
+    }
+    interrupts.handle { task.cancel() }
+    defer { interrupts.handle(nil) }
+    return try await task.value
+  }
+
+  private func printStats() {
+    var text =
+      "context  \(session.tokenCount) tokens of at most \(session.contextLimit)\n"
+      + "attention  \(session.attention.name), now \(session.policyName)\n"
+      + "memory  \(byteText(MachineMemory.peakByteCount)) at most so far"
+    if let last = lastCompletion {
+      let read = last.promptTokens - last.cachedTokens
+      text +=
+        "\nlast answer  \(read) tokens read in \(decimal(last.prefillSeconds, 2)) s, "
+        + "\(last.completionTokens) written in \(decimal(last.decodeSeconds, 2)) s"
+    }
+    print(text)
+  }
+}
+
+/// Ctrl-C: the first stops what is under way, a second one leaves.
+private final class InterruptSource {
+  private let source: any DispatchSourceSignal
+  private let state = InterruptState()
+
+  init() {
+    signal(SIGINT, SIG_IGN)
+    source = DispatchSource.makeSignalSource(signal: SIGINT, queue: .global())
+    source.setEventHandler { [state] in state.press() }
+    source.resume()
+  }
+
+  /// Sets what the next Ctrl-C does.
+  func handle(_ handler: (@Sendable () -> Void)?) { state.set(handler) }
+}
+
+private final class InterruptState: Sendable {
+  private struct Pressed {
+    var handler: (@Sendable () -> Void)?
+    var count = 0
+  }
+
+  private let pressed = Mutex(Pressed())
+
+  func set(_ handler: (@Sendable () -> Void)?) {
+    pressed.withLock {
+      $0.handler = handler
+      if handler != nil { $0.count = 0 }
+    }
+  }
+
+  func press() {
+    let now = pressed.withLock { state in
+      state.count += 1
+      return state
+    }
+    if now.count >= 2 {
+      Terminal.note("\n")
+      Foundation.exit(0)
+    }
+    if let handler = now.handler {
+      handler()
+    } else {
+      Terminal.note("\n(Ctrl-C once more, or /bye, leaves)\n>>> ")
+    }
+  }
 }
