@@ -23,7 +23,7 @@ func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target 
 
 /// A test target with the same settings; tests handle raw memory too freely for strict memory safety.
 func tests(
-  _ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil
+  _ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []
 ) -> Target {
   .testTarget(
     name: name, dependencies: dependencies + ["TestSupport"], resources: resources,
@@ -79,5 +79,23 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
+
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+    tests("HiPKVStoreTests", ["HiPKVStore"]),
+    tests("HiPAttentionTests", ["HiPAttention"]),
+    tests("HiPCPUTests", ["HiPCPU", "CHiPSIMD"]),
+    tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
+    tests(
+      "HiPTokenizationTests", ["HiPTokenization", "HiPModelFiles", "InfiniteHiP"],
+      resources: [.copy("Fixtures")]),
+    tests("InfiniteHiPTests", ["InfiniteHiP", "HiPTokenization"]),
+    tests(
+      "ConformanceTests",
+      ["InfiniteHiP", "HiPCPU", "HiPCompute", "HiPAttention", "HiPModels", "HiPTensors"],
+      resources: [.copy("Fixtures")]),
+    tests(
+      "EndToEndTests",
+      ["InfiniteHiP", "HiPCPU", "HiPCompute", "HiPAttention", "HiPTokenization", "HiPModelFiles"],
+      resources: [.copy("Fixtures")]),
   ]
 )

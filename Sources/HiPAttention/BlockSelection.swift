@@ -13,3 +13,40 @@ public struct BlockSelection: Sendable, Hashable, Codable {
     self.blocks = blocks
   }
 }
+
+extension BlockSelection {
+  /// Throws unless these blocks could be what `pruning` selects for `queryCount` queries that stand
+  /// at the last of `keyCount` keys.
+  public func check(
+    _ pruning: HierarchicalPruning, shape: AttentionShape, queryCount: Int, keyCount: Int
+  ) throws(PolicyError) {
+    guard blockSize == pruning.blockSize else {
+      throw PolicyError(
+        "the blocks are of \(blockSize) keys, those of the policy of \(pruning.blockSize)")
+    }
+    let rows = (queryCount + pruning.queryBlock - 1) / pruning.queryBlock
+    guard blocks.count == shape.heads, blocks.allSatisfy({ $0.count == rows }) else {
+      throw PolicyError(
+        "there must be lists of blocks for \(shape.heads) heads of \(rows) query blocks each")
+    }
+    let perOwner =
+      switch pruning.sharing {
+      case .allHeads: shape.heads
+      case .group: shape.groupSize
+      case .head: 1
+      }
+    for (head, lists) in blocks.enumerated() {
+      guard lists == blocks[head / perOwner * perOwner] else {
+        throw PolicyError(
+          "head \(head) has other blocks than the heads it shares with; use \"sharing\": \"head\"")
+      }
+      for starts in lists {
+        guard zip(starts, starts.dropFirst()).allSatisfy({ $0 < $1 }),
+          starts.allSatisfy({ $0 >= 0 && Int($0) + blockSize <= keyCount })
+        else {
+          throw PolicyError("the blocks of head \(head) do not ascend, or lie outside the keys")
+        }
+      }
+    }
+  }
+}

@@ -11,6 +11,8 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public let queryBlock: Int
   /// The stages, coarse to fine; with none, only sink and window are attended.
   public let stages: [PruningStage]
+  /// The stages of decoding, where they differ: one query at a time affords a finer search.
+  public let decodeStages: [PruningStage]?
   /// Which query heads share one selection.
   public let sharing: HeadSharing
   /// How the chunks of a stage are compared.
@@ -25,13 +27,14 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// Checks the parts against each other and stores them.
   public init(
     reach: StreamingWindow, queryBlock: Int = 64, stages: [PruningStage],
-    scoring: Scoring = Scoring(), attentionPositions: AttentionPositions = .streaming,
+    decodeStages: [PruningStage]? = nil, scoring: Scoring = Scoring(), attentionPositions: AttentionPositions = .streaming,
     exceptions: [LayerException] = []
   ) throws(PolicyError) {
     sink = reach.sink
     window = reach.window
     self.queryBlock = queryBlock
     self.stages = stages
+    self.decodeStages = decodeStages
     sharing = scoring.sharing
     ranking = scoring.ranking
     pruningPositions = scoring.positions
@@ -70,7 +73,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// Chunk sizes whose key moments the cache has to keep.
   public var sketchChunkSizes: [Int] {
     var sizes: [Int] = []
-    for stage in stages where stage.estimate == .moments && !sizes.contains(stage.chunkSize) {
+    for stage in stages + (decodeStages ?? []) where stage.estimate == .moments && !sizes.contains(stage.chunkSize) {
       sizes.append(stage.chunkSize)
     }
     return sizes
@@ -81,21 +84,35 @@ public struct HierarchicalPruning: Sendable, Hashable {
     guard let exception = exceptions.first(where: { $0.applies(to: layer, of: layerCount) }) else {
       return self
     }
-    return HierarchicalPruning(unchecked: self, applying: exception)
+    func adjusted(_ stages: [PruningStage]) -> [PruningStage] {
+      var stages = stages
+      if let keep = exception.keep, !stages.isEmpty { stages[stages.count - 1].keep = keep }
+      return stages
+    }
+    return HierarchicalPruning(
+      unchecked: self, stages: adjusted(stages), decodeStages: decodeStages.map(adjusted),
+      positions: exception.pruningPositions ?? pruningPositions)
   }
 
-  private init(unchecked base: HierarchicalPruning, applying exception: LayerException) {
+  /// The same policy as a decoding step has it.
+  public var decoding: HierarchicalPruning {
+    guard let decodeStages else { return self }
+    return HierarchicalPruning(
+      unchecked: self, stages: decodeStages, decodeStages: nil, positions: pruningPositions)
+  }
+
+  private init(
+    unchecked base: HierarchicalPruning, stages: [PruningStage], decodeStages: [PruningStage]?,
+    positions: PruningPositions
+  ) {
     sink = base.sink
     window = base.window
     queryBlock = base.queryBlock
-    stages = base.stages.indices.map { index in
-      var stage = base.stages[index]
-      if let keep = exception.keep, index == base.stages.count - 1 { stage.keep = keep }
-      return stage
-    }
+    self.stages = stages
+    self.decodeStages = decodeStages
     sharing = base.sharing
     ranking = base.ranking
-    pruningPositions = exception.pruningPositions ?? base.pruningPositions
+    pruningPositions = positions
     attentionPositions = base.attentionPositions
     exceptions = []
   }

@@ -6,15 +6,21 @@ extension HierarchicalPruning {
     guard [16, 32, 64, 128].contains(queryBlock) else {
       throw PolicyError("\"queryBlock\" is \(queryBlock); allowed are 16, 32, 64 and 128")
     }
-    for (index, stage) in stages.enumerated() {
-      try check(stage, at: index)
+    try check(stages, "stage")
+    if let decodeStages {
+      guard decodeStages.last?.chunkSize == stages.last?.chunkSize, !decodeStages.isEmpty else {
+        throw PolicyError(
+          "the last of \"decodeStages\" must have the chunk of the last stage, "
+            + "\(stages.last?.chunkSize ?? 0)")
+      }
+      try check(decodeStages, "decode stage")
     }
     guard let first = stages.first, let last = stages.last else { return }
-    guard window >= first.chunkSize else {
+    let largest = max(first.chunkSize, decodeStages?.first?.chunkSize ?? 0)
+    guard window >= largest else {
       throw PolicyError(
-        "\"window\" is \(window), shorter than the first stage's chunk of \(first.chunkSize); "
-          + "keys between candidates and window would be lost. Make the window at least "
-          + "\(first.chunkSize)")
+        "\"window\" is \(window), shorter than the first stage's chunk of \(largest); keys between "
+          + "candidates and window would be lost. Make the window at least \(largest)")
     }
     guard sink % last.chunkSize == 0 else {
       throw PolicyError(
@@ -34,8 +40,16 @@ extension HierarchicalPruning {
     try check(pruningPositions)
   }
 
-  private func check(_ stage: PruningStage, at index: Int) throws(PolicyError) {
-    let name = "stage \(index + 1)"
+  private func check(_ stages: [PruningStage], _ kind: String) throws(PolicyError) {
+    for (index, stage) in stages.enumerated() {
+      try check(
+        stage, "\(kind) \(index + 1)", after: index > 0 ? stages[index - 1] : nil)
+    }
+  }
+
+  private func check(
+    _ stage: PruningStage, _ name: String, after before: PruningStage?
+  ) throws(PolicyError) {
     guard (1...4096).contains(stage.chunkSize) else {
       throw PolicyError("\(name): \"chunk\" is \(stage.chunkSize); allowed are 1 to 4096")
     }
@@ -64,8 +78,7 @@ extension HierarchicalPruning {
             + "for chunks of \(stage.chunkSize)")
       }
     }
-    guard index > 0 else { return }
-    let before = stages[index - 1]
+    guard let before else { return }
     guard before.chunkSize % stage.chunkSize == 0 else {
       throw PolicyError(
         "\(name): its chunk of \(stage.chunkSize) does not divide the chunk before, "
@@ -78,7 +91,7 @@ extension HierarchicalPruning {
   }
 
   private func check(_ positions: PruningPositions) throws(PolicyError) {
-    guard stages.contains(where: { $0.estimate == .moments }) else { return }
+    guard (stages + (decodeStages ?? [])).contains(where: { $0.estimate == .moments }) else { return }
     guard positions == .relative || positions == .infllm else {
       throw PolicyError(
         "\"moments\" describe keys as seen from one distance: \"pruningPositions\" may be "

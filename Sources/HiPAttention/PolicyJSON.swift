@@ -33,8 +33,8 @@ extension AttentionChoice {
       case .hierarchical:
         try fields.allow(
           always + [
-            "sink", "window", "queryBlock", "stages", "sharing", "ranking", "pruningPositions",
-            "attentionPositions", "layers",
+            "sink", "window", "queryBlock", "stages", "decodeStages", "sharing", "ranking",
+            "pruningPositions", "attentionPositions", "layers",
           ])
         policy = .hierarchical(try HierarchicalPruning(fields))
       }
@@ -68,6 +68,8 @@ extension HierarchicalPruning {
       reach: StreamingWindow(sink: fields.integer("sink"), window: fields.integer("window")),
       queryBlock: fields.integer("queryBlock", default: 64),
       stages: fields.objects("stages", what: "a stage").map { try PruningStage($0) },
+      decodeStages: fields.has("decodeStages")
+        ? fields.objects("decodeStages", what: "a decode stage").map { try PruningStage($0) } : nil,
       scoring: Scoring(
         sharing: fields.word("sharing", default: .allHeads),
         ranking: fields.word("ranking", default: .maximum),
@@ -83,15 +85,8 @@ extension HierarchicalPruning {
     try fields.encode(sink, forKey: "sink")
     try fields.encode(window, forKey: "window")
     try fields.encode(queryBlock, forKey: "queryBlock")
-    var list = fields.nestedUnkeyedContainer(forKey: "stages")
-    for stage in stages {
-      var object = list.nestedContainer(keyedBy: FieldName.self)
-      try object.encode(stage.chunkSize, forKey: "chunk")
-      try object.encode(stage.keep, forKey: "keep")
-      try object.encode(stage.refreshInterval, forKey: "refresh")
-      try object.encode(stage.queryStride, forKey: "queryStride")
-      try object.encode(stage.estimate.rawValue, forKey: "estimate")
-    }
+    try encodeStages(stages, "stages", into: &fields)
+    if let decodeStages { try encodeStages(decodeStages, "decodeStages", into: &fields) }
     try fields.encode(sharing.rawValue, forKey: "sharing")
     try fields.encode(ranking.rawValue, forKey: "ranking")
     try fields.encode(pruningPositions.rawValue, forKey: "pruningPositions")
@@ -105,6 +100,21 @@ extension HierarchicalPruning {
       try object.encodeIfPresent(
         exception.pruningPositions?.rawValue, forKey: "pruningPositions")
     }
+  }
+}
+
+private func encodeStages(
+  _ stages: [PruningStage], _ name: FieldName,
+  into fields: inout KeyedEncodingContainer<FieldName>
+) throws {
+  var list = fields.nestedUnkeyedContainer(forKey: name)
+  for stage in stages {
+    var object = list.nestedContainer(keyedBy: FieldName.self)
+    try object.encode(stage.chunkSize, forKey: "chunk")
+    try object.encode(stage.keep, forKey: "keep")
+    try object.encode(stage.refreshInterval, forKey: "refresh")
+    try object.encode(stage.queryStride, forKey: "queryStride")
+    try object.encode(stage.estimate.rawValue, forKey: "estimate")
   }
 }
 

@@ -38,7 +38,7 @@ extension HierarchicalPruning {
       PruningStage(chunkSize: 64, keep: 8192, refreshInterval: 4, estimate: .moments),
       PruningStage(chunkSize: 8, keep: 2048, refreshInterval: 1, estimate: .exact),
     ],
-    scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm), exceptions: [])
+    scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm))
 
   /// The 3K preset of the paper (appendix A): 256 + 2,048 + 1,024 keys, 4,096 selected ones and
   /// chunk-indexed pruning in the first three layers, refresh every 16, 8 and 4 steps.
@@ -55,12 +55,14 @@ extension HierarchicalPruning {
 
   /// A preset: sink 256, window 1,024. The tests check every preset as `init` would.
   private init(
-    unchecked stages: [PruningStage], scoring: Scoring, exceptions: [LayerException]
+    unchecked stages: [PruningStage], decodeStages: [PruningStage]? = nil, scoring: Scoring,
+    exceptions: [LayerException] = []
   ) {
     sink = 256
     window = 1024
     queryBlock = 64
     self.stages = stages
+    self.decodeStages = decodeStages
     sharing = scoring.sharing
     ranking = scoring.ranking
     pruningPositions = scoring.positions

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CHiPSIMD
+package import CHiPSIMD
 internal import HiPTensors
 
 /// An instruction set with kernels of its own.
@@ -13,7 +13,7 @@ public enum CPUKernels: String, Sendable, CaseIterable {
   /// The fastest kernels of this machine.
   public static var best: CPUKernels { supported.last ?? .baseline }
 
-  var table: UnsafePointer<hip_kernels>? {
+  package var table: UnsafePointer<hip_kernels>? {
     switch self {
     case .baseline: hip_kernels_for(HIP_BASELINE)
     case .avx2: hip_kernels_for(HIP_AVX2)

@@ -119,6 +119,16 @@ final class CPUSelectionState: SelectionState {
       blockSize: pruning.blockSize,
       blocks: (0..<shape.heads).map { head in blocks.map { $0[head / headsPerOwner] } })
   }
+
+  func upload(
+    _ selection: BlockSelection, shape: AttentionShape, pruning: HierarchicalPruning
+  ) {
+    let headsPerOwner = shape.heads / pruning.sharing.ownerCount(shape)
+    let owners = stride(from: 0, to: shape.heads, by: headsPerOwner)
+    blocks = (selection.blocks.first ?? []).indices.map { block in
+      owners.map { selection.blocks[$0][block] }
+    }
+  }
 }
 
 extension HeadSharing {

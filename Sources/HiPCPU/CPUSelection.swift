@@ -132,7 +132,7 @@ extension CPUBackend {
 }
 
 /// Indices of the `count` largest values, ascending; of equal ones the first.
-func indicesOfLargest(_ count: Int, of values: UnsafeBufferPointer<Float>) -> [Int] {
+package func indicesOfLargest(_ count: Int, of values: UnsafeBufferPointer<Float>) -> [Int] {
   guard count < values.count else { return Array(values.indices) }
   // Bit patterns that order as the numbers do, cut at their `count`-th largest in two rounds.
   func key(_ value: Float) -> UInt32 {

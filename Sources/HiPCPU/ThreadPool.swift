@@ -15,9 +15,9 @@ import Synchronization
 /// Items are claimed one by one, so a thread that loses its core delays the one item that it holds
 /// and no other. A loop ends when its items are done, not when every thread has noticed it. Idle
 /// threads spin for a moment, then sleep.
-final class ThreadPool: Sendable {
+package final class ThreadPool: Sendable {
   /// Threads that work on a loop, the caller's included.
-  let threadCount: Int
+  package let threadCount: Int
 
   /// Generation of the current loop in the upper half, its next unclaimed item in the lower.
   private let claim = Atomic<UInt64>(0)
@@ -31,7 +31,7 @@ final class ThreadPool: Sendable {
   private nonisolated(unsafe) var threads: [pthread_t] = []
 
   /// Starts `threadCount - 1` threads; the caller of `run` is the last one.
-  init(threadCount: Int) {
+  package init(threadCount: Int) {
     self.threadCount = max(1, threadCount)
     sleep = SleepLock()
     for index in 1..<max(1, threadCount) {
@@ -74,7 +74,7 @@ final class ThreadPool: Sendable {
 
   /// Calls `body(item, thread)` for every item in 0 ..< count and returns when all are done.
   /// `thread` is below `threadCount` and in use by one item at a time. Loops do not nest.
-  func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
+  package func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
     guard count > 1, threadCount > 1 else {
       for item in 0..<max(0, count) { body(item, 0) }
       return

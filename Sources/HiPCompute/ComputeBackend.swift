@@ -73,4 +73,6 @@ public protocol DevicePageTable: AnyObject, Sendable {
 public protocol SelectionState: AnyObject, Sendable {
   /// The blocks of the last selection, for tests and for showing what was read.
   func download(shape: AttentionShape, pruning: HierarchicalPruning) -> BlockSelection
+  /// Takes blocks from elsewhere in place of a selection; heads that share must have the same.
+  func upload(_ selection: BlockSelection, shape: AttentionShape, pruning: HierarchicalPruning)
 }

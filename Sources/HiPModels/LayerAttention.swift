@@ -41,7 +41,8 @@ public struct LayerAttention: Sendable, Hashable {
     case .streaming(let window):
       reach = .streaming(window)
     case .hierarchical(let pruning):
-      let pruning = pruning.applied(toLayer: step.view.layer, of: architecture.layerCount)
+      let layer = pruning.applied(toLayer: step.view.layer, of: architecture.layerCount)
+      let pruning = step.decodingStep == nil ? layer : layer.decoding
       let schedule = SelectionSchedule(pruning)
       let firstStage = step.decodingStep.map { schedule.firstDueStage(step: $0) } ?? 0
       if let firstStage {

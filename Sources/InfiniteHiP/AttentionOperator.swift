@@ -36,12 +36,13 @@ public struct AttentionOperator {
   ///   - shape: the heads. The head size is a multiple of 16, at most 256.
   ///   - policy: what each query attends to.
   ///   - rotary: how positions turn queries and keys; nil turns nothing.
+  ///   - given: blocks to read instead of selecting some, for a hierarchical policy.
   /// - Throws: `InfiniteHiPError` when sizes do not fit together.
   /// - Complexity: dense O(queries · keys); hierarchical O(queries · budget) plus its first stage,
   ///   O(queries · keys / chunk).
   public func run(
     queries: [Float], keys: [Float], values: [Float], shape: AttentionShape,
-    policy: AttentionPolicy, rotary: RotaryEmbedding?
+    policy: AttentionPolicy, rotary: RotaryEmbedding?, selection given: BlockSelection? = nil
   ) throws -> Result {
     let keyWidth = shape.kvHeads * shape.headSize
     let queryWidth = shape.heads * shape.headSize
@@ -85,8 +86,13 @@ public struct AttentionOperator {
     case .dense: reach = .dense
     case .streaming(let window): reach = .streaming(window)
     case .hierarchical(let pruning):
-      backend.select(
-        SelectCall(input: input, pruning: pruning, gridLength: .fixed(keyCount), state: state))
+      if let given {
+        try given.check(pruning, shape: shape, queryCount: queryCount, keyCount: keyCount)
+        state.upload(given, shape: shape, pruning: pruning)
+      } else {
+        backend.select(
+          SelectCall(input: input, pruning: pruning, gridLength: .fixed(keyCount), state: state))
+      }
       selection = state.download(shape: shape, pruning: pruning)
       reach = .selected(pruning, state)
     }

@@ -149,7 +149,8 @@ public struct ReferenceSelection {
         let position = input.firstPosition + row
         let place =
           switch pruning.pruningPositions {
-          case .relative: pruning.pruningWindow + 1
+          // Moments are of keys that are not turned: all are seen as a right half is.
+          case .relative: pruning.pruningWindow + (stage.estimate == .moments ? 0 : 1)
           case .chunkIndexed: min(position, listCount + pruning.pruningWindow)
           case .infllm: pruning.pruningWindow
           case .absolute: position

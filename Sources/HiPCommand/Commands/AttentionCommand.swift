@@ -30,6 +30,9 @@ struct AttentionCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Where the selected blocks go.", valueName: "json"))
   var selection: String?
 
+  @Option(help: ArgumentHelp("Blocks to read, as --selection writes them.", valueName: "json"))
+  var blocks: String?
+
   @Option(help: ArgumentHelp("Rotate with this base (theta).", valueName: "base"))
   var ropeBase: Double?
 
@@ -65,7 +68,8 @@ struct AttentionCommand: ParsableCommand {
     let result = try AttentionOperator(on: options.makeBackend()).run(
       queries: queries.elements, keys: keys.elements, values: values.elements, shape: shape,
       policy: choice.policy,
-      rotary: ropeBase.map { RotaryEmbedding(base: $0, dimensions: shape.headSize) })
+      rotary: ropeBase.map { RotaryEmbedding(base: $0, dimensions: shape.headSize) },
+      selection: try blocks.map { try givenBlocks($0, choice) })
     try NumPyArray(shape: queries.shape, elements: result.output).write(to: out)
     guard let selection else { return }
     guard let blocks = result.selection else {
@@ -77,6 +81,20 @@ struct AttentionCommand: ParsableCommand {
     } catch {
       throw FileError(path: selection, problem: "cannot be written: \(error.localizedDescription)")
     }
+  }
+
+  private func givenBlocks(_ path: String, _ choice: AttentionChoice) throws -> BlockSelection {
+    guard case .hierarchical = choice.policy else {
+      throw ValidationError("--blocks needs a hierarchical policy, not \"\(choice.name)\"")
+    }
+    guard
+      let selection = try? JSONDecoder().decode(
+        BlockSelection.self, from: Data(TextFile.read(path).utf8))
+    else {
+      throw FileError(
+        path: path, problem: "is not {\"blockSize\": 8, \"blocks\": [head][query block][start]}")
+    }
+    return selection
   }
 
   private func array(_ path: String, _ name: String) throws -> NumPyArray {

@@ -14,12 +14,12 @@ struct HiddenFact {
   /// Facts in the forms that the demo model was trained to read, all about different things.
   static func make(_ count: Int, seed: UInt64) -> [HiddenFact] {
     var words = Words(seed: seed)
-    let kinds = [magicNumber, home, code, hidingPlace, profession, color]
+    let kinds = [magicNumber, home, code, fondness, profession, color]
     return (0..<count).map { kinds[$0 % kinds.count](&words) }
   }
 
   private static func magicNumber(_ words: inout Words) -> HiddenFact {
-    let thing = words.unique { "\($0.pick(Words.adjectives))-\($0.pick(Words.nouns))" }
+    let thing = "\(words.pick(Words.adjectives))-\(words.pick(Words.nouns))"
     let number = words.number(digits: 7)
     return HiddenFact(
       sentence: "One of the special magic numbers for \(thing) is: \(number).",
@@ -36,19 +36,19 @@ struct HiddenFact {
   }
 
   private static func code(_ words: inout Words) -> HiddenFact {
-    let place = words.unique { "\($0.pick(Words.adjectives)) \($0.pick(Words.places))" }
+    let place = "\(words.pick(Words.adjectives)) \(words.pick(Words.places))"
     let number = words.number(digits: 7)
     return HiddenFact(
       sentence: "To enter the \(place), type the code \(number).",
       question: "Which code opens the \(place)?", answer: number)
   }
 
-  private static func hidingPlace(_ words: inout Words) -> HiddenFact {
-    let thing = words.unique { "\($0.pick(Words.adjectives)) \($0.pick(Words.objects))" }
-    let place = words.unique { "\($0.pick(Words.adjectives)) \($0.pick(Words.places))" }
+  private static func fondness(_ words: inout Words) -> HiddenFact {
+    let person = words.person()
+    let subject = words.pick(Words.subjects)
     return HiddenFact(
-      sentence: "The \(thing) is hidden in the \(place).", question: "Where is the \(thing)?",
-      answer: place)
+      sentence: "\(person) is very fond of \(subject).", question: "What does \(person) love?",
+      answer: subject)
   }
 
   private static func profession(_ words: inout Words) -> HiddenFact {
@@ -68,30 +68,22 @@ struct HiddenFact {
   }
 }
 
-/// Random words, none of the unique ones twice.
+/// Random words, none twice as long as its list lasts.
 private struct Words {
   private var generator: SeededGenerator
-  private var used: Set<String> = []
+  private var left: [[String]: [String]] = [:]
 
   init(seed: UInt64) { generator = SeededGenerator(seed: seed) }
 
   mutating func pick(_ list: [String]) -> String {
-    list.randomElement(using: &generator) ?? ""
+    var rest = left[list] ?? []
+    if rest.isEmpty { rest = list.shuffled(using: &generator) }
+    let word = rest.popLast() ?? ""
+    left[list] = rest
+    return word
   }
 
-  mutating func unique(_ make: (inout Words) -> String) -> String {
-    // After many tries the lists are used up: a number tells the rest apart.
-    for _ in 0..<1000 {
-      let word = make(&self)
-      if used.insert(word).inserted { return word }
-    }
-    used.insert("\(used.count)")
-    return make(&self) + " \(used.count)"
-  }
-
-  mutating func person() -> String {
-    unique { "\($0.pick(Words.firstNames)) \($0.pick(Words.lastNames))" }
-  }
+  mutating func person() -> String { "\(pick(Self.firstNames)) \(pick(Self.lastNames))" }
 
   mutating func number(digits: Int) -> String {
     let lowest = (1..<digits).reduce(1) { product, _ in product * 10 }
@@ -112,9 +104,9 @@ private struct Words {
     """
     cellar church library garden tower kitchen attic stable chapel mill barn castle bakery harbour
     """)
-  static let objects = words(
+  static let subjects = words(
     """
-    dagger crown ring lantern key book mirror coin violin necklace compass hammer letter clock
+    geometry music chess poetry history painting dancing gardening sailing astronomy
     """)
   static let cities = words(
     """
@@ -129,12 +121,12 @@ private struct Words {
   static let firstNames = words(
     """
     Clara Nina Thomas Wanda Dora Diana Oscar Peter Laura Simon Julia Martin Emma Walter Alice \
-    Henry Rosa Victor Helen Frank
+    Henry Rosa Victor Helen
     """)
   static let lastNames = words(
     """
-    Kendall Yates Sutton Turner Chandler Barton Hughes Fisher Mason Palmer Reed Shaw Webster \
-    Harding Carver Dalton Ellis Foster Granger Holt
+    Kendall Yates Sutton Turner Chandler Barton Fisher Palmer Webster Harding Carver Dalton Ellis \
+    Granger
     """)
 
   private static func words(_ text: String) -> [String] {

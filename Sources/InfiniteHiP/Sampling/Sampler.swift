@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Foundation
-internal import HiPTokenization
+package import HiPTokenization
 
 /// Chooses tokens by the options, in the order penalty, top-k, top-p, min-p, temperature.
-struct Sampler {
+package struct Sampler {
   private let options: SamplingOptions
   private var generator: SeededGenerator
   private var recent: [TokenID] = []
 
-  init(_ options: SamplingOptions) {
+  package init(_ options: SamplingOptions) {
     self.options = options
     generator = SeededGenerator(seed: options.seed)
   }
 
   /// The next token for `logits`, `[vocabulary]`.
-  mutating func next(_ logits: [Float]) -> TokenID {
+  package mutating func next(_ logits: [Float]) -> TokenID {
     let token = choose(penalised(logits))
     recent.append(token)
     if recent.count > options.repeatWindow { recent.removeFirst() }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Finds stop texts in a growing answer, and holds back what could become one.
-struct StopMatcher {
+package struct StopMatcher {
   private let stops: [[UInt8]]
   private var held: [UInt8] = []
 
-  init(_ stops: [String]) {
+  package init(_ stops: [String]) {
     self.stops = stops.map { Array($0.utf8) }.filter { !$0.isEmpty }
   }
 
   /// The text that can be shown now, and whether a stop text has come.
-  mutating func append(_ text: String) -> (text: String, stopped: Bool) {
+  package mutating func append(_ text: String) -> (text: String, stopped: Bool) {
     held += text.utf8
     let found = stops.compactMap { stop in Self.index(of: stop, in: held) }.min()
     if let found {
@@ -26,7 +26,7 @@ struct StopMatcher {
   }
 
   /// What was held back when no more text comes.
-  mutating func finish() -> String {
+  package mutating func finish() -> String {
     defer { held = [] }
     return String(decoding: held, as: UTF8.self)
   }

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HiPAttention
+import HiPCPU
+import HiPCompute
+import InfiniteHiP
+import TestSupport
+import Testing
+
+/// What must hold for every policy, on arrays of one layer.
+@Suite struct PropertyTests {
+  private let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
+  private let rotary = RotaryEmbedding(base: 10_000, dimensions: 32)
+
+  private func pruning(
+    keep: Int, coarse: Int, _ ranking: ChunkRanking, attention: AttentionPositions = .absolute
+  ) throws -> HierarchicalPruning {
+    let estimates: (ChunkEstimate, ChunkEstimate) =
+      ranking == .share ? (.moments, .exact) : (.halving, .halving)
+    return try HierarchicalPruning(
+      reach: StreamingWindow(sink: 32, window: 64),
+      stages: [
+        PruningStage(chunkSize: 32, keep: coarse, estimate: estimates.0),
+        PruningStage(chunkSize: 8, keep: keep, estimate: estimates.1),
+      ],
+      scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: ranking),
+      attentionPositions: attention)
+  }
+
+  @Test(arguments: [ChunkRanking.maximum, .share], [65, 97, 128, 300, 449])
+  func aBudgetThatCoversTheContextEqualsDense(_ ranking: ChunkRanking, _ length: Int) throws {
+    let policy = AttentionPolicy.hierarchical(try pruning(keep: 4096, coarse: 4096, ranking))
+    let layer = Layer(queries: min(length, 130), keys: length, shape: shape, seed: 3)
+    let backend = try CPUBackend(threads: 2)
+    let dense = try layer.run(.dense, on: backend, rotary: rotary)
+    let sparse = try layer.run(policy, on: backend, rotary: rotary)
+    expectClose(sparse.output, dense.output.map(Double.init), within: 1e-5, "\(length) keys")
+  }
+
+  @Test(arguments: [ChunkRanking.maximum, .share])
+  func aLargerBudgetOnlyAddsBlocks(_ ranking: ChunkRanking) throws {
+    let layer = Layer(queries: 64, keys: 600, shape: shape, seed: 4)
+    let backend = try CPUBackend(threads: 2)
+    var before: [Set<Int32>] = []
+    for keep in [32, 64, 96, 160, 320] {
+      let stage = PruningStage(
+        chunkSize: 32, keep: keep, estimate: ranking == .share ? .moments : .halving)
+      let policy = try HierarchicalPruning(
+        reach: StreamingWindow(sink: 32, window: 64), stages: [stage],
+        scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: ranking))
+      let result = try layer.run(.hierarchical(policy), on: backend, rotary: rotary)
+      let now = try #require(result.selection).blocks.map { Set($0[0]) }
+      for (smaller, larger) in zip(before, now) { #expect(smaller.isSubset(of: larger)) }
+      #expect(now.allSatisfy { $0.count == keep / 32 })
+      before = now
+    }
+  }
+
+  @Test(arguments: [ChunkRanking.maximum, .share])
+  func sinkWindowAndSelectionAreReadAndNothingElse(_ ranking: ChunkRanking) throws {
+    let pruning = try pruning(keep: 64, coarse: 128, ranking)
+    let layer = Layer(queries: 1, keys: 500, shape: shape, seed: 5)
+    let backend = try CPUBackend(threads: 2)
+    let result = try layer.run(.hierarchical(pruning), on: backend, rotary: rotary)
+    let selection = try #require(result.selection)
+    let width = shape.kvHeads * shape.headSize
+    for key in 0..<500 {
+      var values = layer.values
+      for element in 0..<width { values[key * width + element] += 1000 }
+      let changed = try AttentionOperator(on: backend).run(
+        queries: layer.queries, keys: layer.keys, values: values, shape: shape,
+        policy: .hierarchical(pruning), rotary: rotary)
+      for head in 0..<shape.heads {
+        let isRead =
+          key < 32 || key >= 500 - 64
+          || selection.blocks[head][0].contains { $0 <= key && key < $0 + 8 }
+        let range = head * shape.headSize..<(head + 1) * shape.headSize
+        #expect((changed.output[range] != result.output[range]) == isRead, "key \(key), head \(head)")
+      }
+    }
+  }
+
+  @Test func splittingKeysEqualsOnePass() throws {
+    // One query and many threads split the keys into parts that are merged.
+    let layer = Layer(queries: 1, keys: 5000, shape: shape, seed: 6)
+    let policies: [AttentionPolicy] = [
+      .dense, .streaming(.standard), .hierarchical(try pruning(keep: 2048, coarse: 4096, .share)),
+    ]
+    for policy in policies {
+      let whole = try layer.run(policy, on: CPUBackend(threads: 1), rotary: rotary)
+      for threads in [2, 5, 16] {
+        let split = try layer.run(policy, on: CPUBackend(threads: threads), rotary: rotary)
+        #expect(split.selection == whole.selection)
+        expectClose(split.output, whole.output.map(Double.init), within: 2e-6, "\(threads) threads")
+      }
+    }
+  }
+
+  /// A fixed layer in which every query leans towards a key of its own: how much of the dense
+  /// softmax's mass sink, window and selection, 17 % of the keys, hold. Measured: 0.4464 and 0.4650;
+  /// the figures may only rise.
+  @Test(arguments: [(ChunkRanking.maximum, 0.446), (.share, 0.465)])
+  func theSelectionHoldsMostOfTheSoftmaxMass(_ ranking: ChunkRanking, _ least: Double) throws {
+    let layer = Layer(queries: 16, keys: 2048, shape: shape, seed: 7)
+    let pruning = try pruning(keep: 256, coarse: 1024, ranking)
+    let result = try layer.run(
+      .hierarchical(pruning), on: CPUBackend(threads: 2), rotary: nil)
+    let selection = try #require(result.selection)
+    let mass = layer.massHeld(by: selection, sink: 32, window: 64)
+    #expect(mass >= least, "held \(mass)")
+  }
+}
+
+extension Layer {
+  /// The mean share of the dense softmax mass that sink, selection and window hold, without
+  /// rotation.
+  func massHeld(by selection: BlockSelection, sink: Int, window: Int) -> Double {
+    let size = shape.headSize
+    let keyCount = keys.count / (shape.kvHeads * size)
+    let queryCount = queries.count / (shape.heads * size)
+    var sum = 0.0
+    for query in 0..<queryCount {
+      let position = keyCount - queryCount + query
+      for head in 0..<shape.heads {
+        let scores = (0...position).map { key in
+          (0..<size).reduce(0.0) { total, element in
+            total
+              + Double(queries[(query * shape.heads + head) * size + element])
+              * Double(keys[(key * shape.kvHeads + head / shape.groupSize) * size + element])
+          } / Double(size).squareRoot()
+        }
+        let top = scores.max() ?? 0
+        let masses = scores.map { exp($0 - top) }
+        var held = 0.0
+        for key in 0...position
+        where key < sink || key > position - window
+          || selection.blocks[head][0].contains(where: { $0 <= key && key < Int($0) + selection.blockSize })
+        { held += masses[key] }
+        sum += held / masses.reduce(0, +)
+      }
+    }
+    return sum / Double(queryCount * shape.heads)
+  }
+}
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif

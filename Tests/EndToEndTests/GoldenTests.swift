@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import HiPAttention
+import HiPCPU
+import HiPTokenization
+import InfiniteHiP
+import TestSupport
+import Testing
+
+/// The demo model against values of Hugging Face transformers (Scripts/make-fixtures.py).
+@Suite struct GoldenTests {
+  private func fixture<Value: Decodable>(_ name: String, as type: Value.Type) throws -> Value {
+    let url = try #require(
+      Bundle.module.url(forResource: name, withExtension: "json", subdirectory: "Fixtures"))
+    return try JSONDecoder().decode(type, from: Data(contentsOf: url))
+  }
+
+  private struct Likelihoods: Decodable {
+    let name: String
+    let ids: [TokenID]
+    let logprob: [Double]
+    let meanNLL: Double
+  }
+
+  /// Tolerances for 16-bit keys and values: measured worst 0.0075 per token, 2.2e-3 in the mean
+  /// square.
+  @Test(arguments: CPUKernels.supported)
+  func likelihoodsEqualThoseOfTransformers(_ kernels: CPUKernels) async throws {
+    let model = try LanguageModel.load(DemoModel.path, on: CPUBackend(kernels: kernels))
+    for item in try fixture("logits", as: [Likelihoods].self) {
+      if kernels == .baseline, item.ids.count > 300 { continue }
+      let session = try await model.makeSession()
+      let values = try await session.negativeLogLikelihoods(of: item.ids)
+      expectClose(values.map { Float(-$0) }, item.logprob, within: 0.03, item.name)
+      let mean = values.reduce(0, +) / Double(values.count)
+      #expect(abs(mean - item.meanNLL) < 1e-3, "\(item.name)")
+      let squares = zip(values, item.logprob).reduce(0) { $0 + ($1.0 + $1.1) * ($1.0 + $1.1) }
+      #expect((squares / Double(values.count)).squareRoot() < 5e-3, "\(item.name)")
+    }
+  }
+
+  private struct Generation: Decodable {
+    let prompt: String
+    let promptTokens: Int
+    let ids: [TokenID]
+    let text: String
+  }
+
+  @Test func answersEqualThoseOfTransformers() async throws {
+    let model = try LanguageModel.load(DemoModel.path, on: CPUBackend())
+    for item in try fixture("generation", as: [Generation].self) {
+      let session = try await model.makeSession()
+      let answer = try await session.collect(
+        GenerationRequest(
+          .message(ChatMessage(role: .user, content: item.prompt)), maximumTokens: 48))
+      #expect(answer.text == item.text)
+      #expect(answer.completion.promptTokens == item.promptTokens)
+      #expect(answer.completion.completionTokens == item.ids.count)
+      #expect(answer.completion.reason == .stop)
+      #expect(answer.completion.policy == "dense")
+    }
+  }
+}
+
+struct Collected {
+  var text = ""
+  var completion: Completion
+}
+
+extension Session {
+  /// Serves a request to its end.
+  func collect(_ request: GenerationRequest) async throws -> Collected {
+    var text = ""
+    for try await event in respond(to: request) {
+      switch event {
+      case .text(let more): text += more
+      case .finished(let completion): return Collected(text: text, completion: completion)
+      case .progress: break
+      }
+    }
+    throw CancellationError()
+  }
+}

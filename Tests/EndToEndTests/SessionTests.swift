@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HiPAttention
+import HiPCPU
+import HiPCompute
+import HiPTokenization
+import InfiniteHiP
+import TestSupport
+import Testing
+
+/// What holds for sessions whatever the model says, tried on the demo model.
+@Suite struct SessionTests {
+  /// Sparse from the first thousand tokens on, so that short texts exercise selection.
+  static let sparse: AttentionChoice = {
+    let pruning = try? HierarchicalPruning(
+      reach: StreamingWindow(sink: 64, window: 128),
+      stages: [
+        PruningStage(
+          chunkSize: 64, keep: 512, refreshInterval: 4, queryStride: 2, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 256, refreshInterval: 2, estimate: .exact),
+      ],
+      scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: .share, positions: .infllm))
+    return AttentionChoice(name: "test", policy: pruning.map { .hierarchical($0) } ?? .dense)
+  }()
+
+  static let choices = [AttentionChoice.named("dense"), .named("streaming"), .named("infinitehip-3k"), sparse]
+    .compactMap { $0 }
+
+  private func load() throws -> LanguageModel {
+    try LanguageModel.load(DemoModel.path, on: CPUBackend(threads: 2))
+  }
+
+  private func ids(_ count: Int, _ model: LanguageModel) throws -> [TokenID] {
+    Array(try model.tokens(of: .text(DemoModel.novel(count * 6)), atBeginning: true).prefix(count))
+  }
+
+  @Test(arguments: choices)
+  func aTextReadInPiecesGivesWhatItGivesWhole(_ choice: AttentionChoice) async throws {
+    let model = try load()
+    let ids = try ids(2100, model)
+    let whole = try await model.makeSession(attention: choice).negativeLogLikelihoods(of: ids)
+    let pieces = try await model.makeSession(attention: choice)
+    var values: [Double] = []
+    // Pieces end where blocks of queries do.
+    for range in [0..<640, 640..<1024, 1024..<2099] {
+      values += try await pieces.negativeLogLikelihoods(of: Array(ids[range.lowerBound...range.upperBound]))
+    }
+    #expect(values == whole)
+  }
+
+  @Test(arguments: choices)
+  func sessionsSideBySideGiveWhatTheyGiveAlone(_ choice: AttentionChoice) async throws {
+    let model = try load()
+    let texts = try (0..<3).map { Array(try ids(1500, model)[($0 * 100)..<($0 * 100 + 1200)]) }
+    var alone: [[Double]] = []
+    for text in texts {
+      alone.append(try await model.makeSession(attention: choice).negativeLogLikelihoods(of: text))
+    }
+    let together = try await withThrowingTaskGroup(of: (Int, [Double]).self) { group in
+      for (index, text) in texts.enumerated() {
+        group.addTask {
+          (index, try await model.makeSession(attention: choice).negativeLogLikelihoods(of: text))
+        }
+      }
+      return try await group.reduce(into: [[Double]](repeating: [], count: 3)) { $0[$1.0] = $1.1 }
+    }
+    #expect(together == alone)
+  }
+
+  @Test(arguments: choices)
+  func aForkGoesOnAsTheOriginalWould(_ choice: AttentionChoice) async throws {
+    let model = try load()
+    let context = try ids(1300, model)
+    let request = GenerationRequest(.text(" And then he said"), maximumTokens: 24)
+    let whole = try await model.makeSession(attention: choice)
+    _ = try await whole.collect(GenerationRequest(.tokens(context), maximumTokens: 0))
+    let first = try await whole.fork()
+    let second = try await whole.fork()
+    // The first fork writes into what was a shared page.
+    _ = try await first.collect(GenerationRequest(.text("Something else entirely."), maximumTokens: 8))
+    let forked = try await second.collect(request)
+    let original = try await whole.collect(request)
+    #expect(forked.text == original.text)
+    #expect(forked.completion.cachedTokens == context.count)
+  }
+
+  @Test func decodingEqualsReading() async throws {
+    // With stages computed at every step, a token decoded sees what a token read alone sees.
+    let model = try load()
+    let prompt = try ids(1200, model)
+    let session = try await model.makeSession(attention: .automatic)
+    let answer = try await session.collect(GenerationRequest(.tokens(prompt), maximumTokens: 16))
+    let tokens = model.tokenizer.encode(answer.text, special: .text)
+    #expect(answer.completion.completionTokens >= tokens.count)
+    let values = try await model.makeSession().negativeLogLikelihoods(of: prompt + tokens)
+    // Greedy tokens are likely ones.
+    #expect(values.suffix(tokens.count).allSatisfy { $0 < 4 })
+  }
+
+  @Test func automaticEqualsDenseWithinTheTrainedLength() async throws {
+    let model = try load()
+    let ids = try ids(1500, model)
+    let dense = try await model.makeSession(attention: AttentionChoice(name: "dense", policy: .dense))
+      .negativeLogLikelihoods(of: ids)
+    #expect(try await model.makeSession().negativeLogLikelihoods(of: ids) == dense)
+  }
+
+  @Test func cancellingEndsWithinOneStep() async throws {
+    let model = try load()
+    let session = try await model.makeSession()
+    let text = try DemoModel.novel(60_000)
+    var lastRead = 0
+    for try await event in session.respond(to: GenerationRequest(.text(text))) {
+      if case .progress(let read, let total) = event {
+        #expect(total > 8000)
+        lastRead = read
+        if read >= 1024 { break }
+      }
+    }
+    // Whatever was under way has ended when the session takes the next request.
+    while true {
+      do {
+        _ = try await session.collect(GenerationRequest(.text("x"), maximumTokens: 1))
+        break
+      } catch let error as InfiniteHiPError where error.code == .busy {
+        await Task.yield()
+      }
+    }
+    #expect(session.tokenCount <= lastRead + 1024 + 3)
+  }
+
+  @Test func whatCannotBeServedIsSaid() async throws {
+    let model = try load()
+    let session = try await model.makeSession(contextLimit: 100)
+    await #expect { try await session.collect(GenerationRequest(.text(DemoModel.novel(2000)))) } throws: {
+      guard case .contextExceeded(let needed, 100)? = ($0 as? InfiniteHiPError)?.code else { return false }
+      return needed > 300 && "\($0)".contains("--context")
+    }
+    #expect(session.tokenCount == 0)
+    await #expect { try await session.collect(GenerationRequest(.text(""))) } throws: {
+      "\($0)".contains("empty")
+    }
+    await #expect { try await session.collect(GenerationRequest(.tokens([9999]))) } throws: {
+      "\($0)".contains("9999")
+    }
+    var options = SamplingOptions()
+    options.topP = 0
+    let request = GenerationRequest(.text("x"), sampling: options)
+    await #expect(throws: InfiniteHiPError.self) { try await session.collect(request) }
+    await #expect(throws: InfiniteHiPError.self) { try await model.makeSession(contextLimit: 0) }
+  }
+
+  @Test func anAnswerEndsWhereTheContextDoes() async throws {
+    let model = try load()
+    let session = try await model.makeSession(contextLimit: 30)
+    let answer = try await session.collect(
+      GenerationRequest(.text("Once upon a time there was"), maximumTokens: 400))
+    #expect(answer.completion.reason == .context)
+    #expect(session.tokenCount <= 30)
+  }
+
+  @Test func stopTextsAndLengthEndAnAnswer() async throws {
+    let model = try load()
+    let all = try await model.makeSession().collect(
+      GenerationRequest(.text("Prince Andrew looked at"), maximumTokens: 20))
+    #expect(all.completion.reason == .length)
+    #expect(all.completion.completionTokens == 20)
+    let word = try #require(all.text.split(separator: " ").dropFirst(2).first)
+    let cut = try await model.makeSession().collect(
+      GenerationRequest(.text("Prince Andrew looked at"), maximumTokens: 20, stop: [String(word)]))
+    #expect(cut.completion.reason == .stop)
+    #expect(all.text.hasPrefix(cut.text))
+    #expect(!cut.text.contains(word))
+  }
+
+  @Test func aConversationKeepsItsContext() async throws {
+    let model = try load()
+    let session = try await model.makeSession()
+    let fact = "The home of Clara Kendall is in Amsterdam. He went on. "
+    let first = try await session.collect(
+      GenerationRequest(
+        .message(ChatMessage(role: .user, content: fact + "\n\nWhere does Clara Kendall live?"))))
+    #expect(first.text.contains("Amsterdam"))
+    let length = session.tokenCount
+    let second = try await session.collect(
+      GenerationRequest(
+        .message(ChatMessage(role: .user, content: "Where does Clara Kendall live?"))))
+    #expect(second.completion.cachedTokens == length)
+    #expect(second.text.contains("Amsterdam"))
+    try await session.clear()
+    #expect(session.tokenCount == 0)
+  }
+
+  @Test func aStepReadsOnceAndMakesNoBuffer() async throws {
+    let backend = try CPUBackend(threads: 2)
+    let counters = { backend.counters }
+    let model = try LanguageModel.load(DemoModel.path, on: backend)
+    let session = try await model.makeSession(attention: Self.sparse)
+    _ = try await session.collect(GenerationRequest(.tokens(ids(1100, model)), maximumTokens: 2))
+    let before = counters()
+    let answer = try await session.collect(
+      GenerationRequest(.text(" He said that it was"), maximumTokens: 40))
+    let after = counters()
+    #expect(after.buffers == before.buffers)
+    // One read per token: the prompt's last, and each that was read back.
+    #expect(after.reads - before.reads == answer.completion.completionTokens)
+    // Refresh every second step at the latest: about half of 8 layers × tokens.
+    #expect(after.selections - before.selections < 8 * (answer.completion.completionTokens / 2 + 3))
+  }
+}

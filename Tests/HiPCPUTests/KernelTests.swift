@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CHiPSIMD
+import Foundation
+import HiPCPU
+import HiPTensors
+import TestSupport
+import Testing
+
+/// Every table of functions that this machine can run, against scalar double precision.
+@Suite struct KernelTests {
+  private func table(_ kernels: CPUKernels) throws -> hip_kernels {
+    try #require(kernels.table).pointee
+  }
+
+  /// Random rows as stored, and the exact numbers that they stand for.
+  private func stored(
+    _ element: ElementType, rows: Int, columns: Int, seed: UInt64
+  ) -> (bytes: [UInt8], values: [Double]) {
+    var numbers = SeededNumbers(seed)
+    var bytes: [UInt8] = []
+    var values: [Double] = []
+    func append(_ bits: UInt16) { bytes += [UInt8(bits & 0xff), UInt8(bits >> 8)] }
+    if element == .q8_0 {
+      for _ in 0..<rows * columns / 32 {
+        // Scales are powers of two times small numbers: half precision holds them.
+        let scale = Float(numbers.index(below: 100) + 1) / 1024
+        append(Self.half(scale))
+        for _ in 0..<32 {
+          let value = Int8(numbers.index(below: 255) - 127)
+          bytes.append(UInt8(bitPattern: value))
+          values.append(Double(value) * Double(scale))
+        }
+      }
+      return (bytes, values)
+    }
+    for value in numbers.normals(rows * columns) {
+      values.append(Double(value))
+      switch element {
+      case .float16: append(Self.half(value))
+      case .bfloat16:
+        let rounded = Float(bitPattern: value.bitPattern & 0xffff_0000)
+        values[values.count - 1] = Double(rounded)
+        append(UInt16(rounded.bitPattern >> 16))
+      default: withUnsafeBytes(of: value.bitPattern.littleEndian) { bytes += $0 }
+      }
+    }
+    return (bytes, values)
+  }
+
+  /// Half-precision bits of a number that half precision holds exactly.
+  private static func half(_ value: Float) -> UInt16 {
+    let bits = value.bitPattern
+    guard value != 0 else { return 0 }
+    let exponent = Int((bits >> 23) & 0xff) - 127 + 15
+    return UInt16(bits >> 31) << 15 | UInt16(exponent) << 10 | UInt16((bits >> 13) & 0x3ff)
+  }
+
+  @Test(arguments: CPUKernels.supported, ElementType.allCases)
+  func productsEqualTheScalarOnes(_ kernels: CPUKernels, _ element: ElementType) throws {
+    let table = try table(kernels)
+    for (outputs, width, inputs) in [(1, 32, 1), (64, 64, 6), (70, 96, 5), (3, 544, 13)] {
+      let (bytes, weights) = stored(element, rows: outputs, columns: width, seed: 5)
+      var numbers = SeededNumbers(6)
+      let x = numbers.normals(inputs * width)
+      var expected = [Double](repeating: 0, count: inputs * outputs)
+      for row in 0..<inputs {
+        for output in 0..<outputs {
+          for k in 0..<width {
+            expected[row * outputs + output] += Double(x[row * width + k]) * weights[output * width + k]
+          }
+        }
+      }
+      let stride = element.byteCount(of: width)
+      var product = [Float](repeating: 0, count: inputs * outputs)
+      for row in 0..<inputs {
+        x[(row * width)...].withUnsafeBufferPointer { input in
+          product[(row * outputs)...].withUnsafeMutableBufferPointer { output in
+            table.matvec(
+              hip_element(rawValue: element.code), bytes, stride, outputs, input.baseAddress, width,
+              output.baseAddress)
+          }
+        }
+      }
+      // Sums of up to 544 terms around 1: measured worst 4e-5.
+      expectClose(product, expected, within: 2e-4, "matvec \(outputs) x \(width)")
+      var panel = [Float](repeating: .nan, count: width * 64)
+      var tiled = [Float](repeating: 1, count: inputs * outputs)
+      for first in Swift.stride(from: 0, to: outputs, by: 64) {
+        let count = min(64, outputs - first)
+        bytes.withUnsafeBytes { bytes in
+          table.pack(
+            hip_element(rawValue: element.code), bytes.baseAddress! + first * stride, stride, count,
+            width, &panel)
+        }
+        tiled.withUnsafeMutableBufferPointer { output in
+          table.gemm(
+            x, width, inputs, panel, 64, width, output.baseAddress! + first, outputs, count, 1)
+        }
+      }
+      expectClose(tiled, expected.map { $0 + 1 }, within: 2e-4, "gemm \(outputs) x \(width)")
+    }
+  }
+
+  @Test(arguments: CPUKernels.supported, [ElementType.float16, .bfloat16])
+  func narrowingRoundsToTheNearest(_ kernels: CPUKernels, _ element: ElementType) throws {
+    let table = try table(kernels)
+    var numbers = SeededNumbers(8)
+    var values = (0..<256).map { _ in
+      numbers.normal() * Float(sign: .plus, exponent: numbers.index(below: 30) - 20, significand: 1)
+    }
+    values += [0, -0.0, 65504, -65504, 1e-7, 6e-8, 1e-9, 2048.5, 2049.5, 1, -1, 0.1, 70000, -1e6, 5, 6]
+    var bytes = [UInt8](repeating: 0, count: values.count * 2)
+    var back = [Float](repeating: 0, count: values.count)
+    table.narrow(hip_element(rawValue: element.code), values, values.count, &bytes)
+    table.widen(hip_element(rawValue: element.code), bytes, 0, values.count, &back)
+    let digits = element == .float16 ? 11 : 8
+    for (value, result) in zip(values, back) {
+      let bounded = element == .float16 ? max(-65504, min(65504, value)) : value
+      // Half a unit in the last place; halves below 2^-14 are 2^-24 apart.
+      let unit = bounded == 0 ? 0 : max(bounded.ulp * Float(1 << (24 - digits)), element == .float16 ? 0x1p-24 : 0)
+      #expect(abs(result - bounded) <= unit / 2, "\(value) became \(result)")
+    }
+  }
+
+  @Test(arguments: CPUKernels.supported)
+  func normsAndActivationsEqualTheScalarOnes(_ kernels: CPUKernels) throws {
+    let table = try table(kernels)
+    var numbers = SeededNumbers(9)
+    let x = numbers.normals(96)
+    let weight = numbers.normals(96)
+    var out = [Float](repeating: 0, count: 96)
+    table.rms_norm(x, weight, 96, 1e-5, &out)
+    let scale = 1 / (x.reduce(0.0) { $0 + Double($1) * Double($1) } / 96 + 1e-5).squareRoot()
+    expectClose(out, zip(x, weight).map { Double($0) * Double($1) * scale }, within: 1e-6, "norm")
+
+    var gate: [Float] = x.map { $0 * 8 } + [-100, 100, -1e30, 88, -88, 0, 1e-20, 3, -3, 20, -20, 50, -50, 1, -1, 2]
+    let up = [Float](repeating: 2, count: gate.count)
+    let expected = gate.map { Double($0) / (1 + exp(-Double($0))) * 2 }
+    table.swiglu(&gate, up, gate.count)
+    for (value, wanted) in zip(gate, expected) {
+      #expect(abs(Double(value) - wanted) <= 2e-6 * max(1, abs(wanted)), "\(value), \(wanted)")
+    }
+  }
+
+  @Test(arguments: CPUKernels.supported)
+  func sharesAddUpToOnePerRow(_ kernels: CPUKernels) throws {
+    let table = try table(kernels)
+    for columns in [1, 15, 64, 100] {
+      var numbers = SeededNumbers(10)
+      let ld = 112
+      var scores = (0..<3 * ld).map { _ in numbers.normal() * 20 }
+      let copy = scores.map(Double.init)
+      var shares = [Float](repeating: 0, count: columns)
+      table.add_shares(&scores, ld, 3, columns, &shares)
+      var expected = [Double](repeating: 0, count: columns)
+      for row in 0..<3 {
+        let part = copy[row * ld..<row * ld + columns]
+        let top = part.max() ?? 0
+        let total = part.reduce(0) { $0 + exp($1 - top) }
+        for column in 0..<columns { expected[column] += exp(copy[row * ld + column] - top) / total }
+      }
+      expectClose(shares, expected, within: 1e-6, "\(columns) columns")
+    }
+  }
+
+  @Test func theLargestAreFoundWithTiesFromTheFront() {
+    var numbers = SeededNumbers(11)
+    for count in [1, 2, 50, 399, 400, 500] {
+      let values = (0..<400).map { _ in Float(numbers.index(below: 40) - 20) / 4 }
+      let expected = values.indices.sorted {
+        values[$0] != values[$1] ? values[$0] > values[$1] : $0 < $1
+      }.prefix(count).sorted()
+      let found = values.withUnsafeBufferPointer { indicesOfLargest(count, of: $0) }
+      #expect(found == Array(expected))
+    }
+  }
+}
+
+extension ElementType {
+  fileprivate var code: UInt32 {
+    switch self {
+    case .float32: HIP_F32.rawValue
+    case .float16: HIP_F16.rawValue
+    case .bfloat16: HIP_BF16.rawValue
+    case .q8_0: HIP_Q8_0.rawValue
+    }
+  }
+}
