@@ -12,10 +12,16 @@
 #define TILE_VECTORS 2
 
 typedef float vec __attribute__((ext_vector_type(LANES)));
+typedef float quad __attribute__((ext_vector_type(4)));
 typedef int32_t ivec __attribute__((ext_vector_type(LANES)));
 typedef uint32_t uvec __attribute__((ext_vector_type(LANES)));
 
 static inline vec fused(vec a, vec b, vec c) { return a * b + c; }
+
+/// Adds the lanes down to four.
+static inline quad fold(vec x) {
+  return x;
+}
 
 static inline vec widen_half(const void *p) {
   typedef uint16_t hvec __attribute__((ext_vector_type(LANES)));

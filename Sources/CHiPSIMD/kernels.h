@@ -46,9 +46,16 @@ INLINE float half_to_float(const void *p) {
 }
 
 INLINE float sum_lanes(vec x) {
-  float total = 0;
-  for (int i = 0; i < LANES; i++) total += x[i];
-  return total;
+  quad four = fold(x);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+/// The sums of four vectors' lanes.
+INLINE quad sums_of(vec a, vec b, vec c, vec d) {
+  quad fa = fold(a), fb = fold(b), fc = fold(c), fd = fold(d);
+  quad ab = __builtin_shufflevector(fa, fb, 0, 4, 1, 5) + __builtin_shufflevector(fa, fb, 2, 6, 3, 7);
+  quad cd = __builtin_shufflevector(fc, fd, 0, 4, 1, 5) + __builtin_shufflevector(fc, fd, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
 /// exp(x) to about 1 ulp for x <= 88; results below 2^-126 become zero.
@@ -172,7 +179,6 @@ static void matvec(hip_element element, const void *w, size_t stride, size_t row
 /// Transposes four rows of `n` floats into panel columns j ..< j + 4.
 INLINE void transpose4(const float *a, const float *b, const float *c, const float *d, size_t n,
                        float *panel) {
-  typedef float quad __attribute__((ext_vector_type(4)));
   for (size_t k = 0; k < n; k += 4) {
     quad ra, rb, rc, rd;
     memcpy(&ra, a + k, 16);
@@ -338,15 +344,56 @@ static void gather(const hip_rows *rows, const int32_t *indices, size_t count, s
   memset(out + count * head_size, 0, (HIP_PANEL - count) * head_size * sizeof(float));
 }
 
+INLINE void turn(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
+                 const float *table, size_t half, const int32_t *positions, float *out) {
+  gather(keys, indices, count, head_size, out);
+  if (!table) return;
+  for (size_t i = 0; i < count; i++) {
+    float *row = out + i * head_size;
+    rotate_row(row, table + (size_t)positions[i] * 2 * half, half, head_size, 1.0f, row);
+  }
+}
+
+static void gather_keys(const hip_rows *keys, const int32_t *indices, size_t count,
+                        size_t head_size, const float *table, size_t half,
+                        const int32_t *positions, float *out) {
+  turn(keys, indices, count, head_size, table, half, positions, out);
+}
+
+static void score_rows(const float *queries, size_t rows, const float *keys, size_t head_size,
+                       float *scores, size_t ld) {
+  for (size_t r = 0; r < rows; r += 4) {
+    size_t height = rows - r < 4 ? rows - r : 4;
+    // Missing rows repeat the last one: their sums are not stored.
+    const float *q[4];
+    for (size_t i = 0; i < 4; i++)
+      q[i] = queries + (r + (i < height ? i : height - 1)) * head_size;
+    for (size_t j = 0; j < HIP_PANEL; j += 2) {
+      const float *key = keys + j * head_size, *next = key + head_size;
+      vec even[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      for (size_t k = 0; k < head_size; k += LANES) {
+        vec left = load(key + k), right = load(next + k);
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 4; i++) {
+          vec query = load(q[i] + k);
+          even[i] = fused(query, left, even[i]);
+          odd[i] = fused(query, right, odd[i]);
+        }
+      }
+      quad a = sums_of(even[0], even[1], even[2], even[3]);
+      quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
+      for (size_t i = 0; i < height; i++) {
+        scores[(r + i) * ld + j] = a[i];
+        scores[(r + i) * ld + j + 1] = b[i];
+      }
+    }
+  }
+}
+
 static void pack_keys(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                       const float *table, size_t half, const int32_t *positions, float *scratch,
                       float *panel) {
-  gather(keys, indices, count, head_size, scratch);
-  if (table)
-    for (size_t i = 0; i < count; i++) {
-      float *row = scratch + i * head_size;
-      rotate_row(row, table + (size_t)positions[i] * 2 * half, half, head_size, 1.0f, row);
-    }
+  turn(keys, indices, count, head_size, table, half, positions, scratch);
   for (size_t i = 0; i < HIP_PANEL; i += 4) {
     const float *row = scratch + i * head_size;
     transpose4(row, row + head_size, row + 2 * head_size, row + 3 * head_size, head_size,
@@ -497,6 +544,8 @@ const hip_kernels HIP_TABLE = {
     .swiglu = swiglu,
     .rotate = rotate,
     .pack_keys = pack_keys,
+    .gather_keys = gather_keys,
+    .score_rows = score_rows,
     .gather = gather,
     .softmax_fold = softmax_fold,
     .softmax_merge = softmax_merge,

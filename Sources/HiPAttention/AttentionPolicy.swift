@@ -28,6 +28,7 @@ public struct StreamingWindow: Sendable, Hashable {
 
 /// A policy that cannot be, with the reason and what would be allowed.
 public struct PolicyError: Error, Sendable, CustomStringConvertible {
+  /// The text to show.
   public let description: String
 
   /// Creates an error with its text.

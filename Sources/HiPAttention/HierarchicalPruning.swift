@@ -11,8 +11,11 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public let queryBlock: Int
   /// The stages, coarse to fine; with none, only sink and window are attended.
   public let stages: [PruningStage]
-  /// The stages of decoding, where they differ: one query at a time affords a finer search.
-  public let decodeStages: [PruningStage]?
+  /// The stages of an unfinished block of queries, where they differ.
+  ///
+  /// Such blocks are single tokens in decoding and the end of a text, where questions stand: few
+  /// queries, that afford a finer search and need it most.
+  public let fineStages: [PruningStage]?
   /// Which query heads share one selection.
   public let sharing: HeadSharing
   /// How the chunks of a stage are compared.
@@ -27,14 +30,15 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// Checks the parts against each other and stores them.
   public init(
     reach: StreamingWindow, queryBlock: Int = 64, stages: [PruningStage],
-    decodeStages: [PruningStage]? = nil, scoring: Scoring = Scoring(), attentionPositions: AttentionPositions = .streaming,
+    fineStages: [PruningStage]? = nil, scoring: Scoring = Scoring(),
+    attentionPositions: AttentionPositions = .streaming,
     exceptions: [LayerException] = []
   ) throws(PolicyError) {
     sink = reach.sink
     window = reach.window
     self.queryBlock = queryBlock
     self.stages = stages
-    self.decodeStages = decodeStages
+    self.fineStages = fineStages
     sharing = scoring.sharing
     ranking = scoring.ranking
     pruningPositions = scoring.positions
@@ -45,8 +49,11 @@ public struct HierarchicalPruning: Sendable, Hashable {
 
   /// How chunks are scored: by which positions, compared how, and for which heads together.
   public struct Scoring: Sendable, Hashable {
+    /// Which heads share a selection.
     public var sharing: HeadSharing
+    /// How chunks are compared.
     public var ranking: ChunkRanking
+    /// Positions while chunks are scored.
     public var positions: PruningPositions
 
     /// The published rules are the defaults.
@@ -73,7 +80,8 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// Chunk sizes whose key moments the cache has to keep.
   public var sketchChunkSizes: [Int] {
     var sizes: [Int] = []
-    for stage in stages + (decodeStages ?? []) where stage.estimate == .moments && !sizes.contains(stage.chunkSize) {
+    for stage in stages + (fineStages ?? [])
+    where stage.estimate == .moments && !sizes.contains(stage.chunkSize) {
       sizes.append(stage.chunkSize)
     }
     return sizes
@@ -90,26 +98,26 @@ public struct HierarchicalPruning: Sendable, Hashable {
       return stages
     }
     return HierarchicalPruning(
-      unchecked: self, stages: adjusted(stages), decodeStages: decodeStages.map(adjusted),
+      unchecked: self, stages: adjusted(stages), fineStages: fineStages.map(adjusted),
       positions: exception.pruningPositions ?? pruningPositions)
   }
 
-  /// The same policy as a decoding step has it.
-  public var decoding: HierarchicalPruning {
-    guard let decodeStages else { return self }
+  /// The same policy as an unfinished block of queries has it.
+  public var fine: HierarchicalPruning {
+    guard let fineStages else { return self }
     return HierarchicalPruning(
-      unchecked: self, stages: decodeStages, decodeStages: nil, positions: pruningPositions)
+      unchecked: self, stages: fineStages, fineStages: nil, positions: pruningPositions)
   }
 
   private init(
-    unchecked base: HierarchicalPruning, stages: [PruningStage], decodeStages: [PruningStage]?,
+    unchecked base: HierarchicalPruning, stages: [PruningStage], fineStages: [PruningStage]?,
     positions: PruningPositions
   ) {
     sink = base.sink
     window = base.window
     queryBlock = base.queryBlock
     self.stages = stages
-    self.decodeStages = decodeStages
+    self.fineStages = fineStages
     sharing = base.sharing
     ranking = base.ranking
     pruningPositions = positions
@@ -174,7 +182,9 @@ public enum HeadSharing: String, Sendable, Hashable, CaseIterable {
 }
 
 /// Positions of queries and keys while chunks are scored (algorithm: 2.2, 2.3 of the paper's
-/// appendix). Without rotary embedding none of them does anything.
+/// appendix).
+///
+/// Without rotary embedding none of them does anything.
 public enum PruningPositions: String, Sendable, Hashable, CaseIterable {
   /// Query at the pruning window + 1, keys of a left half at 0, of a right half at 1.
   case relative

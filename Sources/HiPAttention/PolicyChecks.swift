@@ -7,16 +7,16 @@ extension HierarchicalPruning {
       throw PolicyError("\"queryBlock\" is \(queryBlock); allowed are 16, 32, 64 and 128")
     }
     try check(stages, "stage")
-    if let decodeStages {
-      guard decodeStages.last?.chunkSize == stages.last?.chunkSize, !decodeStages.isEmpty else {
+    if let fineStages {
+      guard fineStages.last?.chunkSize == stages.last?.chunkSize, !fineStages.isEmpty else {
         throw PolicyError(
-          "the last of \"decodeStages\" must have the chunk of the last stage, "
+          "the last of \"fineStages\" must have the chunk of the last stage, "
             + "\(stages.last?.chunkSize ?? 0)")
       }
-      try check(decodeStages, "decode stage")
+      try check(fineStages, "fine stage")
     }
     guard let first = stages.first, let last = stages.last else { return }
-    let largest = max(first.chunkSize, decodeStages?.first?.chunkSize ?? 0)
+    let largest = max(first.chunkSize, fineStages?.first?.chunkSize ?? 0)
     guard window >= largest else {
       throw PolicyError(
         "\"window\" is \(window), shorter than the first stage's chunk of \(largest); keys between "
@@ -91,7 +91,9 @@ extension HierarchicalPruning {
   }
 
   private func check(_ positions: PruningPositions) throws(PolicyError) {
-    guard (stages + (decodeStages ?? [])).contains(where: { $0.estimate == .moments }) else { return }
+    guard (stages + (fineStages ?? [])).contains(where: { $0.estimate == .moments }) else {
+      return
+    }
     guard positions == .relative || positions == .infllm else {
       throw PolicyError(
         "\"moments\" describe keys as seen from one distance: \"pruningPositions\" may be "

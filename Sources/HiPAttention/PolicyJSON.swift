@@ -17,6 +17,7 @@ extension AttentionChoice {
       dense = choice.dense
     }
 
+    /// Reads a policy, and throws `PolicyError` for whatever it does not know.
     public init(from decoder: any Decoder) throws {
       let fields = try StrictFields(decoder, what: "a policy")
       dense = try fields.word("dense", default: .nowhere)
@@ -33,13 +34,14 @@ extension AttentionChoice {
       case .hierarchical:
         try fields.allow(
           always + [
-            "sink", "window", "queryBlock", "stages", "decodeStages", "sharing", "ranking",
+            "sink", "window", "queryBlock", "stages", "fineStages", "sharing", "ranking",
             "pruningPositions", "attentionPositions", "layers",
           ])
         policy = .hierarchical(try HierarchicalPruning(fields))
       }
     }
 
+    /// Writes the form that `init(from:)` reads.
     public func encode(to encoder: any Encoder) throws {
       var fields = encoder.container(keyedBy: FieldName.self)
       if dense != .nowhere { try fields.encode(dense.rawValue, forKey: "dense") }
@@ -68,8 +70,8 @@ extension HierarchicalPruning {
       reach: StreamingWindow(sink: fields.integer("sink"), window: fields.integer("window")),
       queryBlock: fields.integer("queryBlock", default: 64),
       stages: fields.objects("stages", what: "a stage").map { try PruningStage($0) },
-      decodeStages: fields.has("decodeStages")
-        ? fields.objects("decodeStages", what: "a decode stage").map { try PruningStage($0) } : nil,
+      fineStages: fields.has("fineStages")
+        ? fields.objects("fineStages", what: "a fine stage").map { try PruningStage($0) } : nil,
       scoring: Scoring(
         sharing: fields.word("sharing", default: .allHeads),
         ranking: fields.word("ranking", default: .maximum),
@@ -86,7 +88,7 @@ extension HierarchicalPruning {
     try fields.encode(window, forKey: "window")
     try fields.encode(queryBlock, forKey: "queryBlock")
     try encodeStages(stages, "stages", into: &fields)
-    if let decodeStages { try encodeStages(decodeStages, "decodeStages", into: &fields) }
+    if let fineStages { try encodeStages(fineStages, "fineStages", into: &fields) }
     try fields.encode(sharing.rawValue, forKey: "sharing")
     try fields.encode(ranking.rawValue, forKey: "ranking")
     try fields.encode(pruningPositions.rawValue, forKey: "pruningPositions")

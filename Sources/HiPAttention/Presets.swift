@@ -31,12 +31,20 @@ extension StreamingWindow {
 }
 
 extension HierarchicalPruning {
-  /// Our selection: a scan over the moments of 64-key chunks, then exact scores inside the best,
-  /// all ranked by their share of every query's softmax mass, per key-value head.
+  /// Our selection, described in Docs/Decisions/0004.
+  ///
+  /// Scans over the moments of 64-key, then of 16-key chunks, then exact scores inside the best, all
+  /// ranked by their share of every query's softmax mass, per key-value head. Decoding and the end of
+  /// a text scan the 16-key chunks at once.
   public static let infiniteHiP = HierarchicalPruning(
     unchecked: [
-      PruningStage(chunkSize: 64, keep: 8192, refreshInterval: 4, estimate: .moments),
-      PruningStage(chunkSize: 8, keep: 2048, refreshInterval: 1, estimate: .exact),
+      PruningStage(chunkSize: 64, keep: 32768, queryStride: 4, estimate: .moments),
+      PruningStage(chunkSize: 16, keep: 4096, queryStride: 2, estimate: .moments),
+      PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
+    ],
+    fineStages: [
+      PruningStage(chunkSize: 16, keep: 8192, estimate: .moments),
+      PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
     ],
     scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm))
 
@@ -53,16 +61,18 @@ extension HierarchicalPruning {
       LayerException(layers: [0, 1, 2], keep: 4096, pruningPositions: .chunkIndexed)
     ])
 
-  /// A preset: sink 256, window 1,024. The tests check every preset as `init` would.
+  /// A preset: sink 256, window 1,024.
+  ///
+  /// The tests check every preset as `init` would.
   private init(
-    unchecked stages: [PruningStage], decodeStages: [PruningStage]? = nil, scoring: Scoring,
+    unchecked stages: [PruningStage], fineStages: [PruningStage]? = nil, scoring: Scoring,
     exceptions: [LayerException] = []
   ) {
     sink = 256
     window = 1024
     queryBlock = 64
     self.stages = stages
-    self.decodeStages = decodeStages
+    self.fineStages = fineStages
     sharing = scoring.sharing
     ranking = scoring.ranking
     pruningPositions = scoring.positions

@@ -5,6 +5,7 @@ internal import HiPAttention
 public import HiPCompute
 
 extension CPUBackend {
+  /// Writes keys and values into the pages and completes their sketches.
   public func append(_ call: AppendCall) {
     let pages = unsafeDowncast(call.into.pages, to: CPUPageTable.self)
     let layout = pages.store.layout

@@ -54,6 +54,9 @@ extension CPUBackend {
     }
   }
 
+  /// Queries up to which keys are scored row by row instead of being transposed into panels.
+  static var fewRows: Int { 8 }
+
   /// Runs one part of a job's key tiles and hands the softmax state on, before its memory is reused.
   private func attendPart(
     _ job: AttentionJob, part: Int, of parts: Int, _ rotations: Rotations, thread: Int,
@@ -98,11 +101,17 @@ extension CPUBackend {
           let count = job.fillTile(
             isFar ? tile : tile - farTiles, far: isFar, indices: indices, positions: positions,
             first: first, last: last)
-          table.pack_keys(
-            &keyRows, indices, count, size, rotations.table, rotations.half, positions, gathered,
-            keys)
+          if rows <= Self.fewRows {
+            table.gather_keys(
+              &keyRows, indices, count, size, rotations.table, rotations.half, positions, keys)
+            table.score_rows(isFar ? far : near, rows, keys, size, scores, panel)
+          } else {
+            table.pack_keys(
+              &keyRows, indices, count, size, rotations.table, rotations.half, positions, gathered,
+              keys)
+            table.gemm(isFar ? far : near, size, rows, keys, panel, size, scores, panel, panel, 0)
+          }
           table.gather(&valueRows, indices, count, size, values)
-          table.gemm(isFar ? far : near, size, rows, keys, panel, size, scores, panel, panel, 0)
           table.softmax_fold(scores, rows, count, first, last, size, &state)
           for column in stride(from: 0, to: size, by: panel) {
             table.gemm(

@@ -13,6 +13,7 @@ public final class CPUBackend: ComputeBackend {
   nonisolated(unsafe) let table: hip_kernels
   let pool: ThreadPool
   // The ones below belong to the thread that makes the calls; loops use one scratch per thread.
+  /// What this device has done so far.
   nonisolated(unsafe) private(set) public var counters = ComputeCounters()
   nonisolated(unsafe) private var rotations: [RotaryEmbedding: RotationTable] = [:]
   nonisolated(unsafe) private var scratches: [Scratch]
@@ -36,23 +37,29 @@ public final class CPUBackend: ComputeBackend {
     scratches = (0..<pool.threadCount).map { _ in Scratch() }
   }
 
+  /// The kernels and the number of threads.
   public var name: String { "CPU (\(kernels.rawValue), \(pool.threadCount) threads)" }
 
+  /// Allocates zeroed memory of the process.
   public func makeBuffer(byteCount: Int) throws(ComputeError) -> any DeviceBuffer {
     counters.buffers += 1
     return CPUBuffer(byteCount: byteCount)
   }
 
+  /// Refers to the mapped bytes; nothing is copied.
   public func makeTensor(
     _ bytes: MappedRange, element: ElementType, rows: Int, columns: Int
   ) throws(ComputeError) -> DeviceTensor {
     DeviceTensor(buffer: CPUBuffer(bytes), element: element, rows: rows, columns: columns)
   }
 
+  /// Pages as separate allocations.
   public func makePageStore(_ layout: KVLayout) -> any PageStore { CPUPageStore(layout: layout) }
 
+  /// An empty selection.
   public func makeSelectionState() -> any SelectionState { CPUSelectionState() }
 
+  /// Widens the tokens' rows.
   public func embed(_ call: EmbedCall) {
     pool.run(call.tokens.count) { item, _ in
       table.widen(
@@ -62,6 +69,7 @@ public final class CPUBackend: ComputeBackend {
     }
   }
 
+  /// Normalises row by row.
   public func normalize(_ call: NormCall) {
     let grain = 16
     pool.run((call.input.rows + grain - 1) / grain) { item, _ in
@@ -73,6 +81,7 @@ public final class CPUBackend: ComputeBackend {
     }
   }
 
+  /// Applies the gate in place.
   public func activate(_ call: GateCall) {
     let count = call.gate.rows * call.gate.columns
     let grain = 16 * 1024
@@ -82,12 +91,14 @@ public final class CPUBackend: ComputeBackend {
     }
   }
 
+  /// Copies the elements.
   public func read(_ tensor: DeviceTensor) -> [Float] {
     counters.reads += 1
     return Array(
       UnsafeBufferPointer(start: tensor.floats, count: tensor.rows * tensor.columns))
   }
 
+  /// Copies the elements.
   public func write(_ values: [Float], to tensor: DeviceTensor) {
     precondition(values.count == tensor.rows * tensor.columns)
     values.withUnsafeBufferPointer { source in

@@ -10,6 +10,7 @@ extension CPUBackend {
   /// Columns of a weight matrix that are unpacked at a time: 64 of them fill an L2 cache's share.
   private static var unpackedWidth: Int { 512 }
 
+  /// Streams the weights for few rows, unpacks them in panels for many.
   public func multiply(_ call: MatmulCall) {
     if call.input.rows < Self.streamedRows { stream(call) } else { multiplyPanels(call) }
   }

@@ -41,7 +41,9 @@ final class CPUBuffer: DeviceBuffer {
 }
 
 extension DeviceTensor {
-  /// The first byte. The CPU backend is only ever handed its own buffers.
+  /// The first byte.
+  ///
+  /// The CPU backend is only ever handed its own buffers.
   var bytes: UnsafeMutableRawPointer {
     unsafeDowncast(buffer, to: CPUBuffer.self).bytes + offset
   }
@@ -106,8 +108,9 @@ final class CPUPageTable: DevicePageTable {
 
 /// What `SelectCall`s leave behind for one sequence in one layer.
 final class CPUSelectionState: SelectionState {
-  /// First positions of the selected blocks, `[query block][owner]`, ascending. An owner is a set
-  /// of heads that share a selection.
+  /// First positions of the selected blocks, `[query block][owner]`, ascending.
+  ///
+  /// An owner is a set of heads that share a selection.
   nonisolated(unsafe) var blocks: [[[Int32]]] = []
   /// What each stage but the first started from in the last decoding step that computed it,
   /// `[stage][owner]`.

@@ -175,7 +175,9 @@ extension CPUBackend {
           scores[tile + index] = max(scores[tile + index], best[0][index], best[1][index])
           // A chunk of one key has been probed: it is done.
           if width == 1 { right[index] = left[index] }
-          if left[index] <= lastStart { searching = max(searching, Int(right[index] - left[index])) }
+          if left[index] <= lastStart {
+            searching = max(searching, Int(right[index] - left[index]))
+          }
         }
       }
     }
@@ -215,8 +217,12 @@ extension CPUBackend {
     ) { sketch in
       scoreColumns(
         job, queries, depth: 2 * size, columns: active, &sketch, turned: false, scratch,
-        key: { column in (job.chunks[column] / Int32(chunkSize), 0) },
-        total: scores)
+        total: scores
+      ) { columns, indices, _ in
+        for column in columns {
+          indices[column - columns.lowerBound] = job.chunks[column] / Int32(chunkSize)
+        }
+      }
     }
   }
 
@@ -235,17 +241,23 @@ extension CPUBackend {
     pool(job, into: queries, position: queryPosition(job, branch: 1))
     let perKey = scratch.take(columns)
     let turned = keyPosition(job, chunk: 0, key: 0) != nil
+    let lastKey = Int32(min(job.limit, 1 << 30)) - 1
     withKeys(job) { keyRows in
       scoreColumns(
         job, queries, depth: size, columns: columns, &keyRows, turned: turned, scratch,
-        key: { column in
-          let chunk = column / chunkSize
+        total: perKey
+      ) { columns, indices, positions in
+        for column in columns {
+          let (chunk, inside) = column.quotientAndRemainder(dividingBy: chunkSize)
           // The last chunk may be cut short; its missing keys repeat its last one.
-          let key = min(
-            job.chunks[chunk] + Int32(column % chunkSize), Int32(min(job.limit, 1 << 30)) - 1)
-          return (key, keyPosition(job, chunk: chunk, key: key) ?? 0)
-        },
-        total: perKey)
+          let key = min(job.chunks[chunk] + Int32(inside), lastKey)
+          indices[column - columns.lowerBound] = key
+          if turned {
+            positions[column - columns.lowerBound] =
+              keyPosition(job, chunk: chunk, key: key) ?? 0
+          }
+        }
+      }
     }
     for chunk in 0..<active {
       var total = perKey[chunk * chunkSize]
@@ -270,10 +282,13 @@ extension CPUBackend {
   }
 
   /// Scores all columns by all rows, and puts rows together by the policy's ranking.
+  ///
+  /// `fill` writes the rows to read for a range of columns, and the positions they turn to.
   private func scoreColumns(
     _ job: ScoringJob, _ queries: UnsafeMutablePointer<Float>, depth: Int, columns: Int,
     _ rows: inout hip_rows, turned: Bool, _ scratch: Scratch,
-    key: (Int) -> (index: Int32, position: Int32), total: UnsafeMutablePointer<Float>
+    total: UnsafeMutablePointer<Float>,
+    fill: (Range<Int>, UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>) -> Void
   ) {
     let panel = Int(HIP_PANEL)
     let padded = (columns + panel - 1) / panel * panel
@@ -283,12 +298,20 @@ extension CPUBackend {
     let indices = scratch.takeIntegers(panel)
     let positions = scratch.takeIntegers(panel)
     let best = scratch.take(padded)
+    let rotations = turned ? job.rotations.table : nil
+    let fewRows = job.rowCount <= Self.fewRows
     for start in stride(from: 0, to: columns, by: panel) {
       let count = min(panel, columns - start)
-      for column in 0..<count { (indices[column], positions[column]) = key(start + column) }
-      table.pack_keys(
-        &rows, indices, count, depth, turned ? job.rotations.table : nil, job.rotations.half,
-        positions, gathered, panels + start * depth)
+      fill(start..<start + count, indices, positions)
+      if fewRows {
+        table.gather_keys(
+          &rows, indices, count, depth, rotations, job.rotations.half, positions, gathered)
+        table.score_rows(queries, job.rowCount, gathered, depth, scores + start, padded)
+      } else {
+        table.pack_keys(
+          &rows, indices, count, depth, rotations, job.rotations.half, positions, gathered,
+          panels + start * depth)
+      }
     }
     switch job.pruning.ranking {
     case .maximum: total.update(repeating: -.infinity, count: columns)
@@ -296,10 +319,12 @@ extension CPUBackend {
     }
     for first in stride(from: 0, to: job.rowCount, by: Self.scoredRows) {
       let height = min(Self.scoredRows, job.rowCount - first)
-      for start in stride(from: 0, to: columns, by: panel) {
-        table.gemm(
-          queries + first * depth, depth, height, panels + start * depth, panel, depth,
-          scores + start, padded, panel, 0)
+      if !fewRows {
+        for start in stride(from: 0, to: columns, by: panel) {
+          table.gemm(
+            queries + first * depth, depth, height, panels + start * depth, panel, depth,
+            scores + start, padded, panel, 0)
+        }
       }
       switch job.pruning.ranking {
       case .maximum:

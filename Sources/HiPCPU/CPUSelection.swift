@@ -109,7 +109,8 @@ extension CPUBackend {
         for set in 1..<max(1, sets / owners) {
           let other = total + set * stride
           switch pruning.ranking {
-          case .maximum: for chunk in list.indices { total[chunk] = max(total[chunk], other[chunk]) }
+          case .maximum:
+            for chunk in list.indices { total[chunk] = max(total[chunk], other[chunk]) }
           case .share: for chunk in list.indices { total[chunk] += other[chunk] }
           }
         }
@@ -134,31 +135,33 @@ extension CPUBackend {
 /// Indices of the `count` largest values, ascending; of equal ones the first.
 package func indicesOfLargest(_ count: Int, of values: UnsafeBufferPointer<Float>) -> [Int] {
   guard count < values.count else { return Array(values.indices) }
-  // Bit patterns that order as the numbers do, cut at their `count`-th largest in two rounds.
+  // Bit patterns that order as the numbers do; the `count`-th largest is found digit by digit.
   func key(_ value: Float) -> UInt32 {
     let bits = value.bitPattern
     return bits & 0x8000_0000 == 0 ? bits | 0x8000_0000 : ~bits
   }
-  func bucket(_ wanted: Int, shift: UInt32, within prefix: UInt32?) -> (UInt32, Int) {
-    withUnsafeTemporaryAllocation(of: Int32.self, capacity: 65536) { histogram in
+  var threshold: UInt32 = 0
+  var ties = count
+  withUnsafeTemporaryAllocation(of: Int32.self, capacity: 2048) { histogram in
+    for (shift, width) in [(21, 11), (10, 11), (0, 10)] as [(UInt32, UInt32)] {
       histogram.update(repeating: 0)
+      let digit = UInt32(1) << width - 1
       for value in values {
         let key = key(value)
-        if let prefix, key >> 16 != prefix { continue }
-        histogram[Int((key >> shift) & 0xffff)] += 1
+        // Only keys that share the digits found so far.
+        guard shift + width == 32 || key >> (shift + width) == threshold >> (shift + width) else {
+          continue
+        }
+        histogram[Int(key >> shift & digit)] += 1
       }
-      var above = 0
-      var index = 65535
-      while above + Int(histogram[index]) < wanted {
-        above += Int(histogram[index])
+      var index = Int(digit)
+      while Int(histogram[index]) < ties {
+        ties -= Int(histogram[index])
         index -= 1
       }
-      return (UInt32(index), wanted - above)
+      threshold |= UInt32(index) << shift
     }
   }
-  let (high, rest) = bucket(count, shift: 16, within: nil)
-  let (low, ties) = bucket(rest, shift: 0, within: high)
-  let threshold = high << 16 | low
   var taken = 0
   var result: [Int] = []
   result.reserveCapacity(count)

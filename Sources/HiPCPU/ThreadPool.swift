@@ -73,6 +73,7 @@ package final class ThreadPool: Sendable {
   }
 
   /// Calls `body(item, thread)` for every item in 0 ..< count and returns when all are done.
+  ///
   /// `thread` is below `threadCount` and in use by one item at a time. Loops do not nest.
   package func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
     guard count > 1, threadCount > 1 else {
@@ -148,7 +149,9 @@ private final class LoopBody {
   init(_ call: @escaping (Int, Int) -> Void) { self.call = call }
 }
 
-/// What a new thread is handed. The pool is not retained: it joins its threads before it goes.
+/// What a new thread is handed.
+///
+/// The pool is not retained: it joins its threads before it goes.
 private final class WorkerStart {
   let pool: WorkerAccess
   let index: Int

@@ -5,11 +5,14 @@ internal import HiPTensors
 
 /// Looks up rows of an embedding table: output row i = table row `tokens[i]`.
 public struct EmbedCall: Sendable {
+  /// Ids, which must be below the table's number of rows.
   public let tokens: [Int32]
+  /// `[vocabulary, hidden]`, any element type.
   public let table: DeviceTensor
   /// `[tokens, hidden]`, float32.
   public let output: DeviceTensor
 
+  /// Stores the arguments, which must fit together.
   public init(tokens: [Int32], table: DeviceTensor, output: DeviceTensor) {
     precondition(output.rows == tokens.count && output.columns == table.columns)
     self.tokens = tokens
@@ -24,9 +27,12 @@ public struct NormCall: Sendable {
   public let input: DeviceTensor
   /// `[1, n]`, float32.
   public let weight: DeviceTensor
+  /// Added to the mean square.
   public let epsilon: Float
+  /// `[rows, n]`, float32.
   public let output: DeviceTensor
 
+  /// Stores the arguments, which must fit together.
   public init(input: DeviceTensor, weight: DeviceTensor, epsilon: Float, output: DeviceTensor) {
     precondition(input.rows == output.rows && input.columns == output.columns)
     precondition(weight.columns == input.columns && weight.element == .float32)
@@ -48,8 +54,10 @@ public struct MatmulCall: Sendable {
   public let weight: DeviceTensor
   /// `[rows, m]`, float32.
   public let output: DeviceTensor
+  /// What happens to what the output holds.
   public let update: Update
 
+  /// Stores the arguments, which must fit together.
   public init(
     input: DeviceTensor, weight: DeviceTensor, output: DeviceTensor, update: Update = .replace
   ) {
@@ -65,9 +73,12 @@ public struct MatmulCall: Sendable {
 
 /// The gated activation of SwiGLU: gate = silu(gate) * up, in place.
 public struct GateCall: Sendable {
+  /// `[rows, n]`, float32; replaced by the result.
   public let gate: DeviceTensor
+  /// `[rows, n]`, float32.
   public let up: DeviceTensor
 
+  /// Stores the arguments, which must fit together.
   public init(gate: DeviceTensor, up: DeviceTensor) {
     precondition(gate.rows == up.rows && gate.columns == up.columns)
     self.gate = gate
@@ -85,30 +96,40 @@ public enum RotaryOrder: Sendable, Hashable {
 
 /// The keys and values that a layer of a sequence reads.
 public struct KVView: Sendable {
+  /// The sequence's pages.
   public let pages: any DevicePageTable
+  /// The layer, counted from 0.
   public let layer: Int
 
+  /// Stores the arguments, which must fit together.
   public init(pages: any DevicePageTable, layer: Int) {
     self.pages = pages
     self.layer = layer
   }
 }
 
-/// Stores new keys and values behind those of a sequence, and completes its sketches. Queries and
-/// keys are brought into half-split order; nothing is rotated.
+/// Stores new keys and values behind those of a sequence, and completes its sketches.
+///
+/// Queries and keys are brought into half-split order; nothing is rotated.
 public struct AppendCall: Sendable {
-  /// `[tokens, heads * headSize]`, float32; reordered in place. Nil when there are none to reorder.
+  /// `[tokens, heads * headSize]`, float32; reordered in place.
+  ///
+  /// Nil when there are none to reorder.
   public let queries: DeviceTensor?
   /// `[tokens, kvHeads * headSize]`, float32.
   public let keys: DeviceTensor
+  /// `[tokens, kvHeads * headSize]`, float32.
   public let values: DeviceTensor
+  /// How the projections order a head's elements.
   public let order: RotaryOrder
   /// Elements of a head that take part in rotation.
   public let rotaryDimensions: Int
+  /// Where they go.
   public let into: KVView
   /// Position of the first new token.
   public let start: Int
 
+  /// Stores the arguments, which must fit together.
   public init(
     projections: (queries: DeviceTensor?, keys: DeviceTensor, values: DeviceTensor),
     order: RotaryOrder, rotaryDimensions: Int, into: KVView, start: Int
@@ -129,13 +150,16 @@ public struct AppendCall: Sendable {
 public struct AttentionInput: Sendable {
   /// `[tokens, heads * headSize]`, float32, half-split order, not rotated, not scaled.
   public let queries: DeviceTensor
+  /// The heads.
   public let shape: AttentionShape
   /// Position of the first query.
   public let start: Int
+  /// The keys and values that are read.
   public let cache: KVView
   /// Nil when nothing is to be rotated.
   public let rotary: RotaryEmbedding?
 
+  /// Stores the arguments, which must fit together.
   public init(
     queries: DeviceTensor, shape: AttentionShape, start: Int, cache: KVView,
     rotary: RotaryEmbedding?
@@ -151,6 +175,7 @@ public struct AttentionInput: Sendable {
 
 /// Runs pruning stages and leaves the selected blocks in `state`.
 public struct SelectCall: Sendable {
+  /// The queries, and what they read.
   public let input: AttentionInput
   /// The policy as this layer has it.
   public let pruning: HierarchicalPruning
@@ -158,9 +183,12 @@ public struct SelectCall: Sendable {
   public let firstStage: Int
   /// Keys that the candidate grid spans, at least up to the last query.
   public let gridLength: GridLength
+  /// Where the blocks go, and where earlier stages are found.
   public let state: any SelectionState
 
-  /// How far the candidate grid reaches. Matters to chunk-indexed positions, which count chunks.
+  /// How far the candidate grid reaches.
+  ///
+  /// Matters to chunk-indexed positions, which count chunks.
   public enum GridLength: Sendable, Hashable {
     /// Up to the end of each block of queries, so that a text read in pieces gives what it gives
     /// whole.
@@ -169,6 +197,7 @@ public struct SelectCall: Sendable {
     case fixed(Int)
   }
 
+  /// Stores the arguments, which must fit together.
   public init(
     input: AttentionInput, pruning: HierarchicalPruning, firstStage: Int = 0,
     gridLength: GridLength = .ownBlock, state: any SelectionState
@@ -192,11 +221,14 @@ public struct AttendCall: Sendable {
     case selected(HierarchicalPruning, any SelectionState)
   }
 
+  /// The queries, and what they read.
   public let input: AttentionInput
+  /// The keys that are reached.
   public let reach: Reach
   /// `[tokens, heads * headSize]`, float32.
   public let output: DeviceTensor
 
+  /// Stores the arguments, which must fit together.
   public init(input: AttentionInput, reach: Reach, output: DeviceTensor) {
     precondition(output.rows == input.queries.rows && output.columns == input.queries.columns)
     self.input = input

@@ -36,7 +36,9 @@ public protocol ComputeBackend: AnyObject, Sendable {
   func write(_ values: [Float], to tensor: DeviceTensor)
 }
 
-/// What a backend has done since it was made. Exact, and cheap enough to keep always.
+/// What a backend has done since it was made.
+///
+/// Exact, and cheap enough to keep always.
 public struct ComputeCounters: Sendable, Hashable {
   /// Buffers made.
   public var buffers = 0
@@ -45,6 +47,7 @@ public struct ComputeCounters: Sendable, Hashable {
   /// Selections that ran at least one stage.
   public var selections = 0
 
+  /// Nothing has happened yet.
   public init() {}
 }
 

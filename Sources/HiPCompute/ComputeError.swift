@@ -21,5 +21,6 @@ public struct ComputeError: Error, Sendable, CustomStringConvertible {
     self.message = message
   }
 
+  /// The text to show.
   public var description: String { message }
 }

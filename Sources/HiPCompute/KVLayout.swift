@@ -9,7 +9,9 @@ public import HiPTensors
 /// `[pageSize, headSize]`, and for each sketch chunk size the moments of the page's chunks,
 /// `[pageSize / chunk, 2, headSize]` (means, then variances).
 public struct KVLayout: Sendable, Hashable {
-  /// Tokens in a page. A power of two.
+  /// Tokens in a page.
+  ///
+  /// A power of two.
   public static let pageSize = 256
 
   /// Layers that keep keys and values.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import HiPTensors
+
 #if canImport(FoundationEssentials)
   import FoundationEssentials
 #else
   import Foundation
 #endif
-public import HiPTensors
 
 /// An array of a NumPy `.npy` file, as float32.
 public struct NumPyArray: Sendable, Hashable {

@@ -4,16 +4,21 @@ public import HiPTensors
 
 /// A weight matrix of a model file, where it lies.
 public struct Weight: Sendable {
+  /// Its name in the file.
   public let name: String
+  /// How its elements are stored.
   public let element: ElementType
   /// Outputs of a matrix; 1 for a vector.
   public let rows: Int
   /// Inputs of a matrix; elements of a vector.
   public let columns: Int
+  /// Where it lies.
   public let bytes: MappedRange
 }
 
-/// Weights by name. Nothing is converted or copied.
+/// Weights by name.
+///
+/// Nothing is converted or copied.
 public protocol WeightSource: Sendable {
   /// Where the weights come from.
   var path: String { get }
@@ -24,10 +29,13 @@ public protocol WeightSource: Sendable {
 }
 
 extension GGUFFile: WeightSource {
+  /// Path of the file.
   public var path: String { file.path }
 
+  /// Whether the file has a tensor of that name.
   public func hasWeight(named name: String) -> Bool { tensors.contains { $0.name == name } }
 
+  /// The tensor of that name and shape.
   public func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight {
     guard let tensor = tensors.first(where: { $0.name == name }) else {
       throw FileError(

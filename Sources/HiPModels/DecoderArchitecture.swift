@@ -8,17 +8,21 @@ public import HiPCompute
 public struct DecoderArchitecture: Sendable, Hashable {
   /// The family's name in model files.
   public let name: String
+  /// Number of layers.
   public let layerCount: Int
   /// Elements of a token's hidden state.
   public let hiddenSize: Int
   /// Elements between the two halves of the feed-forward block.
   public let feedForwardSize: Int
+  /// Number of tokens that the model knows.
   public let vocabularySize: Int
+  /// The heads of every layer.
   public let attention: AttentionShape
   /// Tokens that the model was trained on at a time.
   public let trainedLength: Int
   /// Added to the mean square in normalisations.
   public let normEpsilon: Float
+  /// How positions turn queries and keys.
   public let rotary: RotaryEmbedding
   /// How the file orders the elements of queries and keys.
   public let rotaryOrder: RotaryOrder

@@ -9,7 +9,9 @@ internal import HiPTensors
 ///
 /// Belongs to the engine's thread.
 public final class DecoderModel {
+  /// What the weights make up.
   public let architecture: DecoderArchitecture
+  /// The device.
   public let backend: any ComputeBackend
   private let embedding: DeviceTensor
   private let layers: [Layer]

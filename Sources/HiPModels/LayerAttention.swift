@@ -5,7 +5,9 @@ internal import HiPCompute
 
 /// How a sequence attends: a policy, and how many first positions are dense whatever it says.
 public struct LayerAttention: Sendable, Hashable {
+  /// What a position from `denseLength` on attends to.
   public let policy: AttentionPolicy
+  /// Number of first positions that attend densely.
   public let denseLength: Int
 
   /// A choice as a model trained on `trainedLength` tokens has it.
@@ -33,26 +35,29 @@ public struct LayerAttention: Sendable, Hashable {
       backend.attend(AttendCall(input: part.input, reach: .dense, output: part.output))
     }
     guard dense < step.queries.rows else { return }
-    let part = Part(step, dense..<step.queries.rows, architecture)
-    let reach: AttendCall.Reach
-    switch policy {
-    case .dense:
-      reach = .dense
-    case .streaming(let window):
-      reach = .streaming(window)
-    case .hierarchical(let pruning):
-      let layer = pruning.applied(toLayer: step.view.layer, of: architecture.layerCount)
-      let pruning = step.decodingStep == nil ? layer : layer.decoding
+    let rest = dense..<step.queries.rows
+    guard case .hierarchical(let pruning) = policy else {
+      let part = Part(step, rest, architecture)
+      let reach: AttendCall.Reach =
+        if case .streaming(let window) = policy { .streaming(window) } else { .dense }
+      backend.attend(AttendCall(input: part.input, reach: reach, output: part.output))
+      return
+    }
+    let layer = pruning.applied(toLayer: step.view.layer, of: architecture.layerCount)
+    let whole = rest.count / layer.queryBlock * layer.queryBlock
+    for (rows, pruning) in [(rest.prefix(whole), layer), (rest.dropFirst(whole), layer.fine)]
+    where !rows.isEmpty {
+      let part = Part(step, rows, architecture)
       let schedule = SelectionSchedule(pruning)
-      let firstStage = step.decodingStep.map { schedule.firstDueStage(step: $0) } ?? 0
-      if let firstStage {
+      if let stage = step.decodingStep.map({ schedule.firstDueStage(step: $0) }) ?? 0 {
         backend.select(
           SelectCall(
-            input: part.input, pruning: pruning, firstStage: firstStage, state: step.selection))
+            input: part.input, pruning: pruning, firstStage: stage, state: step.selection))
       }
-      reach = .selected(pruning, step.selection)
+      backend.attend(
+        AttendCall(
+          input: part.input, reach: .selected(pruning, step.selection), output: part.output))
     }
-    backend.attend(AttendCall(input: part.input, reach: reach, output: part.output))
   }
 
   /// Some rows of a step.

@@ -7,7 +7,9 @@ internal import HiPKVStore
 ///
 /// Belongs to the engine's thread, as everything that it hands out does.
 public final class CachePool {
+  /// The device.
   public let backend: any ComputeBackend
+  /// The pages' memory.
   public let store: any PageStore
   fileprivate var pool = PagePool()
 
@@ -21,7 +23,9 @@ public final class CachePool {
   public var usedByteCount: Int { pool.usedCount * store.layout.pageByteCount }
 }
 
-/// The keys, values and selections of one sequence. Gives its pages back when it goes.
+/// The keys, values and selections of one sequence.
+///
+/// Gives its pages back when it goes.
 public final class SequenceCache {
   let pool: CachePool
   private var table: PageTable

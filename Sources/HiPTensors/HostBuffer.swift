@@ -13,7 +13,9 @@
 
   deinit { unsafe storage.deallocate() }
 
-  /// The elements; valid while the buffer lives. The caller orders accesses from several threads.
+  /// The elements; valid while the buffer lives.
+  ///
+  /// The caller orders accesses from several threads.
   public var elements: UnsafeMutableBufferPointer<Element> {
     unsafe storage.assumingMemoryBound(to: Element.self)
   }

@@ -12,7 +12,9 @@
 @safe public final class MappedFile: Sendable {
   /// The path it was opened with.
   public let path: String
-  /// The file's bytes. Nobody writes them.
+  /// The file's bytes.
+  ///
+  /// Nobody writes them.
   public nonisolated(unsafe) let bytes: UnsafeRawBufferPointer
 
   /// Maps the regular file at `path`.
@@ -62,5 +64,6 @@ public struct FileError: Error, Sendable, CustomStringConvertible {
     self.problem = problem
   }
 
+  /// The text to show.
   public var description: String { "\(path): \(problem)" }
 }

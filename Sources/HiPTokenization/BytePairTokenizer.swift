@@ -87,21 +87,26 @@ public struct BytePairTokenizer: Tokenizer {
       .sorted { tokenBytes[$0].count > tokenBytes[$1].count }.map(TokenID.init)
   }
 
+  /// Number of tokens.
   public var vocabularySize: Int { tokenBytes.count }
 
+  /// The bytes that a token stands for; none for an unknown id.
   public func bytes(of token: TokenID) -> [UInt8] {
     tokenBytes.indices.contains(Int(token)) ? tokenBytes[Int(token)] : []
   }
 
+  /// Whether the token is control and no text.
   public func isControl(_ token: TokenID) -> Bool {
     kinds.indices.contains(Int(token)) && kinds[Int(token)] == .control
   }
 
+  /// The id of the whole token written so.
   public func specialToken(_ text: String) -> TokenID? {
     let bytes = Array(text.utf8)
     return wholeTokens.first { tokenBytes[Int($0)] == bytes }
   }
 
+  /// Ids of a text, in time that grows with its length alone.
   public func encode(_ text: String, special: SpecialTokenReading) -> [TokenID] {
     let bytes = Array(text.utf8)
     let sought = wholeTokens.filter { special == .parse || kinds[Int($0)] == .userDefined }

@@ -7,7 +7,9 @@ public struct ChatMessage: Sendable, Hashable {
     case system, user, assistant
   }
 
+  /// Who speaks.
   public var role: Role
+  /// What is said.
   public var content: String
 
   /// Creates a message.

@@ -47,7 +47,9 @@ private struct LlamaScanner {
 
   init(_ text: [UInt8]) { self.text = text }
 
-  /// The class of the character at a byte, and where the next one starts. The bytes are UTF-8.
+  /// The class of the character at a byte, and where the next one starts.
+  ///
+  /// The bytes are UTF-8.
   private func look(_ index: Int) -> (kind: ScalarClass, next: Int) {
     guard index < text.count else { return (.end, index) }
     let first = text[index]

@@ -26,8 +26,9 @@ public enum SpecialTokenReading: String, Sendable, Hashable, CaseIterable {
 }
 
 extension Tokenizer {
-  /// The text of `tokens`. Bytes that are not UTF-8 become U+FFFD; control tokens are left out
-  /// unless `keepingControl`.
+  /// The text of `tokens`.
+  ///
+  /// Bytes that are not UTF-8 become U+FFFD; control tokens are left out unless `keepingControl`.
   public func decode(_ tokens: [TokenID], keepingControl: Bool = false) -> String {
     let kept = keepingControl ? tokens : tokens.filter { !isControl($0) }
     return String(decoding: kept.flatMap { bytes(of: $0) }, as: UTF8.self)
@@ -36,6 +37,7 @@ extension Tokenizer {
 
 /// A tokenizer that cannot be built from its description, with the reason.
 public struct TokenizerError: Error, Sendable, CustomStringConvertible {
+  /// The text to show.
   public let description: String
 
   /// Creates an error with its text.

@@ -16,7 +16,9 @@ internal import HiPTensors
 public struct AttentionOperator {
   private let backend: any ComputeBackend
 
-  /// An operator on a device. It and its device belong to one thread.
+  /// An operator on a device.
+  ///
+  /// It and its device belong to one thread.
   public init(on backend: any ComputeBackend) { self.backend = backend }
 
   /// What an operation returns.
@@ -27,8 +29,9 @@ public struct AttentionOperator {
     public let selection: BlockSelection?
   }
 
-  /// Attention of queries that stand at the last positions of the keys. Keys and values are kept in
-  /// float32. Exceptions for layers play no role.
+  /// Attention of queries that stand at the last positions of the keys.
+  ///
+  /// Keys and values are kept in float32. Exceptions for layers play no role.
   /// - Parameters:
   ///   - queries: `[queries, heads, headSize]`, not rotated, not scaled.
   ///   - keys: `[keys, kvHeads, headSize]`, not rotated.

@@ -92,7 +92,6 @@ private final class EngineExecutor: SerialExecutor {
   }
 }
 
-
 extension Engine {
   private static func negativeLogLikelihood(
     _ logits: ArraySlice<Float>, of target: TokenID

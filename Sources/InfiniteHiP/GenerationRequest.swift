@@ -61,6 +61,7 @@ public struct Completion: Sendable, Hashable {
     case context
   }
 
+  /// Why the answer ended.
   public let reason: Reason
   /// Tokens of the whole context that the answer followed.
   public let promptTokens: Int
@@ -70,6 +71,8 @@ public struct Completion: Sendable, Hashable {
   public let completionTokens: Int
   /// Name of the attention policy that ran on the last token.
   public let policy: String
+  /// Time from the request to the end of reading its prompt.
   public let prefillSeconds: Double
+  /// Time from there to the end of the answer.
   public let decodeSeconds: Double
 }

@@ -26,5 +26,6 @@ public struct InfiniteHiPError: Error, Sendable, CustomStringConvertible {
     self.message = message
   }
 
+  /// The text to show.
   public var description: String { message }
 }

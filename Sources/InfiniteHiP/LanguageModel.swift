@@ -21,7 +21,9 @@ public import HiPTokenization
 public final class LanguageModel: Sendable {
   /// Where it was loaded from.
   public let path: String
+  /// What the weights make up.
   public let architecture: DecoderArchitecture
+  /// Text to tokens and back.
   public let tokenizer: any Tokenizer
   /// Nil when the file has none, or none that is supported; `chatTemplateProblem` says which.
   public let chatTemplate: ChatTemplate?
@@ -35,7 +37,9 @@ public final class LanguageModel: Sendable {
   /// Bytes of the weights in the file.
   public let weightByteCount: Int
 
-  /// Loads a GGUF file onto a device. Weights are mapped, not copied.
+  /// Loads a GGUF file onto a device.
+  ///
+  /// Weights are mapped, not copied.
   /// - Throws: `FileError`, `TokenizerError` or `ComputeError`, naming what is wrong.
   public static func load(
     _ path: String, on backend: sending any ComputeBackend
@@ -187,7 +191,8 @@ public final class LanguageModel: Sendable {
       case .control(let name):
         guard let token = tokenizer.specialToken(name) else {
           throw InfiniteHiPError(
-            .model, "\(path): the chat template needs the token \(name), which the vocabulary lacks")
+            .model, "\(path): the chat template needs the token \(name), which the vocabulary lacks"
+          )
         }
         return [token]
       }

@@ -71,7 +71,9 @@ public final class Session: Sendable {
       contextLength: length, trainedLength: model.architecture.trainedLength)
   }
 
-  /// A second session that has read the same context. Nothing is copied but its last page.
+  /// A second session that has read the same context.
+  ///
+  /// Nothing is copied but its last page.
   public func fork() async throws -> Session {
     try begin()
     defer { end() }
@@ -121,7 +123,8 @@ public final class Session: Sendable {
     let ids = try model.tokens(of: .tokens(tokens), atBeginning: tokenCount == 0)
     guard ids.count >= 2 else {
       throw InfiniteHiPError(
-        .request, "there are \(ids.count) tokens; two or more are needed to predict one from another")
+        .request,
+        "there are \(ids.count) tokens; two or more are needed to predict one from another")
     }
     try check(newTokens: ids.count - 1, generated: 0)
     var result: [Double] = []

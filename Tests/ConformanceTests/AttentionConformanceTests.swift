@@ -93,7 +93,9 @@ import Testing
   func selectionEqualsTheReference(_ backend: TestedBackend, _ index: Int) throws {
     let pruning = Self.prunings[index]
     let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
-    for (queries, keys, rotated) in [(70, 400, true), (1, 333, true), (70, 400, false), (40, 90, true)] {
+    for (queries, keys, rotated) in [
+      (70, 400, true), (1, 333, true), (70, 400, false), (40, 90, true),
+    ] {
       let layer = Layer(queries: queries, keys: keys, shape: shape, seed: UInt64(index))
       let rotary = rotated ? Self.rotary(shape) : nil
       let result = try layer.run(.hierarchical(pruning), on: backend.make(), rotary: rotary)

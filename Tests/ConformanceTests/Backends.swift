@@ -7,12 +7,16 @@ import InfiniteHiP
 import TestSupport
 import Testing
 
-/// A device under test. Another backend joins the suites by joining `available`.
+/// A device under test.
+///
+/// Another backend joins the suites by joining `available`.
 enum TestedBackend: Sendable, CustomTestStringConvertible {
   case cpu(CPUKernels, threads: Int)
 
   static let available: [TestedBackend] =
-    CPUKernels.supported.map { .cpu($0, threads: 2) } + [.cpu(.best, threads: 1), .cpu(.best, threads: 7)]
+    CPUKernels.supported.map { .cpu($0, threads: 2) } + [
+      .cpu(.best, threads: 1), .cpu(.best, threads: 7),
+    ]
 
   func make() throws -> any ComputeBackend {
     switch self {

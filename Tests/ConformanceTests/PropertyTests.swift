@@ -75,7 +75,8 @@ import Testing
           key < 32 || key >= 500 - 64
           || selection.blocks[head][0].contains { $0 <= key && key < $0 + 8 }
         let range = head * shape.headSize..<(head + 1) * shape.headSize
-        #expect((changed.output[range] != result.output[range]) == isRead, "key \(key), head \(head)")
+        #expect(
+          (changed.output[range] != result.output[range]) == isRead, "key \(key), head \(head)")
       }
     }
   }
@@ -97,8 +98,9 @@ import Testing
   }
 
   /// A fixed layer in which every query leans towards a key of its own: how much of the dense
-  /// softmax's mass sink, window and selection, 17 % of the keys, hold. Measured: 0.4464 and 0.4650;
-  /// the figures may only rise.
+  /// softmax's mass sink, window and selection, 17 % of the keys, hold.
+  ///
+  /// Measured: 0.4464 and 0.4650; the figures may only rise.
   @Test(arguments: [(ChunkRanking.maximum, 0.446), (.share, 0.465)])
   func theSelectionHoldsMostOfTheSoftmaxMass(_ ranking: ChunkRanking, _ least: Double) throws {
     let layer = Layer(queries: 16, keys: 2048, shape: shape, seed: 7)
@@ -134,7 +136,9 @@ extension Layer {
         var held = 0.0
         for key in 0...position
         where key < sink || key > position - window
-          || selection.blocks[head][0].contains(where: { $0 <= key && key < Int($0) + selection.blockSize })
+          || selection.blocks[head][0].contains(where: {
+            $0 <= key && key < Int($0) + selection.blockSize
+          })
         { held += masses[key] }
         sum += held / masses.reduce(0, +)
       }

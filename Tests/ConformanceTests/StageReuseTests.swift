@@ -29,7 +29,9 @@ import Testing
     }
     backend.append(
       AppendCall(
-        projections: (nil, try tensor(layer.keys, rows: 9000), try tensor(layer.values, rows: 9000)),
+        projections: (
+          nil, try tensor(layer.keys, rows: 9000), try tensor(layer.values, rows: 9000)
+        ),
         order: .halves, rotaryDimensions: 32, into: cache.view(layer: 0), start: 0))
     let input = AttentionInput(
       queries: try tensor(layer.queries, rows: 1), shape: shape, start: 8999,

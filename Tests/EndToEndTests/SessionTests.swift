@@ -23,8 +23,10 @@ import Testing
     return AttentionChoice(name: "test", policy: pruning.map { .hierarchical($0) } ?? .dense)
   }()
 
-  static let choices = [AttentionChoice.named("dense"), .named("streaming"), .named("infinitehip-3k"), sparse]
-    .compactMap { $0 }
+  static let choices = [
+    AttentionChoice.named("dense"), .named("streaming"), .named("infinitehip-3k"), sparse,
+  ]
+  .compactMap { $0 }
 
   private func load() throws -> LanguageModel {
     try LanguageModel.load(DemoModel.path, on: CPUBackend(threads: 2))
@@ -43,7 +45,8 @@ import Testing
     var values: [Double] = []
     // Pieces end where blocks of queries do.
     for range in [0..<640, 640..<1024, 1024..<2099] {
-      values += try await pieces.negativeLogLikelihoods(of: Array(ids[range.lowerBound...range.upperBound]))
+      values += try await pieces.negativeLogLikelihoods(
+        of: Array(ids[range.lowerBound...range.upperBound]))
     }
     #expect(values == whole)
   }
@@ -77,7 +80,8 @@ import Testing
     let first = try await whole.fork()
     let second = try await whole.fork()
     // The first fork writes into what was a shared page.
-    _ = try await first.collect(GenerationRequest(.text("Something else entirely."), maximumTokens: 8))
+    _ = try await first.collect(
+      GenerationRequest(.text("Something else entirely."), maximumTokens: 8))
     let forked = try await second.collect(request)
     let original = try await whole.collect(request)
     #expect(forked.text == original.text)
@@ -100,8 +104,10 @@ import Testing
   @Test func automaticEqualsDenseWithinTheTrainedLength() async throws {
     let model = try load()
     let ids = try ids(1500, model)
-    let dense = try await model.makeSession(attention: AttentionChoice(name: "dense", policy: .dense))
-      .negativeLogLikelihoods(of: ids)
+    let dense = try await model.makeSession(
+      attention: AttentionChoice(name: "dense", policy: .dense)
+    )
+    .negativeLogLikelihoods(of: ids)
     #expect(try await model.makeSession().negativeLogLikelihoods(of: ids) == dense)
   }
 
@@ -132,8 +138,12 @@ import Testing
   @Test func whatCannotBeServedIsSaid() async throws {
     let model = try load()
     let session = try await model.makeSession(contextLimit: 100)
-    await #expect { try await session.collect(GenerationRequest(.text(DemoModel.novel(2000)))) } throws: {
-      guard case .contextExceeded(let needed, 100)? = ($0 as? InfiniteHiPError)?.code else { return false }
+    await #expect {
+      try await session.collect(GenerationRequest(.text(DemoModel.novel(2000))))
+    } throws: {
+      guard case .contextExceeded(let needed, 100)? = ($0 as? InfiniteHiPError)?.code else {
+        return false
+      }
       return needed > 300 && "\($0)".contains("--context")
     }
     #expect(session.tokenCount == 0)

@@ -67,7 +67,8 @@ import Testing
       for row in 0..<inputs {
         for output in 0..<outputs {
           for k in 0..<width {
-            expected[row * outputs + output] += Double(x[row * width + k]) * weights[output * width + k]
+            expected[row * outputs + output] +=
+              Double(x[row * width + k]) * weights[output * width + k]
           }
         }
       }
@@ -109,7 +110,9 @@ import Testing
     var values = (0..<256).map { _ in
       numbers.normal() * Float(sign: .plus, exponent: numbers.index(below: 30) - 20, significand: 1)
     }
-    values += [0, -0.0, 65504, -65504, 1e-7, 6e-8, 1e-9, 2048.5, 2049.5, 1, -1, 0.1, 70000, -1e6, 5, 6]
+    values += [
+      0, -0.0, 65504, -65504, 1e-7, 6e-8, 1e-9, 2048.5, 2049.5, 1, -1, 0.1, 70000, -1e6, 5, 6,
+    ]
     var bytes = [UInt8](repeating: 0, count: values.count * 2)
     var back = [Float](repeating: 0, count: values.count)
     table.narrow(hip_element(rawValue: element.code), values, values.count, &bytes)
@@ -118,7 +121,9 @@ import Testing
     for (value, result) in zip(values, back) {
       let bounded = element == .float16 ? max(-65504, min(65504, value)) : value
       // Half a unit in the last place; halves below 2^-14 are 2^-24 apart.
-      let unit = bounded == 0 ? 0 : max(bounded.ulp * Float(1 << (24 - digits)), element == .float16 ? 0x1p-24 : 0)
+      let unit =
+        bounded == 0
+        ? 0 : max(bounded.ulp * Float(1 << (24 - digits)), element == .float16 ? 0x1p-24 : 0)
       #expect(abs(result - bounded) <= unit / 2, "\(value) became \(result)")
     }
   }
@@ -134,7 +139,8 @@ import Testing
     let scale = 1 / (x.reduce(0.0) { $0 + Double($1) * Double($1) } / 96 + 1e-5).squareRoot()
     expectClose(out, zip(x, weight).map { Double($0) * Double($1) * scale }, within: 1e-6, "norm")
 
-    var gate: [Float] = x.map { $0 * 8 } + [-100, 100, -1e30, 88, -88, 0, 1e-20, 3, -3, 20, -20, 50, -50, 1, -1, 2]
+    var gate: [Float] =
+      x.map { $0 * 8 } + [-100, 100, -1e30, 88, -88, 0, 1e-20, 3, -3, 20, -20, 50, -50, 1, -1, 2]
     let up = [Float](repeating: 2, count: gate.count)
     let expected = gate.map { Double($0) / (1 + exp(-Double($0))) * 2 }
     table.swiglu(&gate, up, gate.count)

@@ -34,7 +34,8 @@ private struct GGUFWriter {
     put(value)
   }
 
-  mutating func tensor(_ name: String, _ dimensions: [UInt64], type: UInt32 = 0, offset: UInt64 = 0) {
+  mutating func tensor(_ name: String, _ dimensions: [UInt64], type: UInt32 = 0, offset: UInt64 = 0)
+  {
     put(name)
     put(UInt32(dimensions.count))
     for size in dimensions { put(size) }

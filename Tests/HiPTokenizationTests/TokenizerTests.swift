@@ -16,7 +16,9 @@ import Testing
       let ids: [TokenID]
       let ids_plain: [TokenID]
 
-      var text: String { String(decoding: Data(base64Encoded: utf8_base64) ?? Data(), as: UTF8.self) }
+      var text: String {
+        String(decoding: Data(base64Encoded: utf8_base64) ?? Data(), as: UTF8.self)
+      }
     }
     let cases: [Case]
   }
@@ -26,14 +28,16 @@ import Testing
 
   init() throws {
     tokenizer = try LanguageModel.tokenizer(GGUFFile(path: DemoModel.path))
-    let url = try #require(Bundle.module.url(forResource: "tokens", withExtension: "json", subdirectory: "Fixtures"))
+    let url = try #require(
+      Bundle.module.url(forResource: "tokens", withExtension: "json", subdirectory: "Fixtures"))
     golden = try JSONDecoder().decode(Golden.self, from: Data(contentsOf: url))
   }
 
   @Test func idsEqualThoseOfOtherImplementations() {
     #expect(golden.cases.count > 50)
     for item in golden.cases {
-      #expect(tokenizer.encode(item.text, special: .parse) == item.ids, "\(item.name) \(item.category)")
+      #expect(
+        tokenizer.encode(item.text, special: .parse) == item.ids, "\(item.name) \(item.category)")
       #expect(
         tokenizer.encode(item.text, special: .text) == item.ids_plain,
         "\(item.name) \(item.category), plain")
@@ -52,7 +56,8 @@ import Testing
     for _ in 0..<200 {
       var scalars = String.UnicodeScalarView()
       for _ in 0..<numbers.index(below: 60) {
-        let value = UInt32(numbers.index(below: [128, 0x500, 0x11000, 0x110000][numbers.index(below: 4)]))
+        let value = UInt32(
+          numbers.index(below: [128, 0x500, 0x11000, 0x110000][numbers.index(below: 4)]))
         if let scalar = Unicode.Scalar(value) { scalars.append(scalar) }
       }
       let text = String(scalars)
@@ -87,10 +92,11 @@ import Testing
     #expect(Array(shown.utf8) == Array(text.utf8))
   }
 
-  @Test(arguments: [
-    [0xff], [0xc0, 0x80], [0xe0, 0x80, 0x80], [0xed, 0xa0, 0x80], [0xf5, 0x80], [0x80, 0x80],
-    [0xe2, 0x82, 0x41],
-  ] as [[UInt8]])
+  @Test(
+    arguments: [
+      [0xff], [0xc0, 0x80], [0xe0, 0x80, 0x80], [0xed, 0xa0, 0x80], [0xf5, 0x80], [0x80, 0x80],
+      [0xe2, 0x82, 0x41],
+    ] as [[UInt8]])
   func bytesThatAreNoTextDoNotHoldUpWhatFollows(_ bytes: [UInt8]) {
     var decoder = IncrementalDecoder()
     let shown = bytes.map { decoder.append([$0]) }.joined() + decoder.append(Array("x".utf8))

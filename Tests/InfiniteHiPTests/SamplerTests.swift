@@ -9,7 +9,9 @@ import Testing
 
   private func draw(_ options: SamplingOptions, _ count: Int = 400) -> [TokenID: Int] {
     var sampler = Sampler(options)
-    return (0..<count).reduce(into: [:]) { counts, _ in counts[sampler.next(logits), default: 0] += 1 }
+    return (0..<count).reduce(into: [:]) { counts, _ in
+      counts[sampler.next(logits), default: 0] += 1
+    }
   }
 
   @Test func zeroTemperatureTakesTheBest() {
@@ -36,7 +38,8 @@ import Testing
   @Test func topKTopPAndMinPCutTheTail() {
     #expect(Set(draw(SamplingOptions(temperature: 9, topK: 2, topP: 1)).keys) == [1, 3])
     #expect(Set(draw(SamplingOptions(temperature: 9, topK: 0, topP: 0.5)).keys) == [1])
-    #expect(Set(draw(SamplingOptions(temperature: 9, topK: 0, topP: 1, minP: 0.1)).keys) == [1, 2, 3])
+    #expect(
+      Set(draw(SamplingOptions(temperature: 9, topK: 0, topP: 1, minP: 0.1)).keys) == [1, 2, 3])
   }
 
   @Test func theRepeatPenaltyMakesRoomForOthers() {

@@ -79,6 +79,13 @@ typedef struct hip_kernels {
   void (*pack_keys)(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                     const float *table, size_t half, const int32_t *positions, float *scratch,
                     float *panel);
+  /// Gathers and rotates like `pack_keys`, but leaves the keys as rows [64][head_size]: for few
+  /// queries the transposition would cost more than it saves.
+  void (*gather_keys)(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
+                      const float *table, size_t half, const int32_t *positions, float *out);
+  /// scores[r][j] = dot(query r, key j) for 64 key rows; a row of scores is `ld` floats.
+  void (*score_rows)(const float *queries, size_t rows, const float *keys, size_t head_size,
+                     float *scores, size_t ld);
   /// Gathers `count` rows as float32, [64][head_size]; absent ones become zero.
   void (*gather)(const hip_rows *rows, const int32_t *indices, size_t count, size_t head_size,
                  float *out);

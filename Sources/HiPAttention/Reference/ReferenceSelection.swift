@@ -42,7 +42,9 @@ public struct ReferenceSelection {
     rows: Range<Int>, _ pruning: HierarchicalPruning
   ) -> (blocks: [[Int32]], trace: [StageTrace]) {
     let heads = input.shape.heads
-    guard let first = pruning.stages.first else { return ([[Int32]](repeating: [], count: heads), []) }
+    guard let first = pruning.stages.first else {
+      return ([[Int32]](repeating: [], count: heads), [])
+    }
     let firstPosition = input.firstPosition + rows.lowerBound
     let lastCandidate = max(firstPosition - pruning.pruningWindow, 0)
     let span = max(0, input.keyCount - pruning.sink - pruning.window)

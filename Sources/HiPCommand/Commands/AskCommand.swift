@@ -83,7 +83,9 @@ struct AskCommand: AsyncParsableCommand {
       "[\(sizeText(end.promptTokens)) tokens read in \(decimal(end.prefillSeconds, 1)) s, "
       + "\(end.completionTokens) written in \(decimal(end.decodeSeconds, 1)) s, "
       + "attention: \(end.policy), \(byteText(MachineMemory.peakByteCount))]\n"
-    if end.reason == .length { text += "[cut off after \(end.completionTokens) tokens: --max-tokens]\n" }
+    if end.reason == .length {
+      text += "[cut off after \(end.completionTokens) tokens: --max-tokens]\n"
+    }
     if end.reason == .context { text += "[cut off: the context is full, see --context]\n" }
     return text
   }

@@ -158,7 +158,8 @@ struct DemoCommand: AsyncParsableCommand {
     }
     let others = results.filter { $0.policy != best.policy }
       .map { "\($0.policy) \($0.found)" }.joined(separator: ", ")
-    return "At \(decimal(times, 0)) times the trained length, \(best.policy) finds \(best.found) of "
+    return
+      "At \(decimal(times, 0)) times the trained length, \(best.policy) finds \(best.found) of "
       + "\(questions) facts" + (others.isEmpty ? "." : "; \(others).")
   }
 }

@@ -73,9 +73,10 @@ struct InspectCommand: ParsableCommand {
     let model = try LanguageModel(file, on: options.makeBackend())
     let architecture = model.architecture
     let layout = model.cacheLayout(choice)
-    let contexts = options.context.map { [$0.count] } ?? [
-      architecture.trainedLength, 32 << 10, 128 << 10, 1 << 20,
-    ]
+    let contexts =
+      options.context.map { [$0.count] } ?? [
+        architecture.trainedLength, 32 << 10, 128 << 10, 1 << 20,
+      ]
     let threads = options.threads ?? ProcessInfo.processInfo.activeProcessorCount
     return Output(
       path: file.path, architecture: architecture.name,

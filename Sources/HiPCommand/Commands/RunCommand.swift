@@ -146,7 +146,8 @@ private struct Chat {
     let answer = try await serve(
       GenerationRequest(.pieces(pieces), sampling: sampling, maximumTokens: maximumTokens))
     lastCompletion = answer.completion
-    print(answer.completion.reason == .stop ? "" : " [cut off: \(answer.completion.reason.rawValue)]")
+    print(
+      answer.completion.reason == .stop ? "" : " [cut off: \(answer.completion.reason.rawValue)]")
   }
 
   /// Serves a request that Ctrl-C can stop.

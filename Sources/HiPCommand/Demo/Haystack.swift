@@ -7,7 +7,9 @@ struct Haystack {
   let text: String
 
   /// Takes as much of `novel` as gives `tokenCount` tokens together with the facts, and puts each
-  /// fact behind the sentence that ends nearest to its place. A novel that is too short is repeated.
+  /// fact behind the sentence that ends nearest to its place.
+  ///
+  /// A novel that is too short is repeated.
   init(novel: String, facts: [HiddenFact], tokenCount: Int, tokenizer: any Tokenizer) {
     let sentences = facts.map { " " + $0.sentence }
     let needed = sentences.reduce(0) { $0 + tokenizer.encode($1, special: .text).count }

@@ -48,7 +48,9 @@ struct EngineOptions: ParsableArguments {
     if let threads, !(1...1024).contains(threads) {
       throw ValidationError("--threads is \(threads); give 1 to 1024")
     }
-    guard maxTokens >= 1 else { throw ValidationError("--max-tokens is \(maxTokens); give 1 or more") }
+    guard maxTokens >= 1 else {
+      throw ValidationError("--max-tokens is \(maxTokens); give 1 or more")
+    }
     guard temperature >= 0 else {
       throw ValidationError("--temperature is \(temperature); give 0 or more")
     }
