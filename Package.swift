@@ -34,7 +34,8 @@ let package = Package(
   name: "InfiniteHiP",
   platforms: [.macOS(.v26)],
   products: [
-    .library(name: "InfiniteHiP", targets: ["InfiniteHiP", "HiPCPU"]),
+    .library(
+      name: "InfiniteHiP", targets: ["InfiniteHiP", "HiPCPU", "HiPAttention", "HiPTokenization"]),
     .executable(name: "infinitehip", targets: ["HiPCommand"]),
   ],
   dependencies: [
@@ -58,7 +59,8 @@ let package = Package(
     // The CPU backend: thread pool and dispatch to the C tables.
     // Its Swift is pointer code throughout: marking every expression would mark nothing.
     .target(
-      name: "HiPCPU", dependencies: ["HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention"],
+      name: "HiPCPU",
+      dependencies: ["HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention", "HiPKVStore"],
       swiftSettings: Array(settings.dropLast())),
     // Model families as data, and the one forward pass.
     module(
@@ -83,7 +85,7 @@ let package = Package(
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
     tests("HiPKVStoreTests", ["HiPKVStore"]),
     tests("HiPAttentionTests", ["HiPAttention"]),
-    tests("HiPCPUTests", ["HiPCPU", "CHiPSIMD"]),
+    tests("HiPCPUTests", ["HiPCPU", "CHiPSIMD", "HiPTensors"]),
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
       "HiPTokenizationTests", ["HiPTokenization", "HiPModelFiles", "InfiniteHiP"],

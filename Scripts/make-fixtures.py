@@ -83,8 +83,8 @@ def attention():
     values = np.round(generator.normal(size=(length, kv_heads, size)) * 16) / 16
     lean = keys[generator.integers(0, length, rows)][:, np.repeat(np.arange(kv_heads), heads // kv_heads)]
     queries = np.round((lean + generator.normal(size=(rows, heads, size))) * 16) / 16
-    sink, window = 16, 64
-    stages = [(32, None, 4), (16, 256, 4), (8, 128, 1)]
+    sink, window = 16, 96
+    stages = [(64, None, 4), (16, 256, 4), (8, 128, 1)]
     final = 64
     cases = []
     for rule in ("relative", "chunk", "infllm", None):

@@ -42,9 +42,13 @@ extension BlockSelection {
       }
       for starts in lists {
         guard zip(starts, starts.dropFirst()).allSatisfy({ $0 < $1 }),
-          starts.allSatisfy({ $0 >= 0 && Int($0) + blockSize <= keyCount })
+          starts.allSatisfy({
+            Int($0) >= pruning.sink && Int($0) + blockSize <= keyCount && Int($0) % blockSize == 0
+          })
         else {
-          throw PolicyError("the blocks of head \(head) do not ascend, or lie outside the keys")
+          throw PolicyError(
+            "the blocks of head \(head) must ascend in multiples of \(blockSize), behind the sink and "
+              + "within the keys")
         }
       }
     }

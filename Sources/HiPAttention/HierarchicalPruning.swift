@@ -73,9 +73,13 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// The most keys that a query attends to.
   public var budget: Int { sink + window + (stages.last?.keep ?? 0) }
 
-  /// The window inside the stages: shorter by one first-stage chunk, so that no hole opens between
-  /// the candidates and the window while a candidate list is reused.
-  public var pruningWindow: Int { window - (stages.first?.chunkSize ?? 0) }
+  /// The window inside the stages: shorter by one first-stage chunk or one block of queries, so that
+  /// no hole opens between the candidates of a block and the windows of its last queries, nor while a
+  /// candidate list is reused.
+  public var pruningWindow: Int { window - overlap }
+
+  /// Keys that are both candidates and in the window of a block's first query.
+  var overlap: Int { max(stages.first?.chunkSize ?? 0, queryBlock) }
 
   /// Chunk sizes whose key moments the cache has to keep.
   public var sketchChunkSizes: [Int] {

@@ -16,11 +16,18 @@ extension HierarchicalPruning {
       try check(fineStages, "fine stage")
     }
     guard let first = stages.first, let last = stages.last else { return }
-    let largest = max(first.chunkSize, fineStages?.first?.chunkSize ?? 0)
+    let largest = max(overlap, fine.overlap)
     guard window >= largest else {
       throw PolicyError(
-        "\"window\" is \(window), shorter than the first stage's chunk of \(largest); keys between "
-          + "candidates and window would be lost. Make the window at least \(largest)")
+        "\"window\" is \(window), shorter than the first stage's chunk or a block of queries; keys "
+          + "between candidates and window would be lost. Make the window at least \(largest)")
+    }
+    for refresh in [first.refreshInterval, fine.stages.first?.refreshInterval ?? 1] {
+      guard refresh <= min(overlap, fine.overlap) else {
+        throw PolicyError(
+          "the first stage's \"refresh\" is \(refresh): keys that leave the window meanwhile would be "
+            + "lost. Make it at most \(min(overlap, fine.overlap))")
+      }
     }
     guard sink % last.chunkSize == 0 else {
       throw PolicyError(

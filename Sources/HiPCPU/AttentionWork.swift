@@ -112,9 +112,10 @@ struct FarKeys {
   init(_ pruning: HierarchicalPruning, blocks: [Int32], blockStart: Int, end: Int) {
     var indices: [Int32] = []
     let size = Int32(pruning.blockSize)
-    indices.reserveCapacity(pruning.sink + blocks.count * pruning.blockSize)
-    indices += 0..<Int32(pruning.sink)
+    // Sinks beyond the last key do not exist yet; they still count where keys are moved.
+    indices += 0..<Int32(min(pruning.sink, end))
     for start in blocks { indices += start..<start + size }
+    indices.removeAll { $0 >= end }
     self.indices = indices
     queryLimit = .max
     guard pruning.attentionPositions == .streaming else {
@@ -124,7 +125,8 @@ struct FarKeys {
     }
     // The newest selected key lands directly before the window; everything is moved down by what
     // that leaves free below, so that angles stay small.
-    let base = blockStart - pruning.window - indices.count + 1
+    let count = pruning.sink + blocks.count * pruning.blockSize
+    let base = blockStart - pruning.window - count + 1
     shift = max(0, base)
     firstPosition = min(0, base)
   }

@@ -15,8 +15,7 @@ extension CPUBackend {
     let parts = work.partCount(jobs: jobs, threads: pool.threadCount)
     guard parts > 1 else {
       pool.run(jobs) { job, thread in
-        // Later blocks reach more keys: starting with them evens out the end.
-        let job = jobs - 1 - job
+        // The pool starts with the last blocks; they reach the most keys, which evens out the end.
         attendPart(work.job(job), part: 0, of: 1, rotations, thread: thread) { state, rows in
           table.softmax_finish(&state, rows, shape.headSize)
           write(state.output, of: work.job(job), to: call)

@@ -6,6 +6,14 @@ internal import HiPCompute
 internal import HiPKVStore
 internal import HiPTensors
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
 /// Memory of the process, or of a mapped file, as a device buffer.
 final class CPUBuffer: DeviceBuffer {
   let byteCount: Int
@@ -56,38 +64,80 @@ extension DeviceTensor {
   func floats(row: Int) -> UnsafeMutablePointer<Float> { floats + row * columns }
 }
 
-/// Pages as separate allocations, so that a context costs what it holds.
+/// Pages in slabs that are taken as needed, so that a context costs what it holds.
 final class CPUPageStore: PageStore {
   let layout: KVLayout
   /// Touched by the engine's thread only.
-  nonisolated(unsafe) private var pages: [CPUBuffer?] = []
+  nonisolated(unsafe) private var slabs: [Slab?] = []
+  /// Which pages are provided.
+  nonisolated(unsafe) private var isProvided: [Bool] = []
 
   init(layout: KVLayout) { self.layout = layout }
 
+  /// Pages of a slab: about 16 MB, so that large memory pages can hold them.
+  private var slabLength: Int { max(1, (16 << 20) / layout.pageByteCount) }
+
   func provide(_ page: PageID) throws(ComputeError) {
-    while pages.count <= page.index { pages.append(nil) }
-    if pages[page.index] == nil {
-      pages[page.index] = CPUBuffer(byteCount: layout.pageByteCount)
+    let (slab, _) = page.index.quotientAndRemainder(dividingBy: slabLength)
+    while slabs.count <= slab { slabs.append(nil) }
+    while isProvided.count < slabs.count * slabLength { isProvided.append(false) }
+    if slabs[slab] == nil {
+      slabs[slab] = try Slab(byteCount: slabLength * layout.pageByteCount)
     }
+    isProvided[page.index] = true
   }
 
-  func discard(_ page: PageID) { pages[page.index] = nil }
+  func discard(_ page: PageID) {
+    guard isProvided.indices.contains(page.index) else { return }
+    isProvided[page.index] = false
+    let slab = page.index / slabLength
+    let pages = slab * slabLength..<(slab + 1) * slabLength
+    if !isProvided[pages].contains(true) { slabs[slab] = nil }
+  }
 
   func copy(from source: PageID, to destination: PageID) {
-    guard let from = pages[source.index], let to = pages[destination.index] else {
-      preconditionFailure("copied pages must be provided first")
-    }
-    to.bytes.copyMemory(from: from.bytes, byteCount: layout.pageByteCount)
+    address(destination).copyMemory(from: address(source), byteCount: layout.pageByteCount)
   }
 
-  func address(_ page: PageID) -> UnsafePointer<UInt8> {
-    guard let buffer = pages[page.index] else {
+  func address(_ page: PageID) -> UnsafeMutableRawPointer {
+    let (slab, place) = page.index.quotientAndRemainder(dividingBy: slabLength)
+    guard isProvided[page.index], let memory = slabs[slab] else {
       preconditionFailure("page \(page.index) was not provided")
     }
-    return UnsafePointer(buffer.bytes.assumingMemoryBound(to: UInt8.self))
+    return memory.start + place * layout.pageByteCount
   }
 
   func makeTable() -> any DevicePageTable { CPUPageTable(store: self) }
+}
+
+/// Memory straight from the system: nothing is committed before it is written, and large memory
+/// pages are asked for, because selected keys lie scattered over all of it.
+private final class Slab {
+  let start: UnsafeMutableRawPointer
+  private let mapping: UnsafeMutableRawPointer
+  private let mappedByteCount: Int
+
+  private static let alignment = 2 << 20
+
+  init(byteCount: Int) throws(ComputeError) {
+    mappedByteCount = byteCount + Self.alignment
+    let anonymous = MAP_PRIVATE | MAP_ANON
+    guard let mapping = mmap(nil, mappedByteCount, PROT_READ | PROT_WRITE, anonymous, -1, 0),
+      mapping != MAP_FAILED
+    else {
+      throw ComputeError(
+        .outOfMemory(neededBytes: byteCount),
+        "there is no memory for \(byteCount >> 20) MB more of keys and values; shorten the text")
+    }
+    self.mapping = mapping
+    start = mapping.alignedUp(toMultipleOf: Self.alignment)
+    #if canImport(Glibc) || canImport(Musl)
+      // Advice: without it everything works, only slower.
+      _ = madvise(start, byteCount, MADV_HUGEPAGE)
+    #endif
+  }
+
+  deinit { munmap(mapping, mappedByteCount) }
 }
 
 /// Addresses of a sequence's pages.
@@ -99,7 +149,7 @@ final class CPUPageTable: DevicePageTable {
   init(store: CPUPageStore) { self.store = store }
 
   func set(slot: Int, to page: PageID) {
-    let address = store.address(page)
+    let address = UnsafePointer(store.address(page).assumingMemoryBound(to: UInt8.self))
     if slot == addresses.count { addresses.append(address) } else { addresses[slot] = address }
   }
 

@@ -28,7 +28,10 @@ struct ScoringJob {
   /// The last key that a chunk, or what the halving search leaves of it, may begin with.
   var lastStart: Int32 {
     let first = call.input.start + queries.lowerBound
-    return Int32(min(max(first - pruning.pruningWindow, 0), limit - 1))
+    let last = max(first - pruning.pruningWindow, 0)
+    // The search looks at the keys below the limit; the other estimates take whole chunks.
+    let end = call.input.start + queries.upperBound
+    return Int32(min(last, stage.estimate == .halving ? limit - 1 : end - stage.chunkSize))
   }
 
   /// Chunks at the start of the list that take part: the others lie within the window.
@@ -200,7 +203,7 @@ extension CPUBackend {
     else { preconditionFailure("the cache keeps no moments of \(chunkSize)-key chunks") }
     scratch.reset(
       Scratch.size(job.rowCount * size) + Scratch.size(job.rowCount * 2 * size)
-        + scoringSize(columns: active, depth: 2 * size))
+        + scoringSize(job, columns: active, depth: 2 * size))
     let pooled = scratch.take(job.rowCount * size)
     pool(job, into: pooled, position: queryPosition(job, branch: 1))
     let queries = scratch.take(job.rowCount * 2 * size)
@@ -236,12 +239,11 @@ extension CPUBackend {
     let columns = active * chunkSize
     scratch.reset(
       Scratch.size(job.rowCount * size) + Scratch.size(columns)
-        + scoringSize(columns: columns, depth: size))
+        + scoringSize(job, columns: columns, depth: size))
     let queries = scratch.take(job.rowCount * size)
     pool(job, into: queries, position: queryPosition(job, branch: 1))
     let perKey = scratch.take(columns)
     let turned = keyPosition(job, chunk: 0, key: 0) != nil
-    let lastKey = Int32(min(job.limit, 1 << 30)) - 1
     withKeys(job) { keyRows in
       scoreColumns(
         job, queries, depth: size, columns: columns, &keyRows, turned: turned, scratch,
@@ -249,8 +251,7 @@ extension CPUBackend {
       ) { columns, indices, positions in
         for column in columns {
           let (chunk, inside) = column.quotientAndRemainder(dividingBy: chunkSize)
-          // The last chunk may be cut short; its missing keys repeat its last one.
-          let key = min(job.chunks[chunk] + Int32(inside), lastKey)
+          let key = job.chunks[chunk] + Int32(inside)
           indices[column - columns.lowerBound] = key
           if turned {
             positions[column - columns.lowerBound] =
@@ -274,10 +275,11 @@ extension CPUBackend {
   /// Rows whose scores are held at a time.
   private static var scoredRows: Int { 32 }
 
-  private func scoringSize(columns: Int, depth: Int) -> Int {
+  private func scoringSize(_ job: ScoringJob, columns: Int, depth: Int) -> Int {
     let panel = Int(HIP_PANEL)
     let padded = (columns + panel - 1) / panel * panel
-    return Scratch.size(padded * depth) + Scratch.size(panel * depth)
+    return Scratch.size(job.rowCount <= Self.fewRows ? 0 : padded * depth)
+      + Scratch.size(panel * depth)
       + Scratch.size(Self.scoredRows * padded) + 2 * Scratch.size(panel) + Scratch.size(padded)
   }
 
@@ -292,14 +294,14 @@ extension CPUBackend {
   ) {
     let panel = Int(HIP_PANEL)
     let padded = (columns + panel - 1) / panel * panel
-    let panels = scratch.take(padded * depth)
+    let fewRows = job.rowCount <= Self.fewRows
+    let panels = scratch.take(fewRows ? 0 : padded * depth)
     let gathered = scratch.take(panel * depth)
     let scores = scratch.take(Self.scoredRows * padded)
     let indices = scratch.takeIntegers(panel)
     let positions = scratch.takeIntegers(panel)
     let best = scratch.take(padded)
     let rotations = turned ? job.rotations.table : nil
-    let fewRows = job.rowCount <= Self.fewRows
     for start in stride(from: 0, to: columns, by: panel) {
       let count = min(panel, columns - start)
       fill(start..<start + count, indices, positions)

@@ -46,8 +46,9 @@ extension CPUBackend {
 
   /// First positions of the first stage's chunks for a block of queries.
   private func grid(_ call: SelectCall, block: Int) -> [Int32] {
-    let length = gridLength(call, block: block)
     let size = call.pruning.stages[0].chunkSize
+    // One chunk more than fits: a decoding step's list is reused while keys leave the window.
+    let length = gridLength(call, block: block) + (call.gridLength == .ownBlock ? size : 0)
     let span = max(0, length - call.pruning.sink - call.pruning.window)
     return (0..<(span + size - 1) / size).map { Int32(call.pruning.sink + $0 * size) }
   }

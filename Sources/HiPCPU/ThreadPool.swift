@@ -19,9 +19,9 @@ package final class ThreadPool: Sendable {
   /// Threads that work on a loop, the caller's included.
   package let threadCount: Int
 
-  /// Generation of the current loop in the upper half, its next unclaimed item in the lower.
+  /// Generation of the current loop in the upper half, its number of unclaimed items in the lower:
+  /// one word, so that no thread can mix up two loops.
   private let claim = Atomic<UInt64>(0)
-  private let itemCount = Atomic<Int>(0)
   private let doneCount = Atomic<Int>(0)
   /// The current loop's body, an unretained `LoopBody`.
   private let body = Atomic<UInt>(0)
@@ -72,12 +72,13 @@ package final class ThreadPool: Sendable {
     for thread in threads { pthread_join(thread, nil) }
   }
 
-  /// Calls `body(item, thread)` for every item in 0 ..< count and returns when all are done.
+  /// Calls `body(item, thread)` for every item in 0 ..< count, the last first, and returns when all
+  /// are done.
   ///
   /// `thread` is below `threadCount` and in use by one item at a time. Loops do not nest.
   package func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
     guard count > 1, threadCount > 1 else {
-      for item in 0..<max(0, count) { body(item, 0) }
+      for item in (0..<max(0, count)).reversed() { body(item, 0) }
       return
     }
     withoutActuallyEscaping(body) { body in
@@ -85,10 +86,9 @@ package final class ThreadPool: Sendable {
       withExtendedLifetime(loop) {
         let address = UInt(bitPattern: Unmanaged.passUnretained(loop).toOpaque())
         self.body.store(address, ordering: .relaxed)
-        itemCount.store(count, ordering: .relaxed)
         doneCount.store(0, ordering: .relaxed)
         let generation = (claim.load(ordering: .relaxed) >> 32) &+ 1
-        claim.store(generation << 32, ordering: .sequentiallyConsistent)
+        claim.store(generation << 32 | UInt64(count), ordering: .sequentiallyConsistent)
         if sleeperCount.load(ordering: .sequentiallyConsistent) > 0 { sleep.wakeAll() }
         takeItems(of: generation, thread: 0)
         var spins = 0
@@ -104,18 +104,16 @@ package final class ThreadPool: Sendable {
   private func takeItems(of generation: UInt64, thread: Int) {
     while true {
       let seen = claim.load(ordering: .acquiring)
-      let item = Int(seen & 0xffff_ffff)
-      // A count that belongs to a later loop is harmless: the exchange below then fails.
-      guard seen >> 32 == generation & 0xffff_ffff, item < itemCount.load(ordering: .relaxed) else {
-        return
-      }
+      let unclaimed = seen & 0xffff_ffff
+      guard seen >> 32 == generation & 0xffff_ffff, unclaimed > 0 else { return }
       let (won, _) = claim.compareExchange(
-        expected: seen, desired: seen + 1, ordering: .acquiringAndReleasing)
+        expected: seen, desired: seen - 1, ordering: .acquiringAndReleasing)
       guard won, let address = UnsafeRawPointer(bitPattern: body.load(ordering: .relaxed)) else {
         continue
       }
       // The loop cannot end, nor its body go, before this item is counted.
-      Unmanaged<LoopBody>.fromOpaque(address).takeUnretainedValue().call(item, thread)
+      Unmanaged<LoopBody>.fromOpaque(address).takeUnretainedValue().call(
+        Int(unclaimed) - 1, thread)
       doneCount.add(1, ordering: .acquiringAndReleasing)
     }
   }

@@ -18,6 +18,33 @@ public struct PageTable: Sendable {
     case added(slot: Int, page: PageID)
     /// The page at `slot` was shared; `page`, its copy, takes its place.
     case copied(slot: Int, from: PageID, page: PageID)
+
+    /// The page that is written.
+    public var page: PageID {
+      switch self {
+      case .added(_, let page), .copied(_, _, let page): page
+      }
+    }
+
+    /// Its place in the table.
+    public var slot: Int {
+      switch self {
+      case .added(let slot, _), .copied(let slot, _, _): slot
+      }
+    }
+  }
+
+  /// Takes back what `reserve` has just done; returns the pages freed.
+  public mutating func undo(_ changes: [Change], in pool: inout PagePool) -> [PageID] {
+    for change in changes.reversed() {
+      switch change {
+      case .added: pages.removeLast()
+      case .copied(let slot, let source, _):
+        pool.retain(source)
+        pages[slot] = source
+      }
+    }
+    return changes.map(\.page).filter { pool.release($0) }
   }
 
   /// Makes room for `count` more tokens: new pages, and a copy of the last one if it is shared.

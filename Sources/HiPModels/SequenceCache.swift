@@ -18,9 +18,6 @@ public final class CachePool {
     self.backend = backend
     store = backend.makePageStore(layout)
   }
-
-  /// Bytes of the pages in use.
-  public var usedByteCount: Int { pool.usedCount * store.layout.pageByteCount }
 }
 
 /// The keys, values and selections of one sequence.
@@ -65,17 +62,19 @@ public final class SequenceCache {
   public func fork() -> SequenceCache { SequenceCache(forking: self) }
 
   /// Makes room for `count` more tokens.
+  /// - Throws: when memory runs out; the sequence is then as it was.
   public func reserve(_ count: Int) throws(ComputeError) {
-    for change in table.reserve(count, from: &pool.pool) {
-      switch change {
-      case .added(let slot, let page):
-        try pool.store.provide(page)
-        pages.set(slot: slot, to: page)
-      case .copied(let slot, let source, let page):
-        try pool.store.provide(page)
-        pool.store.copy(from: source, to: page)
-        pages.set(slot: slot, to: page)
-      }
+    let changes = table.reserve(count, from: &pool.pool)
+    do {
+      // All memory first: a page is written to only when every page is there.
+      for change in changes { try pool.store.provide(change.page) }
+    } catch {
+      for page in table.undo(changes, in: &pool.pool) { pool.store.discard(page) }
+      throw error
+    }
+    for change in changes {
+      if case .copied(_, let source, let page) = change { pool.store.copy(from: source, to: page) }
+      pages.set(slot: change.slot, to: change.page)
     }
   }
 

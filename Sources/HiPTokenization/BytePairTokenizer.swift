@@ -155,7 +155,8 @@ public struct BytePairTokenizer: Tokenizer {
   }
 
   private func encode(word: [UInt8]) -> [TokenID] {
-    if preTokenizer.keepsWholeWords, let token = idOfBytes[word] { return [token] }
+    // As in Llama 3, a word that is a token itself stays whole, whatever the merges say.
+    if let token = idOfBytes[word] { return [token] }
     return merge(word.map { tokenOfByte[Int($0)] })
   }
 

@@ -6,9 +6,6 @@ public enum PreTokenizer: String, Sendable, Hashable, CaseIterable {
   /// punctuation with its line ends, white space.
   case llamaBPE = "llama-bpe"
 
-  /// Whether a word that is a token itself stays whole, whatever the merges say.
-  var keepsWholeWords: Bool { true }
-
   /// Calls `body` with the byte range of each word, in order.
   func forEachWord(_ text: [UInt8], _ body: (Range<Int>) -> Void) {
     var scanner = LlamaScanner(text)

@@ -77,9 +77,6 @@ actor Engine {
       Self.negativeLogLikelihood(logits[row * width..<(row + 1) * width], of: target)
     }
   }
-
-  /// Bytes of the keys and values in use.
-  var cacheByteCount: Int { pools.values.reduce(0) { $0 + $1.usedByteCount } }
 }
 
 /// A serial queue as an actor's executor.

@@ -40,6 +40,9 @@ public final class LanguageModel: Sendable {
   /// Loads a GGUF file onto a device.
   ///
   /// Weights are mapped, not copied.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - backend: a device that serves this model and no other.
   /// - Throws: `FileError`, `TokenizerError` or `ComputeError`, naming what is wrong.
   public static func load(
     _ path: String, on backend: sending any ComputeBackend
@@ -52,6 +55,14 @@ public final class LanguageModel: Sendable {
     path = file.path
     let architecture = try DecoderArchitecture(file)
     self.architecture = architecture
+    guard architecture.activationByteCount < MachineMemory.physicalByteCount else {
+      throw InfiniteHiPError(
+        .outOfMemory(
+          neededBytes: architecture.activationByteCount,
+          physicalBytes: MachineMemory.physicalByteCount),
+        "\(file.path): one step of this model takes \(architecture.activationByteCount / 1_000_000) "
+          + "MB, more memory than this machine has")
+    }
     let tokenizer = try Self.tokenizer(file)
     self.tokenizer = tokenizer
     (beginToken, endTokens) = try Self.limits(file, tokenizer)
@@ -135,12 +146,32 @@ public final class LanguageModel: Sendable {
     guard contextLimit > 0 else {
       throw InfiniteHiPError(.request, "the context is \(contextLimit) tokens; it must be positive")
     }
+    try checkReach(attention, contextLimit: contextLimit)
     let layout = cacheLayout(attention)
     let sequence = await engine.open(
       LayerAttention(attention, trainedLength: architecture.trainedLength), layout: layout)
     return Session(
       model: self, sequence: sequence, attention: attention,
       limits: Session.Limits(context: contextLimit, layout: layout))
+  }
+
+  /// Throws when a policy would put more keys before a query than the model was trained on.
+  private func checkReach(
+    _ attention: AttentionChoice, contextLimit: Int
+  ) throws(InfiniteHiPError) {
+    let reach: Int
+    switch attention.policy {
+    case .dense: return
+    case .streaming(let window): reach = window.sink + window.window
+    case .hierarchical(let pruning): reach = pruning.budget + pruning.queryBlock
+    }
+    guard min(reach, contextLimit) <= architecture.trainedLength else {
+      throw InfiniteHiPError(
+        .request,
+        "\"\(attention.name)\" attends over \(reach) positions, more than the "
+          + "\(architecture.trainedLength) that the model was trained on. Give a policy file with a "
+          + "smaller sink, window and keep, or --context \(architecture.trainedLength) at most")
+    }
   }
 
   /// Tokens that a session holds unless told otherwise: 16 million.

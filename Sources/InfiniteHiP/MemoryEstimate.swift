@@ -31,16 +31,19 @@ public struct MemoryEstimate: Sendable, Hashable {
     let rows = shape.groupSize * 64
     var columns = 0
     if case .hierarchical(let pruning) = attention.policy {
-      for (index, stage) in pruning.stages.enumerated() {
-        let keys = index == 0 ? tokens : pruning.stages[index - 1].keep
-        switch stage.estimate {
-        case .halving: break
-        case .moments: columns = max(columns, 2 * keys / stage.chunkSize)
-        case .exact: columns = max(columns, min(keys, tokens))
+      for stages in [pruning.stages, pruning.fineStages ?? []] {
+        for (index, stage) in stages.enumerated() {
+          let keys = index == 0 ? tokens : min(tokens, stages[index - 1].keep)
+          switch stage.estimate {
+          case .halving: break
+          case .moments: columns = max(columns, 2 * keys / stage.chunkSize)
+          case .exact: columns = max(columns, keys)
+          }
         }
       }
     }
-    let scratch = (columns + 5 * rows) * shape.headSize + columns * 32 + rows * 64
+    // Scratch memory grows by a quarter more than is needed.
+    let scratch = ((columns + 5 * rows) * shape.headSize + columns * 32 + rows * 64) * 5 / 4
     let dense = min(tokens, attention.denseLength(trainedLength: architecture.trainedLength))
     let rotations = max(dense, 8192) * shape.headSize
     // A token is an id, about four bytes of text in a few copies, and its page's share of tables.

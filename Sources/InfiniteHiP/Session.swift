@@ -25,6 +25,8 @@ public final class Session: Sendable {
 
   private struct State {
     var isBusy = false
+    /// The request under way has been cancelled and ends within a step.
+    var isEnding = false
     /// Tokens that the engine holds.
     var length = 0
     /// Tokens that were generated, but not read back yet.
@@ -75,14 +77,14 @@ public final class Session: Sendable {
   ///
   /// Nothing is copied but its last page.
   public func fork() async throws -> Session {
-    try begin()
+    try await begin()
     defer { end() }
     return Session(forking: self, sequence: await model.engine.fork(sequence))
   }
 
   /// Forgets the whole context.
   public func clear() async throws {
-    try begin()
+    try await begin()
     defer { end() }
     await model.engine.truncate(sequence, to: 0)
     state.withLock {
@@ -101,15 +103,27 @@ public final class Session: Sendable {
     AsyncThrowingStream { continuation in
       let task = Task {
         do {
-          try begin()
-          defer { end() }
-          try await generate(request) { continuation.yield($0) }
+          try await begin()
+        } catch {
+          continuation.finish(throwing: error)
+          return
+        }
+        // Whoever sees the end may send the next request at once: the session is free before.
+        do {
+          let completion = try await generate(request) { continuation.yield($0) }
+          end()
+          continuation.yield(.finished(completion))
           continuation.finish()
         } catch {
+          end()
           continuation.finish(throwing: error)
         }
       }
-      continuation.onTermination = { _ in task.cancel() }
+      continuation.onTermination = { [self] reason in
+        guard case .cancelled = reason else { return }
+        state.withLock { $0.isEnding = $0.isBusy }
+        task.cancel()
+      }
     }
   }
 
@@ -118,7 +132,7 @@ public final class Session: Sendable {
   public func negativeLogLikelihoods(
     of tokens: [TokenID], progress: @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
   ) async throws -> [Double] {
-    try begin()
+    try await begin()
     defer { end() }
     let ids = try model.tokens(of: .tokens(tokens), atBeginning: tokenCount == 0)
     guard ids.count >= 2 else {
@@ -126,13 +140,22 @@ public final class Session: Sendable {
         .request,
         "there are \(ids.count) tokens; two or more are needed to predict one from another")
     }
-    try check(newTokens: ids.count - 1, generated: 0)
+    // What was generated last has not been read yet.
+    let pending = state.withLock { $0.pending }
+    try check(newTokens: pending.count + ids.count - 1, generated: 0)
+    if !pending.isEmpty {
+      _ = try await step(pending, logits: false)
+      state.withLock { $0.pending = [] }
+    }
+    // Logits of all tokens of a step are held at once: no more than 64 MB of them.
+    let largest = max(64, (1 << 24) / model.tokenizer.vocabularySize / 64 * 64)
     var result: [Double] = []
     result.reserveCapacity(ids.count)
     var next = 0
     while next < ids.count - 1 {
       try Task.checkCancellation()
-      let end = min(ids.count - 1, next + stepSize(at: state.withLock { $0.length }))
+      let size = min(largest, stepSize(at: state.withLock { $0.length }))
+      let end = min(ids.count - 1, next + size)
       result += try await model.engine.negativeLogLikelihoods(
         sequence, Array(ids[next..<end]), targets: Array(ids[next + 1...end]))
       state.withLock { $0.length += end - next }
@@ -144,18 +167,29 @@ public final class Session: Sendable {
 
   // MARK: Serving a request
 
-  private func begin() throws(InfiniteHiPError) {
-    let wasBusy = state.withLock { state in
-      defer { state.isBusy = true }
-      return state.isBusy
-    }
-    guard !wasBusy else {
-      throw InfiniteHiPError(
-        .busy, "the session is answering another request; wait for it, or fork the session before")
+  /// Takes the session, after a cancelled request has ended.
+  private func begin() async throws {
+    while true {
+      let (wasBusy, isEnding) = state.withLock { state in
+        defer { state.isBusy = true }
+        return (state.isBusy, state.isEnding)
+      }
+      guard wasBusy else { return }
+      guard isEnding else {
+        throw InfiniteHiPError(
+          .busy, "the session is answering another request; wait for it, or fork the session before"
+        )
+      }
+      try await Task.sleep(for: .milliseconds(2))
     }
   }
 
-  private func end() { state.withLock { $0.isBusy = false } }
+  private func end() {
+    state.withLock {
+      $0.isBusy = false
+      $0.isEnding = false
+    }
+  }
 
   /// Steps end at multiples of the largest one, so that blocks of queries fall alike however a text
   /// is read.
@@ -165,7 +199,7 @@ public final class Session: Sendable {
 
   private func generate(
     _ request: GenerationRequest, _ yield: (GenerationEvent) -> Void
-  ) async throws {
+  ) async throws -> Completion {
     try request.sampling.check()
     guard request.maximumTokens >= 0 else {
       throw InfiniteHiPError(
@@ -174,7 +208,7 @@ public final class Session: Sendable {
     let cached = state.withLock { $0.length }
     var prompt = state.withLock { $0.pending }
     let asked = try model.tokens(of: request.prompt, atBeginning: tokenCount == 0)
-    guard asked.contains(where: { $0 != model.beginToken }) else {
+    guard !prompt.isEmpty || asked.contains(where: { $0 != model.beginToken }) else {
       throw InfiniteHiPError(.request, "the prompt is empty; give a text to read")
     }
     prompt += asked
@@ -211,14 +245,10 @@ public final class Session: Sendable {
       state.withLock { $0.pending = [] }
     }
     let finished = clock.now
-    yield(
-      .finished(
-        Completion(
-          reason: answer.reason, promptTokens: cached + prompt.count, cachedTokens: cached,
-          completionTokens: answer.tokenCount,
-          policy: policyName(at: state.withLock { $0.length }),
-          prefillSeconds: (prefilled - start).seconds,
-          decodeSeconds: (finished - prefilled).seconds)))
+    return Completion(
+      reason: answer.reason, promptTokens: cached + prompt.count, cachedTokens: cached,
+      completionTokens: answer.tokenCount, policy: policyName(at: state.withLock { $0.length }),
+      prefillSeconds: (prefilled - start).seconds, decodeSeconds: (finished - prefilled).seconds)
   }
 
   private func step(_ tokens: [TokenID], logits: Bool) async throws -> [Float] {

@@ -42,7 +42,7 @@ import Testing
     return try HierarchicalPruning(
       reach: StreamingWindow(sink: fixture.sink, window: fixture.window),
       stages: [
-        PruningStage(chunkSize: 32, keep: 256, queryStride: 4),
+        PruningStage(chunkSize: 64, keep: 256, queryStride: 4),
         PruningStage(chunkSize: 16, keep: 128, queryStride: 4),
         PruningStage(chunkSize: 8, keep: 64),
       ],

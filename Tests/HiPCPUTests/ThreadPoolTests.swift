@@ -20,6 +20,19 @@ import Testing
     }
   }
 
+  @Test func loopsOfChangingLengthDoNotMix() {
+    let pool = ThreadPool(threadCount: 4)
+    for round in 0..<5000 {
+      let count = [2, 1000, 3, 70, 5][round % 5]
+      let sum = Counter()
+      pool.run(count) { _, _ in sum.add() }
+      if sum.value != count {
+        Issue.record("\(sum.value) of \(count) items ran in round \(round)")
+        return
+      }
+    }
+  }
+
   @Test func sleepingThreadsWakeForTheNextLoop() async throws {
     let pool = ThreadPool(threadCount: 2)
     for _ in 0..<20 {

@@ -106,13 +106,18 @@ public struct ReferenceSelection {
     _ chunks: [Int], limit: Int, lastCandidate: Int, head: Int, rows: Range<Int>,
     _ stage: PruningStage, _ pruning: HierarchicalPruning
   ) -> [Double] {
-    let active = chunks.indices.filter { chunks[$0] <= lastCandidate && chunks[$0] < limit }
+    // The search looks at the keys below the limit; the other estimates take whole chunks.
+    let lastStart =
+      stage.estimate == .halving
+      ? limit - 1 : input.firstPosition + rows.upperBound - stage.chunkSize
+    let active = chunks.indices.filter { chunks[$0] <= min(lastCandidate, lastStart) }
     var result = [Double](repeating: Self.inactiveScore, count: chunks.count)
     let queries = pooled(rows, head: head, listCount: chunks.count, stage, pruning)
     // Per chunk and query: the logarithm of the mass, or the best key's score.
     var perQuery: [[Double]] = []
     for index in active {
-      let interval = chunks[index]..<min(chunks[index] + stage.chunkSize, limit)
+      let end = chunks[index] + stage.chunkSize
+      let interval = chunks[index]..<(stage.estimate == .halving ? min(end, limit) : end)
       switch stage.estimate {
       case .halving:
         result[index] = halve(

@@ -38,6 +38,8 @@ struct InspectCommand: ParsableCommand {
     let headSize: Int
     let trainedLength: Int
     let vocabularySize: Int
+    /// Nil when there is none, or none that is supported.
+    let chatTemplate: String?
     let tensorTypes: [String: Int]
     let tensors: [Tensor]?
     let bytesPerToken: Int
@@ -80,11 +82,15 @@ struct InspectCommand: ParsableCommand {
     let threads = options.threads ?? ProcessInfo.processInfo.activeProcessorCount
     return Output(
       path: file.path, architecture: architecture.name,
-      parameters: file.tensors.reduce(0) { $0 + $1.dimensions.reduce(1, *) },
+      parameters: file.tensors.reduce(0) { sum, tensor in
+        let (total, overflow) = sum.addingReportingOverflow(tensor.dimensions.reduce(1, *))
+        return overflow ? Int.max : total
+      },
       layers: architecture.layerCount, hiddenSize: architecture.hiddenSize,
       feedForwardSize: architecture.feedForwardSize, heads: architecture.attention.heads,
       kvHeads: architecture.attention.kvHeads, headSize: architecture.attention.headSize,
       trainedLength: architecture.trainedLength, vocabularySize: architecture.vocabularySize,
+      chatTemplate: model.chatTemplate == nil ? nil : "ChatML",
       tensorTypes: Dictionary(file.tensors.map { ($0.type.name, 1) }, uniquingKeysWith: +),
       tensors: tensors
         ? file.tensors.map { Tensor(name: $0.name, type: $0.type.name, shape: $0.dimensions) }
@@ -105,7 +111,8 @@ struct InspectCommand: ParsableCommand {
     let name = try file.metadata.text("general.name") ?? "unnamed"
     let types = output.tensorTypes.sorted { $0.value > $1.value }
       .map { "\($0.value) \($0.key)" }.joined(separator: ", ")
-    let template = try file.metadata.text("tokenizer.chat_template") == nil ? "none" : "ChatML"
+    let hasTemplate = file.metadata.values["tokenizer.chat_template"] != nil
+    let template = output.chatTemplate ?? (hasTemplate ? "not supported, use --raw" : "none")
     print(
       """
       \(output.path)

@@ -126,8 +126,8 @@ private struct Chat {
       turnIsOpen
       ? [.text(text + "\n\n")]
       : opening + [.control("<|im_start|>"), .text("user\n\(text)\n\n")]
-    turnIsOpen = true
     let end = try await serve(GenerationRequest(.pieces(pieces), maximumTokens: 0)).completion
+    turnIsOpen = true
     print(
       "\(sizeText(end.promptTokens - end.cachedTokens)) tokens read in "
         + "\(decimal(end.prefillSeconds, 1)) s. Ask about them.")
@@ -142,9 +142,9 @@ private struct Chat {
       ]
       : opening
         + template.render([ChatMessage(role: .user, content: question)], openingAnswer: true)
-    turnIsOpen = false
     let answer = try await serve(
       GenerationRequest(.pieces(pieces), sampling: sampling, maximumTokens: maximumTokens))
+    turnIsOpen = false
     lastCompletion = answer.completion
     print(
       answer.completion.reason == .stop ? "" : " [cut off: \(answer.completion.reason.rawValue)]")

@@ -34,7 +34,7 @@ struct TokenizeCommand: ParsableCommand {
     let input = try FileHandle.standardInput.readToEnd() ?? Data()
     if decode {
       let ids = try TokenFile.ids(input, name: "standard input", below: tokenizer.vocabularySize)
-      FileHandle.standardOutput.write(Data(ids.flatMap { tokenizer.bytes(of: $0) }))
+      Terminal.write(Data(ids.flatMap { tokenizer.bytes(of: $0) }))
       return
     }
     guard let text = String(validating: input, as: UTF8.self) else {

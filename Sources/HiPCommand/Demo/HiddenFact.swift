@@ -2,14 +2,16 @@
 
 import InfiniteHiP
 
-/// A sentence to hide in a novel, the question about it, and the words that an answer must hold.
+/// A sentence to hide in a novel, the question about it, and the word that an answer must hold.
 struct HiddenFact {
   let sentence: String
   let question: String
   let answer: String
 
   /// Whether a reply tells the fact.
-  func isTold(by reply: String) -> Bool { reply.contains(answer) }
+  func isTold(by reply: String) -> Bool {
+    reply.split { !$0.isLetter && !$0.isNumber }.contains { $0 == answer }
+  }
 
   /// Facts in the forms that the demo model was trained to read, all about different things.
   static func make(_ count: Int, seed: UInt64) -> [HiddenFact] {
@@ -72,6 +74,7 @@ struct HiddenFact {
 private struct Words {
   private var generator: SeededGenerator
   private var left: [[String]: [String]] = [:]
+  private var names: Set<String> = []
 
   init(seed: UInt64) { generator = SeededGenerator(seed: seed) }
 
@@ -83,7 +86,15 @@ private struct Words {
     return word
   }
 
-  mutating func person() -> String { "\(pick(Self.firstNames)) \(pick(Self.lastNames))" }
+  /// A name that nobody else has, as long as there are some left.
+  mutating func person() -> String {
+    var name = ""
+    for _ in 0..<100 {
+      name = "\(pick(Self.firstNames)) \(pick(Self.lastNames))"
+      if names.insert(name).inserted { break }
+    }
+    return name
+  }
 
   mutating func number(digits: Int) -> String {
     let lowest = (1..<digits).reduce(1) { product, _ in product * 10 }

@@ -51,7 +51,7 @@ struct EngineOptions: ParsableArguments {
     guard maxTokens >= 1 else {
       throw ValidationError("--max-tokens is \(maxTokens); give 1 or more")
     }
-    guard temperature >= 0 else {
+    guard temperature >= 0, temperature.isFinite else {
       throw ValidationError("--temperature is \(temperature); give 0 or more")
     }
     guard topK >= 0 else { throw ValidationError("--top-k is \(topK); give 0 or more") }
@@ -61,8 +61,8 @@ struct EngineOptions: ParsableArguments {
     guard minP >= 0, minP <= 1 else {
       throw ValidationError("--min-p is \(minP); give a value from 0 to 1")
     }
-    guard repeatPenalty > 0 else {
-      throw ValidationError("--repeat-penalty is \(repeatPenalty); give a value above 0")
+    guard (0.01...100).contains(repeatPenalty) else {
+      throw ValidationError("--repeat-penalty is \(repeatPenalty); give a value from 0.01 to 100")
     }
   }
 

@@ -20,8 +20,6 @@ struct TokenSize: ExpressibleByArgument {
     guard !overflow, count <= 1 << 31 - 1 else { return nil }
     self.count = count
   }
-
-  static let help = ArgumentHelp("", valueName: "tokens")
 }
 
 /// The count as people write it: 512, 32K, 1M, 200.3K.
@@ -41,7 +39,7 @@ func byteText(_ count: Int) -> String {
 
 /// A number with so many digits behind the point.
 func decimal(_ value: Double, _ digits: Int) -> String {
-  guard value.isFinite else { return "–" }
+  guard abs(value) < 1e12 else { return "\(value)" }
   var factor = 1.0
   for _ in 0..<digits { factor *= 10 }
   let scaled = Int((value * factor).rounded())

@@ -17,13 +17,22 @@ enum Terminal {
   }
 
   /// Writes without a line end, at once.
-  static func write(_ text: String) {
-    FileHandle.standardOutput.write(Data(text.utf8))
+  static func write(_ text: String) { write(Data(text.utf8)) }
+
+  /// Writes bytes; a full disk or a closed pipe ends the program.
+  static func write(_ data: Data) {
+    do {
+      try FileHandle.standardOutput.write(contentsOf: data)
+    } catch {
+      note("Error: standard output cannot be written: \(error.localizedDescription)\n")
+      exit(1)
+    }
   }
 
   /// Writes to standard error without a line end.
   static func note(_ text: String) {
-    FileHandle.standardError.write(Data(text.utf8))
+    // There is nobody left to tell when this fails.
+    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
   }
 
   /// Prints one JSON object.

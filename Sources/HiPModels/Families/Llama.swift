@@ -41,13 +41,16 @@ extension DecoderArchitecture {
     }
     let headSize = try integer("attention.key_length", 1...1024, default: hiddenSize / heads)
     let valueSize = try integer("attention.value_length", 1...1024, default: headSize)
-    guard headSize % 16 == 0, headSize <= 256, valueSize == headSize else {
+    guard headSize >= 16, headSize % 16 == 0, headSize <= 256, valueSize == headSize else {
       throw refuse(
         "heads of \(headSize) (keys) and \(valueSize) (values) elements are not supported; both "
           + "must be the same multiple of 16, at most 256")
     }
     guard hiddenSize % 16 == 0, feedForwardSize % 16 == 0 else {
       throw refuse("the hidden sizes \(hiddenSize) and \(feedForwardSize) are no multiples of 16")
+    }
+    guard layerCount * kvHeads * headSize <= 1 << 24 else {
+      throw refuse("\(layerCount) layers of \(kvHeads) key-value heads are more than is possible")
     }
     attention = AttentionShape(heads: heads, kvHeads: kvHeads, headSize: headSize)
     normEpsilon = Float(try metadata.number("llama.attention.layer_norm_rms_epsilon"))

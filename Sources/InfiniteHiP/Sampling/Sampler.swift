@@ -47,14 +47,16 @@ package struct Sampler {
     let masses = ids.map { exp(Double(logits[$0]) - top) }
     let total = masses.reduce(0, +)
     var kept = 0
-    var sum = 0.0
+    var keptMass = 0.0
     while kept < ids.count {
-      if kept > 0, sum >= options.topP * total || masses[kept] < options.minP { break }
-      sum += masses[kept]
+      if kept > 0, keptMass >= options.topP * total || masses[kept] < options.minP { break }
+      keptMass += masses[kept]
       kept += 1
     }
     let weights = ids[..<kept].map { exp((Double(logits[$0]) - top) / options.temperature) }
-    var point = Double.random(in: 0..<weights.reduce(0, +), using: &generator)
+    let sum = weights.reduce(0, +)
+    guard sum.isFinite, sum > 0 else { return Self.best(logits) }
+    var point = Double.random(in: 0..<sum, using: &generator)
     for (index, weight) in weights.enumerated() {
       point -= weight
       if point < 0 { return TokenID(ids[index]) }

@@ -11,9 +11,9 @@ public struct SamplingOptions: Sendable, Hashable {
   /// Keeps tokens with at least this share of the best one's probability; 0 keeps all.
   public var minP: Double
   /// Divides positive and multiplies negative logits of recent tokens; 1 changes nothing.
-  public var repeatPenalty: Double
+  public var repeatPenalty: Double = 1
   /// Tokens that count as recent.
-  public var repeatWindow: Int
+  public var repeatWindow: Int = 64
   /// Two runs with the same seed choose alike.
   public var seed: UInt64
 
@@ -25,8 +25,6 @@ public struct SamplingOptions: Sendable, Hashable {
     self.topK = topK
     self.topP = topP
     self.minP = minP
-    repeatPenalty = 1
-    repeatWindow = 64
     self.seed = seed
   }
 
@@ -41,8 +39,8 @@ public struct SamplingOptions: Sendable, Hashable {
     guard topK >= 0 else { throw refuse("top-k", topK, "0 (all) or more") }
     guard topP > 0, topP <= 1 else { throw refuse("top-p", topP, "above 0, at most 1") }
     guard minP >= 0, minP <= 1 else { throw refuse("min-p", minP, "between 0 and 1") }
-    guard repeatPenalty > 0, repeatPenalty.isFinite else {
-      throw refuse("repeat penalty", repeatPenalty, "above 0")
+    guard (0.01...100).contains(repeatPenalty) else {
+      throw refuse("repeat penalty", repeatPenalty, "between 0.01 and 100")
     }
     guard repeatWindow >= 0 else { throw refuse("repeat window", repeatWindow, "0 or more") }
   }
