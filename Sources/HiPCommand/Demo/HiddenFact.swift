@@ -13,10 +13,11 @@ struct HiddenFact {
     reply.split { !$0.isLetter && !$0.isNumber }.contains { $0 == answer }
   }
 
-  /// Facts in the forms that the demo model was trained to read, all about different things.
+  /// Facts in forms that the demo model reads reliably at its trained length, all about different
+  /// things.
   static func make(_ count: Int, seed: UInt64) -> [HiddenFact] {
     var words = Words(seed: seed)
-    let kinds = [magicNumber, home, code, fondness, profession, color]
+    let kinds = [magicNumber, home, code, fondness]
     return (0..<count).map { kinds[$0 % kinds.count](&words) }
   }
 
@@ -51,22 +52,6 @@ struct HiddenFact {
     return HiddenFact(
       sentence: "\(person) is very fond of \(subject).", question: "What does \(person) love?",
       answer: subject)
-  }
-
-  private static func profession(_ words: inout Words) -> HiddenFact {
-    let person = words.person()
-    let profession = words.pick(Words.professions)
-    return HiddenFact(
-      sentence: "\(person) works as a \(profession).",
-      question: "What is the profession of \(person)?", answer: profession)
-  }
-
-  private static func color(_ words: inout Words) -> HiddenFact {
-    let person = words.person()
-    let color = words.pick(Words.colors)
-    return HiddenFact(
-      sentence: "The favorite color of \(person) is \(color).",
-      question: "Which color does \(person) like best?", answer: color)
   }
 }
 
@@ -124,11 +109,6 @@ private struct Words {
     Amsterdam Denver Paris London Berlin Madrid Vienna Lisbon Dublin Boston Chicago Oslo Prague \
     Geneva Athens Cairo
     """)
-  static let professions = words(
-    """
-    teacher baker doctor lawyer painter farmer sailor carpenter gardener nurse tailor pilot
-    """)
-  static let colors = words("green blue red yellow purple orange pink black white brown")
   static let firstNames = words(
     """
     Clara Nina Thomas Wanda Dora Diana Oscar Peter Laura Simon Julia Martin Emma Walter Alice \
