@@ -400,6 +400,50 @@ static void score_rows(const float *queries, size_t rows, const float *keys, siz
   }
 }
 
+/// Two keys times four queries; missing queries repeat the last one.
+#define SCORE_PAIR(widened)                                                                        \
+  for (size_t k = 0; k < head_size; k += LANES) {                                                  \
+    vec left = widened(first, k), right = widened(second, k);                                      \
+    for (int i = 0; i < 4; i++) {                                                                  \
+      vec query = load(q[i] + k);                                                                  \
+      even[i] = fused(query, left, even[i]);                                                       \
+      odd[i] = fused(query, right, odd[i]);                                                        \
+    }                                                                                              \
+  }
+
+static void score_stored(const hip_rows *keys, const int32_t *indices, size_t count,
+                         size_t head_size, const float *queries, size_t rows, float *scores,
+                         size_t ld) {
+  size_t bytes = keys->element == HIP_F32 ? head_size * 4 : head_size * 2;
+  for (size_t r = 0; r < rows; r += 4) {
+    size_t height = rows - r < 4 ? rows - r : 4;
+    const float *q[4];
+    for (size_t i = 0; i < 4; i++)
+      q[i] = queries + (r + (i < height ? i : height - 1)) * head_size;
+    for (size_t j = 0; j < count; j += 2) {
+      size_t next = j + 1 < count ? j + 1 : j;
+      for (size_t ahead = j + ROWS_AHEAD; ahead < j + ROWS_AHEAD + 2 && ahead < count; ahead++) {
+        const uint8_t *row = row_address(keys, (size_t)indices[ahead]);
+        for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);
+      }
+      const uint8_t *first = row_address(keys, (size_t)indices[j]);
+      const uint8_t *second = row_address(keys, (size_t)indices[next]);
+      vec even[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      switch (keys->element) {
+      case HIP_F16: SCORE_PAIR(AT_F16) break;
+      case HIP_BF16: SCORE_PAIR(AT_BF16) break;
+      default: SCORE_PAIR(AT_F32) break;
+      }
+      quad a = sums_of(even[0], even[1], even[2], even[3]);
+      quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
+      for (size_t i = 0; i < height; i++) {
+        scores[(r + i) * ld + j] = a[i];
+        scores[(r + i) * ld + next] = next == j ? a[i] : b[i];
+      }
+    }
+  }
+}
+
 static void pack_keys(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                       const float *table, size_t half, const int32_t *positions, float *scratch,
                       float *panel) {
@@ -556,6 +600,7 @@ const hip_kernels HIP_TABLE = {
     .pack_keys = pack_keys,
     .gather_keys = gather_keys,
     .score_rows = score_rows,
+    .score_stored = score_stored,
     .gather = gather,
     .softmax_fold = softmax_fold,
     .softmax_merge = softmax_merge,

@@ -305,7 +305,10 @@ extension CPUBackend {
     for start in stride(from: 0, to: columns, by: panel) {
       let count = min(panel, columns - start)
       fill(start..<start + count, indices, positions)
-      if fewRows {
+      if fewRows, rotations == nil {
+        table.score_stored(
+          &rows, indices, count, depth, queries, job.rowCount, scores + start, padded)
+      } else if fewRows {
         table.gather_keys(
           &rows, indices, count, depth, rotations, job.rotations.half, positions, gathered)
         table.score_rows(queries, job.rowCount, gathered, depth, scores + start, padded)

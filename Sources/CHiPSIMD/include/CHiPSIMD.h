@@ -86,6 +86,11 @@ typedef struct hip_kernels {
   /// scores[r][j] = dot(query r, key j) for 64 key rows; a row of scores is `ld` floats.
   void (*score_rows)(const float *queries, size_t rows, const float *keys, size_t head_size,
                      float *scores, size_t ld);
+  /// scores[r][j] = dot(query r, stored key indices[j]) for `count` keys that need no rotation: read
+  /// once, widened in registers.
+  void (*score_stored)(const hip_rows *keys, const int32_t *indices, size_t count,
+                       size_t head_size, const float *queries, size_t rows, float *scores,
+                       size_t ld);
   /// Gathers `count` rows as float32, [64][head_size]; absent ones become zero.
   void (*gather)(const hip_rows *rows, const int32_t *indices, size_t count, size_t head_size,
                  float *out);

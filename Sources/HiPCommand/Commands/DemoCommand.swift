@@ -78,7 +78,7 @@ struct DemoCommand: AsyncParsableCommand {
       novel: try TextFile.read(path), facts: facts, tokenCount: length - Self.questionRoom,
       tokenizer: model.tokenizer)
     if !json {
-      print(
+      Terminal.line(
         """
         \(questions) facts hidden in \(sizeText(length)) tokens of \
         \(URL(filePath: path).lastPathComponent); the model was trained on \
@@ -97,7 +97,8 @@ struct DemoCommand: AsyncParsableCommand {
       try Terminal.printJSON(
         Output(contextTokens: length, questions: questions, policies: results))
     } else {
-      print("\n" + lesson(results, length: length, trained: model.architecture.trainedLength))
+      let trained = model.architecture.trainedLength
+      Terminal.line("\n" + lesson(results, length: length, trained: trained))
     }
   }
 
@@ -141,7 +142,7 @@ struct DemoCommand: AsyncParsableCommand {
 
   private func printRow(_ result: PolicyResult, _ length: Int) {
     let name = result.policy.padding(toLength: 16, withPad: " ", startingAt: 0)
-    print(
+    Terminal.line(
       name + pad("\(result.found) of \(questions)", 9)
         + pad(decimal(result.prefillSeconds, 1) + " s", 8)
         + pad(decimal(Double(length) / max(result.prefillSeconds, 1e-9), 0), 11)

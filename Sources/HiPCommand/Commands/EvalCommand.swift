@@ -70,8 +70,8 @@ struct PerplexityCommand: AsyncParsableCommand {
           nll: perToken ? values : nil))
       return
     }
-    if perToken { for value in values { print(value) } }
-    print(
+    if perToken { for value in values { Terminal.line("\(value)") } }
+    Terminal.line(
       "\(values.count) tokens, mean NLL \(decimal(mean, 5)) nats, perplexity "
         + "\(decimal(exp(mean), 4)), attention: \(session.policyName)")
   }

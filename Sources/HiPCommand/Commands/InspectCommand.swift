@@ -113,7 +113,7 @@ struct InspectCommand: ParsableCommand {
       .map { "\($0.value) \($0.key)" }.joined(separator: ", ")
     let hasTemplate = file.metadata.values["tokenizer.chat_template"] != nil
     let template = output.chatTemplate ?? (hasTemplate ? "not supported, use --raw" : "none")
-    print(
+    Terminal.line(
       """
       \(output.path)
         name            \(name)
@@ -132,14 +132,14 @@ struct InspectCommand: ParsableCommand {
         context   weights     cache   working     total
       """)
     for row in output.memory {
-      print(
+      Terminal.line(
         "  " + pad(sizeText(row.contextTokens), 7) + pad(byteText(row.weightBytes), 10)
           + pad(byteText(row.cacheBytes), 10) + pad(byteText(row.workingBytes), 10)
           + pad(byteText(row.totalBytes), 10))
     }
     guard let tensors = output.tensors else { return }
-    print("\nTensors")
-    for tensor in tensors { print("  \(tensor.name)  \(tensor.type)  \(tensor.shape)") }
+    Terminal.line("\nTensors")
+    for tensor in tensors { Terminal.line("  \(tensor.name)  \(tensor.type)  \(tensor.shape)") }
   }
 }
 

@@ -33,13 +33,13 @@ struct RunCommand: AsyncParsableCommand {
       session: session, template: template, sampling: options.sampling,
       maximumTokens: options.maxTokens, interrupts: interrupts)
     if Terminal.inputIsTerminal {
-      print("\(URL(filePath: model.path).lastPathComponent). /help shows the commands.")
+      Terminal.line("\(URL(filePath: model.path).lastPathComponent). /help shows the commands.")
     }
     while let line = chat.readLine() {
       do {
         guard try await chat.handle(line) else { return }
       } catch is CancellationError {
-        print("\n[stopped]")
+        Terminal.line("\n[stopped]")
       } catch {
         Terminal.note("Error: \(error)\n")
       }
@@ -104,9 +104,9 @@ private struct Chat {
       try await session.clear()
       turnIsOpen = false
       lastCompletion = nil
-      print("Everything is forgotten.")
+      Terminal.line("Everything is forgotten.")
     case .stats: printStats()
-    case .help: print(ChatCommand.summary)
+    case .help: Terminal.line(ChatCommand.summary)
     case .bye: return false
     case nil:
       let known = ChatCommand.allCases.map { "/\($0.rawValue)" }.joined(separator: ", ")
@@ -128,7 +128,7 @@ private struct Chat {
       : opening + [.control("<|im_start|>"), .text("user\n\(text)\n\n")]
     let end = try await serve(GenerationRequest(.pieces(pieces), maximumTokens: 0)).completion
     turnIsOpen = true
-    print(
+    Terminal.line(
       "\(sizeText(end.promptTokens - end.cachedTokens)) tokens read in "
         + "\(decimal(end.prefillSeconds, 1)) s. Ask about them.")
   }
@@ -146,7 +146,7 @@ private struct Chat {
       GenerationRequest(.pieces(pieces), sampling: sampling, maximumTokens: maximumTokens))
     turnIsOpen = false
     lastCompletion = answer.completion
-    print(
+    Terminal.line(
       answer.completion.reason == .stop ? "" : " [cut off: \(answer.completion.reason.rawValue)]")
   }
 
@@ -172,7 +172,7 @@ private struct Chat {
         "\nlast answer  \(read) tokens read in \(decimal(last.prefillSeconds, 2)) s, "
         + "\(last.completionTokens) written in \(decimal(last.decodeSeconds, 2)) s"
     }
-    print(text)
+    Terminal.line(text)
   }
 }
 

@@ -19,6 +19,11 @@ enum Terminal {
   /// Writes without a line end, at once.
   static func write(_ text: String) { write(Data(text.utf8)) }
 
+  /// Writes a line.
+  ///
+  /// `print` has a buffer of its own, and would mix up the order with `write`.
+  static func line(_ text: String) { write(text + "\n") }
+
   /// Writes bytes; a full disk or a closed pipe ends the program.
   static func write(_ data: Data) {
     do {
