@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// The attention and selection kernels: the second half of the body that `kernels.h` begins.
+
+// MARK: Keys and values
+
+INLINE const uint8_t *row_address(const hip_rows *rows, size_t index) {
+  size_t inside = index & (((size_t)1 << rows->page_shift) - 1);
+  return rows->pages[index >> rows->page_shift] + rows->offset + inside * rows->stride;
+}
+
+/// Rows that are asked for ahead: selected rows lie scattered, where no hardware looks ahead.
+#define ROWS_AHEAD 12
+#define CACHE_LINE 64
+
+static void gather(const hip_rows *rows, const int32_t *indices, size_t count, size_t head_size,
+                   float *out) {
+  size_t bytes = rows->element == HIP_F32 ? head_size * 4 : head_size * 2;
+  for (size_t i = 0; i < count; i++) {
+    if (i + ROWS_AHEAD < count) {
+      const uint8_t *ahead = row_address(rows, (size_t)indices[i + ROWS_AHEAD]);
+      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(ahead + line);
+    }
+    widen_plain(rows->element, row_address(rows, (size_t)indices[i]), 0, head_size,
+                out + i * head_size);
+  }
+  memset(out + count * head_size, 0, (HIP_PANEL - count) * head_size * sizeof(float));
+}
+
+INLINE void turn(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
+                 const float *table, size_t half, const int32_t *positions, float *out) {
+  gather(keys, indices, count, head_size, out);
+  if (!table) return;
+  for (size_t i = 0; i < count; i++) {
+    float *row = out + i * head_size;
+    rotate_row(row, table + (size_t)positions[i] * 2 * half, half, head_size, 1.0f, row);
+  }
+}
+
+static void gather_keys(const hip_rows *keys, const int32_t *indices, size_t count,
+                        size_t head_size, const float *table, size_t half,
+                        const int32_t *positions, float *out) {
+  turn(keys, indices, count, head_size, table, half, positions, out);
+}
+
+static void score_rows(const float *queries, size_t rows, const float *keys, size_t head_size,
+                       float *scores, size_t ld) {
+  for (size_t r = 0; r < rows; r += 4) {
+    size_t height = rows - r < 4 ? rows - r : 4;
+    // Missing rows repeat the last one: their sums are not stored.
+    const float *q[4];
+    for (size_t i = 0; i < 4; i++)
+      q[i] = queries + (r + (i < height ? i : height - 1)) * head_size;
+    for (size_t j = 0; j < HIP_PANEL; j += 2) {
+      const float *key = keys + j * head_size, *next = key + head_size;
+      vec even[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      for (size_t k = 0; k < head_size; k += LANES) {
+        vec left = load(key + k), right = load(next + k);
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 4; i++) {
+          vec query = load(q[i] + k);
+          even[i] = fused(query, left, even[i]);
+          odd[i] = fused(query, right, odd[i]);
+        }
+      }
+      quad a = sums_of(even[0], even[1], even[2], even[3]);
+      quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
+      for (size_t i = 0; i < height; i++) {
+        scores[(r + i) * ld + j] = a[i];
+        scores[(r + i) * ld + j + 1] = b[i];
+      }
+    }
+  }
+}
+
+/// Two keys times four queries; missing queries repeat the last one.
+#define SCORE_PAIR(widened)                                                                        \
+  for (size_t k = 0; k < head_size; k += LANES) {                                                  \
+    vec left = widened(first, k), right = widened(second, k);                                      \
+    for (int i = 0; i < 4; i++) {                                                                  \
+      vec query = load(q[i] + k);                                                                  \
+      even[i] = fused(query, left, even[i]);                                                       \
+      odd[i] = fused(query, right, odd[i]);                                                        \
+    }                                                                                              \
+  }
+
+static void score_stored(const hip_rows *keys, const int32_t *indices, size_t count,
+                         size_t head_size, const float *queries, size_t rows, float *scores,
+                         size_t ld) {
+  size_t bytes = keys->element == HIP_F32 ? head_size * 4 : head_size * 2;
+  for (size_t r = 0; r < rows; r += 4) {
+    size_t height = rows - r < 4 ? rows - r : 4;
+    const float *q[4];
+    for (size_t i = 0; i < 4; i++)
+      q[i] = queries + (r + (i < height ? i : height - 1)) * head_size;
+    for (size_t j = 0; j < count; j += 2) {
+      size_t next = j + 1 < count ? j + 1 : j;
+      for (size_t ahead = j + ROWS_AHEAD; ahead < j + ROWS_AHEAD + 2 && ahead < count; ahead++) {
+        const uint8_t *row = row_address(keys, (size_t)indices[ahead]);
+        for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);
+      }
+      const uint8_t *first = row_address(keys, (size_t)indices[j]);
+      const uint8_t *second = row_address(keys, (size_t)indices[next]);
+      vec even[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      switch (keys->element) {
+      case HIP_F16: SCORE_PAIR(AT_F16) break;
+      case HIP_BF16: SCORE_PAIR(AT_BF16) break;
+      default: SCORE_PAIR(AT_F32) break;
+      }
+      quad a = sums_of(even[0], even[1], even[2], even[3]);
+      quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
+      for (size_t i = 0; i < height; i++) {
+        scores[(r + i) * ld + j] = a[i];
+        scores[(r + i) * ld + next] = next == j ? a[i] : b[i];
+      }
+    }
+  }
+}
+
+static void pack_keys(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
+                      const float *table, size_t half, const int32_t *positions, float *scratch,
+                      float *panel) {
+  turn(keys, indices, count, head_size, table, half, positions, scratch);
+  for (size_t i = 0; i < HIP_PANEL; i += 4) {
+    const float *row = scratch + i * head_size;
+    transpose4(row, row + head_size, row + 2 * head_size, row + 3 * head_size, head_size,
+               panel + i);
+  }
+}
+
+static void moments(const hip_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
+                    float *variance) {
+  float row[256];
+  memset(mean, 0, head_size * sizeof(float));
+  memset(variance, 0, head_size * sizeof(float));
+  // Two passes: the difference of the squares' mean and the mean's square would cancel.
+  for (size_t i = 0; i < count; i++) {
+    widen_plain(keys->element, row_address(keys, first + i), 0, head_size, row);
+    for (size_t j = 0; j < head_size; j += LANES) store(mean + j, load(mean + j) + load(row + j));
+  }
+  for (size_t j = 0; j < head_size; j += LANES) store(mean + j, load(mean + j) / (float)count);
+  for (size_t i = 0; i < count; i++) {
+    widen_plain(keys->element, row_address(keys, first + i), 0, head_size, row);
+    for (size_t j = 0; j < head_size; j += LANES) {
+      vec away = load(row + j) - load(mean + j);
+      store(variance + j, fused(away, away, load(variance + j)));
+    }
+  }
+  for (size_t j = 0; j < head_size; j += LANES)
+    store(variance + j, load(variance + j) / (float)count);
+}
+
+// MARK: Online softmax
+
+/// Columns outside first ..< last weigh nothing.
+INLINE void mask_row(float *row, size_t first, size_t last) {
+  for (size_t j = 0; j < first; j++) row[j] = -INFINITY;
+  for (size_t j = last; j < HIP_PANEL; j++) row[j] = -INFINITY;
+}
+
+INLINE float row_max(const float *row, size_t n) {
+  vec best = -INFINITY;
+  size_t j = 0;
+  for (; j + LANES <= n; j += LANES) best = __builtin_elementwise_max(best, load(row + j));
+  float maximum = -INFINITY;
+  for (int i = 0; i < LANES; i++) maximum = best[i] > maximum ? best[i] : maximum;
+  for (; j < n; j++) maximum = row[j] > maximum ? row[j] : maximum;
+  return maximum;
+}
+
+static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t *first,
+                         const int32_t *last, size_t head_size, hip_softmax *state) {
+  for (size_t r = 0; r < rows; r++) {
+    float *row = scores + r * HIP_PANEL;
+    size_t begin = first ? (size_t)first[r] : 0, end = last ? (size_t)last[r] : count;
+    if (end <= begin) {
+      memset(row, 0, HIP_PANEL * sizeof(float));
+      continue;
+    }
+    if (begin > 0 || end < HIP_PANEL) mask_row(row, begin, end);
+    float best = row_max(row, HIP_PANEL);
+    float old = state->maximum[r];
+    if (best > old) {
+      // exp(-inf) is zero, so a row without keys so far needs no case of its own.
+      float shrink = old == -INFINITY ? 0.0f : expf(old - best);
+      state->maximum[r] = best;
+      state->sum[r] *= shrink;
+      float *out = state->output + r * head_size;
+      for (size_t j = 0; j < head_size; j += LANES) store(out + j, load(out + j) * shrink);
+    } else {
+      best = old;
+    }
+    vec total = 0.0f;
+    for (size_t j = 0; j < HIP_PANEL; j += LANES) {
+      vec weight = exponential(load(row + j) - best);
+      total += weight;
+      store(row + j, weight);
+    }
+    state->sum[r] += sum_lanes(total);
+  }
+}
+
+static void softmax_merge(hip_softmax *into, const hip_softmax *part, size_t rows,
+                          size_t head_size) {
+  for (size_t r = 0; r < rows; r++) {
+    float old = into->maximum[r], other = part->maximum[r];
+    if (other == -INFINITY) continue;
+    float best = other > old ? other : old;
+    float keep = old == -INFINITY ? 0.0f : expf(old - best), add = expf(other - best);
+    into->maximum[r] = best;
+    into->sum[r] = into->sum[r] * keep + part->sum[r] * add;
+    float *out = into->output + r * head_size;
+    const float *more = part->output + r * head_size;
+    for (size_t j = 0; j < head_size; j += LANES)
+      store(out + j, load(out + j) * keep + load(more + j) * add);
+  }
+}
+
+static void softmax_finish(hip_softmax *state, size_t rows, size_t head_size) {
+  for (size_t r = 0; r < rows; r++) {
+    float scale = state->sum[r] > 0 ? 1.0f / state->sum[r] : 0.0f;
+    float *out = state->output + r * head_size;
+    for (size_t j = 0; j < head_size; j += LANES) store(out + j, load(out + j) * scale);
+  }
+}
+
+// MARK: Selection
+
+static void column_max(const float *scores, size_t ld, size_t rows, size_t columns, float *out) {
+  memcpy(out, scores, columns * sizeof(float));
+  for (size_t r = 1; r < rows; r++) {
+    const float *row = scores + r * ld;
+    size_t j = 0;
+    for (; j + LANES <= columns; j += LANES)
+      store(out + j, __builtin_elementwise_max(load(out + j), load(row + j)));
+    for (; j < columns; j++) out[j] = row[j] > out[j] ? row[j] : out[j];
+  }
+}
+
+static void add_shares(float *scores, size_t ld, size_t rows, size_t columns, float *out) {
+  for (size_t r = 0; r < rows; r++) {
+    float *row = scores + r * ld;
+    float best = row_max(row, columns);
+    vec total = 0.0f;
+    float sum = 0;
+    size_t j = 0;
+    for (; j + LANES <= columns; j += LANES) {
+      vec weight = exponential(load(row + j) - best);
+      total += weight;
+      store(row + j, weight);
+    }
+    for (; j < columns; j++) {
+      row[j] = expf(row[j] - best);
+      sum += row[j];
+    }
+    float scale = 1.0f / (sum + sum_lanes(total));
+    for (j = 0; j + LANES <= columns; j += LANES)
+      store(out + j, fused(load(row + j), (vec)scale, load(out + j)));
+    for (; j < columns; j++) out[j] += row[j] * scale;
+  }
+}
