@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vector types and conversions of the instruction sets that have fused multiply-add and half
+// precision in hardware. The file that includes this defines LANES.
+
+typedef float vec __attribute__((ext_vector_type(LANES)));
+typedef float quad __attribute__((ext_vector_type(4)));
+typedef int32_t ivec __attribute__((ext_vector_type(LANES)));
+typedef uint32_t uvec __attribute__((ext_vector_type(LANES)));
+typedef _Float16 hvec __attribute__((ext_vector_type(LANES)));
+
+static inline vec fused(vec a, vec b, vec c) { return __builtin_elementwise_fma(a, b, c); }
+
+static inline vec widen_half(const void *p) {
+  hvec half;
+  memcpy(&half, p, sizeof half);
+  return __builtin_convertvector(half, vec);
+}
+
+static inline void narrow_half(vec x, void *p) {
+  vec bounded = __builtin_elementwise_min(__builtin_elementwise_max(x, (vec)-65504.0f), (vec)65504.0f);
+  hvec half = __builtin_convertvector(bounded, hvec);
+  memcpy(p, &half, sizeof half);
+}
