@@ -72,11 +72,17 @@ let package = Package(
         "HiPModels", "HiPCompute", "HiPKVStore", "HiPAttention", "HiPTokenization", "HiPModelFiles",
         "HiPTensors",
       ]),
+    // Tasks with known answers, attention recall, and reports of both.
+    module(
+      "HiPEvaluation",
+      [
+        "InfiniteHiP", "HiPModels", "HiPCompute", "HiPAttention", "HiPTokenization", "HiPTensors",
+      ]),
     // The command `infinitehip`: the only target that names a backend.
     .executableTarget(
       name: "HiPCommand",
       dependencies: [
-        "InfiniteHiP", "HiPCPU", "HiPCompute", "HiPModels", "HiPModelFiles", "HiPTokenization",
+        "InfiniteHiP", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels", "HiPModelFiles", "HiPTokenization",
         "HiPTensors", "HiPAttention",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],

@@ -4,8 +4,12 @@
 public enum AttentionPolicy: Sendable, Hashable {
   /// Every earlier position, exactly.
   case dense
+  /// Every earlier position, with the rotation slowed down for texts beyond the trained length.
+  case stretched(RotaryStretch)
   /// The first and the most recent positions (StreamingLLM); what lies between is not read.
   case streaming(StreamingWindow)
+  /// The most recent positions and those that drew the most attention (H2O); the others are evicted.
+  case heavyHitters(HeavyHitters)
   /// Sink, window and the blocks that pruning stages select for every block of queries.
   case hierarchical(HierarchicalPruning)
 }

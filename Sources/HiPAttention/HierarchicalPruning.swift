@@ -21,9 +21,11 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// How the chunks of a stage are compared.
   public let ranking: ChunkRanking
   /// Positions of queries and keys while chunks are scored.
-  public let pruningPositions: PruningPositions
+  public let pruningPositions: PositionScheme
+  /// How the halving search looks at a half, and what it makes of its path.
+  public let halving: HalvingRule
   /// Positions of queries and keys in the attention over what was selected.
-  public let attentionPositions: AttentionPositions
+  public let attentionPositions: PositionScheme
   /// Layers that deviate.
   public let exceptions: [LayerException]
 
@@ -31,7 +33,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public init(
     reach: StreamingWindow, queryBlock: Int = 64, stages: [PruningStage],
     fineStages: [PruningStage]? = nil, scoring: Scoring = Scoring(),
-    attentionPositions: AttentionPositions = .streaming,
+    attentionPositions: PositionScheme = .streaming,
     exceptions: [LayerException] = []
   ) throws(PolicyError) {
     sink = reach.sink
@@ -42,6 +44,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
     sharing = scoring.sharing
     ranking = scoring.ranking
     pruningPositions = scoring.positions
+    halving = scoring.halving
     self.attentionPositions = attentionPositions
     self.exceptions = exceptions
     try check()
@@ -54,16 +57,19 @@ public struct HierarchicalPruning: Sendable, Hashable {
     /// How chunks are compared.
     public var ranking: ChunkRanking
     /// Positions while chunks are scored.
-    public var positions: PruningPositions
+    public var positions: PositionScheme
+    /// How the halving search looks at a half, and what it makes of its path.
+    public var halving: HalvingRule
 
-    /// The published rules are the defaults.
+    /// The rules of the published implementation are the defaults.
     public init(
       sharing: HeadSharing = .allHeads, ranking: ChunkRanking = .maximum,
-      positions: PruningPositions = .relative
+      positions: PositionScheme = .relative, halving: HalvingRule = .implementation
     ) {
       self.sharing = sharing
       self.ranking = ranking
       self.positions = positions
+      self.halving = halving
     }
   }
 
@@ -103,19 +109,28 @@ public struct HierarchicalPruning: Sendable, Hashable {
     }
     return HierarchicalPruning(
       unchecked: self, stages: adjusted(stages), fineStages: fineStages.map(adjusted),
-      positions: exception.pruningPositions ?? pruningPositions)
+      positions: (
+        exception.pruningPositions ?? pruningPositions,
+        exception.attentionPositions ?? attentionPositions
+      ))
+  }
+
+  /// Whether layer `layer` of `layerCount` reads every key instead.
+  public func isDense(layer: Int, of layerCount: Int) -> Bool {
+    exceptions.first { $0.applies(to: layer, of: layerCount) }?.isDense ?? false
   }
 
   /// The same policy as an unfinished block of queries has it.
   public var fine: HierarchicalPruning {
     guard let fineStages else { return self }
     return HierarchicalPruning(
-      unchecked: self, stages: fineStages, fineStages: nil, positions: pruningPositions)
+      unchecked: self, stages: fineStages, fineStages: nil,
+      positions: (pruningPositions, attentionPositions))
   }
 
   private init(
     unchecked base: HierarchicalPruning, stages: [PruningStage], fineStages: [PruningStage]?,
-    positions: PruningPositions
+    positions: (pruning: PositionScheme, attention: PositionScheme)
   ) {
     sink = base.sink
     window = base.window
@@ -124,107 +139,9 @@ public struct HierarchicalPruning: Sendable, Hashable {
     self.fineStages = fineStages
     sharing = base.sharing
     ranking = base.ranking
-    pruningPositions = positions
-    attentionPositions = base.attentionPositions
+    pruningPositions = positions.pruning
+    halving = base.halving
+    attentionPositions = positions.attention
     exceptions = []
-  }
-}
-
-/// One stage of pruning: cut the candidates into chunks, score them, keep the best.
-public struct PruningStage: Sendable, Hashable {
-  /// Keys in a chunk.
-  public var chunkSize: Int
-  /// Keys that stay candidates after the stage; the last stage's are attended.
-  public var keep: Int
-  /// Decoding steps after which the stage is computed anew.
-  public var refreshInterval: Int
-  /// Neighbouring queries that are averaged before scoring.
-  public var queryStride: Int
-  /// How a chunk's score comes about.
-  public var estimate: ChunkEstimate
-
-  /// Stores the parts; `HierarchicalPruning` checks them.
-  public init(
-    chunkSize: Int, keep: Int, refreshInterval: Int = 1, queryStride: Int = 1,
-    estimate: ChunkEstimate = .halving
-  ) {
-    self.chunkSize = chunkSize
-    self.keep = keep
-    self.refreshInterval = refreshInterval
-    self.queryStride = queryStride
-    self.estimate = estimate
-  }
-}
-
-/// How a chunk of keys is scored against a query.
-public enum ChunkEstimate: String, Sendable, Hashable, CaseIterable {
-  /// Binary search for the best key: probe the middle of either half, go into the better one
-  /// (SelectRep of InfiniteHiP). Reads 2 (log2 chunk + 1) keys.
-  case halving
-  /// Log of the chunk's softmax mass, estimated from the mean and the variance of its keys:
-  /// q·mean + Σ q² variance / 2. Reads a sketch of 2 / chunk of the keys.
-  case moments
-  /// Every key of the chunk.
-  case exact
-}
-
-/// How chunk scores of several queries and heads are put together.
-public enum ChunkRanking: String, Sendable, Hashable, CaseIterable {
-  /// The largest raw score of any query of any sharing head (the published rule).
-  case maximum
-  /// The sum, over queries and sharing heads, of the chunk's share of that query's softmax mass
-  /// over all candidates: no head or query outweighs the others by the norm of its vectors.
-  case share
-}
-
-/// Which query heads share one selection.
-public enum HeadSharing: String, Sendable, Hashable, CaseIterable {
-  case allHeads = "all-heads"
-  /// The query heads of one key-value head.
-  case group
-  case head
-}
-
-/// Positions of queries and keys while chunks are scored (algorithm: 2.2, 2.3 of the paper's
-/// appendix).
-///
-/// Without rotary embedding none of them does anything.
-public enum PruningPositions: String, Sendable, Hashable, CaseIterable {
-  /// Query at the pruning window + 1, keys of a left half at 0, of a right half at 1.
-  case relative
-  /// Query at most one past the number of chunks plus the window, keys at their chunk's index.
-  case chunkIndexed = "chunk-indexed"
-  /// Query at the pruning window, keys at 0.
-  case infllm
-  /// Everything at its true position.
-  case absolute
-}
-
-/// Positions of queries and keys in the attention over sink, selection and window.
-public enum AttentionPositions: String, Sendable, Hashable, CaseIterable {
-  /// The window at its true positions, sink and selected keys moved up to directly before it.
-  case streaming
-  /// Everything at its true position.
-  case absolute
-}
-
-/// What some layers do differently.
-public struct LayerException: Sendable, Hashable {
-  /// The layers, counted from 0; negative ones from the last layer, -1.
-  public let layers: [Int]
-  /// Keys that the last stage keeps there.
-  public let keep: Int?
-  /// Positions while chunks are scored there.
-  public let pruningPositions: PruningPositions?
-
-  /// Stores the parts; `HierarchicalPruning` checks them.
-  public init(layers: [Int], keep: Int? = nil, pruningPositions: PruningPositions? = nil) {
-    self.layers = layers
-    self.keep = keep
-    self.pruningPositions = pruningPositions
-  }
-
-  func applies(to layer: Int, of layerCount: Int) -> Bool {
-    layers.contains(layer) || layers.contains(layer - layerCount)
   }
 }

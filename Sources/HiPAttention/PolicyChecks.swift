@@ -45,6 +45,7 @@ extension HierarchicalPruning {
       if let positions = exception.pruningPositions { try check(positions) }
     }
     try check(pruningPositions)
+    try checkTree()
   }
 
   private func check(_ stages: [PruningStage], _ kind: String) throws(PolicyError) {
@@ -97,7 +98,28 @@ extension HierarchicalPruning {
     }
   }
 
-  private func check(_ positions: PruningPositions) throws(PolicyError) {
+  /// The tree search goes through branches, not through a list of chunks.
+  private func checkTree() throws(PolicyError) {
+    let all = stages + (fineStages ?? [])
+    guard let tree = all.first(where: { $0.estimate == .tree }) else { return }
+    guard all == [tree] else {
+      throw PolicyError("\"tree\" searches all keys by itself: it must be the only stage")
+    }
+    guard ranking == .maximum, sharing != .allHeads else {
+      throw PolicyError(
+        "\"tree\" compares single scores and keys of one head: it goes with \"ranking\": "
+          + "\"maximum\" and \"sharing\": \"head\" or \"group\"")
+    }
+  }
+
+  private func check(_ positions: PositionScheme) throws(PolicyError) {
+    if stages.contains(where: { $0.estimate == .tree }),
+      positions == .chunkIndexed || positions == .streaming
+    {
+      throw PolicyError(
+        "\"tree\" has no list of chunks that \"\(positions.rawValue)\" could count; take another of "
+          + "\"pruningPositions\"")
+    }
     guard (stages + (fineStages ?? [])).contains(where: { $0.estimate == .moments }) else {
       return
     }

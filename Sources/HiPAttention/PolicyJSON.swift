@@ -25,17 +25,21 @@ extension AttentionChoice {
       let always = ["policy", "dense"]
       switch kind {
       case .dense:
-        try fields.allow(always)
-        policy = .dense
+        try fields.allow(always + ["stretch", "factor"])
+        policy = try fields.has("stretch") ? .stretched(RotaryStretch(fields)) : .dense
       case .streaming:
         try fields.allow(always + ["sink", "window"])
         policy = .streaming(
           try StreamingWindow(sink: fields.integer("sink"), window: fields.integer("window")))
+      case .h2o:
+        try fields.allow(always + ["recent", "heavy"])
+        policy = .heavyHitters(
+          try HeavyHitters(recent: fields.integer("recent"), heavy: fields.integer("heavy")))
       case .hierarchical:
         try fields.allow(
           always + [
             "sink", "window", "queryBlock", "stages", "fineStages", "sharing", "ranking",
-            "pruningPositions", "attentionPositions", "layers",
+            "representative", "chunkScore", "pruningPositions", "attentionPositions", "layers",
           ])
         policy = .hierarchical(try HierarchicalPruning(fields))
       }
@@ -48,6 +52,13 @@ extension AttentionChoice {
       switch policy {
       case .dense:
         try fields.encode(PolicyKind.dense.rawValue, forKey: "policy")
+      case .stretched(let stretch):
+        try fields.encode(PolicyKind.dense.rawValue, forKey: "policy")
+        try stretch.encode(into: &fields)
+      case .heavyHitters(let hitters):
+        try fields.encode(PolicyKind.h2o.rawValue, forKey: "policy")
+        try fields.encode(hitters.recent, forKey: "recent")
+        try fields.encode(hitters.heavy, forKey: "heavy")
       case .streaming(let reach):
         try fields.encode(PolicyKind.streaming.rawValue, forKey: "policy")
         try fields.encode(reach.sink, forKey: "sink")
@@ -61,7 +72,41 @@ extension AttentionChoice {
 }
 
 private enum PolicyKind: String, CaseIterable {
-  case dense, streaming, hierarchical
+  case dense, streaming, h2o, hierarchical
+}
+
+extension RotaryStretch {
+  private enum Word: String, CaseIterable {
+    case linear, ntk, dynamic
+  }
+
+  fileprivate init(_ fields: StrictFields) throws {
+    let word: Word = try fields.word("stretch")
+    guard word != .dynamic else {
+      guard !fields.has("factor") else {
+        throw PolicyError("\"stretch\": \"dynamic\" finds its \"factor\" itself; leave it out")
+      }
+      self = .dynamic
+      return
+    }
+    let factor = try fields.number("factor")
+    guard factor >= 1, factor <= 1e6 else {
+      throw PolicyError("\"factor\" is \(factor); it must be 1 to 1,000,000")
+    }
+    self = word == .linear ? .linear(factor: factor) : .ntk(factor: factor)
+  }
+
+  fileprivate func encode(into fields: inout KeyedEncodingContainer<FieldName>) throws {
+    switch self {
+    case .linear(let factor):
+      try fields.encode(Word.linear.rawValue, forKey: "stretch")
+      try fields.encode(factor, forKey: "factor")
+    case .ntk(let factor):
+      try fields.encode(Word.ntk.rawValue, forKey: "stretch")
+      try fields.encode(factor, forKey: "factor")
+    case .dynamic: try fields.encode(Word.dynamic.rawValue, forKey: "stretch")
+    }
+  }
 }
 
 extension HierarchicalPruning {
@@ -75,7 +120,10 @@ extension HierarchicalPruning {
       scoring: Scoring(
         sharing: fields.word("sharing", default: .allHeads),
         ranking: fields.word("ranking", default: .maximum),
-        positions: fields.word("pruningPositions", default: .relative)),
+        positions: fields.word("pruningPositions", default: .relative),
+        halving: HalvingRule(
+          representative: fields.word("representative", default: .midpoint),
+          score: fields.word("chunkScore", default: .path))),
       attentionPositions: fields.word("attentionPositions", default: .streaming),
       exceptions: fields.has("layers")
         ? fields.objects("layers", what: "an exception in \"layers\"").map {
@@ -91,6 +139,8 @@ extension HierarchicalPruning {
     if let fineStages { try encodeStages(fineStages, "fineStages", into: &fields) }
     try fields.encode(sharing.rawValue, forKey: "sharing")
     try fields.encode(ranking.rawValue, forKey: "ranking")
+    try fields.encode(halving.representative.rawValue, forKey: "representative")
+    try fields.encode(halving.score.rawValue, forKey: "chunkScore")
     try fields.encode(pruningPositions.rawValue, forKey: "pruningPositions")
     try fields.encode(attentionPositions.rawValue, forKey: "attentionPositions")
     guard !exceptions.isEmpty else { return }
@@ -98,9 +148,12 @@ extension HierarchicalPruning {
     for exception in exceptions {
       var object = layers.nestedContainer(keyedBy: FieldName.self)
       try object.encode(exception.layers, forKey: "layers")
+      if exception.isDense { try object.encode(true, forKey: "dense") }
       try object.encodeIfPresent(exception.keep, forKey: "keep")
       try object.encodeIfPresent(
         exception.pruningPositions?.rawValue, forKey: "pruningPositions")
+      try object.encodeIfPresent(
+        exception.attentionPositions?.rawValue, forKey: "attentionPositions")
     }
   }
 }
@@ -133,11 +186,20 @@ extension PruningStage {
 
 extension LayerException {
   fileprivate init(_ fields: StrictFields) throws {
-    try fields.allow(["layers", "keep", "pruningPositions"])
-    try self.init(
-      layers: fields.integers("layers"),
-      keep: fields.has("keep") ? fields.integer("keep") : nil,
-      pruningPositions: fields.has("pruningPositions") ? fields.word("pruningPositions") : nil)
+    try fields.allow(["layers", "dense", "keep", "pruningPositions", "attentionPositions"])
+    let layers = try fields.integers("layers")
+    if try fields.flag("dense") {
+      try fields.allow(["layers", "dense"])
+      self.init(layers: layers, .dense)
+    } else {
+      try self.init(
+        layers: layers,
+        .selection(
+          keep: fields.has("keep") ? fields.integer("keep") : nil,
+          pruningPositions: fields.has("pruningPositions") ? fields.word("pruningPositions") : nil,
+          attentionPositions: fields.has("attentionPositions")
+            ? fields.word("attentionPositions") : nil))
+    }
   }
 }
 
@@ -191,6 +253,14 @@ private struct StrictFields {
       throw PolicyError("\(what): \"\(name)\" is out of range: \(value)")
     }
     return value
+  }
+
+  func number(_ name: String) throws(PolicyError) -> Double { try value(name, "a number") }
+
+  /// False when absent.
+  func flag(_ name: String) throws(PolicyError) -> Bool {
+    guard has(name) else { return false }
+    return try value(name, "true or false")
   }
 
   func integers(_ name: String) throws(PolicyError) -> [Int] {

@@ -6,9 +6,17 @@ extension AttentionChoice {
     AttentionChoice(
       name: "auto", policy: .hierarchical(.infiniteHiP), dense: .withinTrainedLength),
     AttentionChoice(name: "dense", policy: .dense),
+    AttentionChoice(name: "dense-linear", policy: .stretched(.linear(factor: 8))),
+    AttentionChoice(name: "dense-ntk", policy: .stretched(.ntk(factor: 8))),
+    AttentionChoice(name: "dense-dynamic", policy: .stretched(.dynamic)),
     AttentionChoice(name: "streaming", policy: .streaming(.standard)),
+    AttentionChoice(name: "h2o", policy: .heavyHitters(.standard)),
+    AttentionChoice(name: "hip", policy: .hierarchical(.hip)),
     AttentionChoice(name: "infinitehip", policy: .hierarchical(.infiniteHiP)),
-    AttentionChoice(name: "infinitehip-3k", policy: .hierarchical(.infiniteHiP3K)),
+    AttentionChoice(name: "infinitehip-3k", policy: .hierarchical(.paper3K)),
+    AttentionChoice(name: "infinitehip-3k-fast", policy: .hierarchical(.paper3KFast)),
+    AttentionChoice(name: "infinitehip-3k-flash", policy: .hierarchical(.paper3KFlash)),
+    AttentionChoice(name: "infinitehip-5k", policy: .hierarchical(.paper5K)),
   ]
 
   /// Dense within the trained length, our selection beyond it.
@@ -28,6 +36,11 @@ extension StreamingWindow {
     self.sink = sink
     self.window = window
   }
+}
+
+extension HeavyHitters {
+  /// As many keys as the hierarchical presets attend to, half recent, half heavy.
+  public static let standard = HeavyHitters(unchecked: 1664, heavy: 1664)
 }
 
 extension HierarchicalPruning {
@@ -50,33 +63,75 @@ extension HierarchicalPruning {
 
   /// The 3K preset of the paper (appendix A): 256 + 2,048 + 1,024 keys, 4,096 selected ones and
   /// chunk-indexed pruning in the first three layers, refresh every 16, 8 and 4 steps.
-  public static let infiniteHiP3K = HierarchicalPruning(
-    unchecked: [
-      PruningStage(chunkSize: 256, keep: 32768, refreshInterval: 16, queryStride: 4),
-      PruningStage(chunkSize: 32, keep: 8192, refreshInterval: 8, queryStride: 4),
-      PruningStage(chunkSize: 8, keep: 2048, refreshInterval: 4),
-    ],
-    scoring: Scoring(),
-    exceptions: [
-      LayerException(layers: [0, 1, 2], keep: 4096, pruningPositions: .chunkIndexed)
-    ])
+  public static let paper3K = paper(chunks: (256, 32, 8), keep: (8192, 2048), refresh: (16, 8, 4))
 
-  /// A preset: sink 256, window 1,024.
+  /// The 3K preset with masks that are kept twice as long.
+  public static let paper3KFast = paper(
+    chunks: (256, 32, 8), keep: (8192, 2048), refresh: (32, 16, 8))
+
+  /// The 3K preset with masks that are kept longest: 96, 24 and 8 steps, as the appendix says (the
+  /// paper's table 4 fits 96, 32 and 8 better).
+  public static let paper3KFlash = paper(
+    chunks: (256, 32, 8), keep: (8192, 2048), refresh: (96, 24, 8))
+
+  /// The 5K preset of the paper: 4,096 selected keys in every layer.
+  public static let paper5K = paper(
+    chunks: (64, 32, 16), keep: (16384, 4096), refresh: (16, 8, 4))
+
+  /// A preset of the paper, with the paper's rules where the implementation differs: halves stand
+  /// for their first key, a chunk scores what its last key scores, every query counts by itself.
+  private static func paper(
+    chunks: (Int, Int, Int), keep: (Int, Int), refresh: (Int, Int, Int)
+  ) -> HierarchicalPruning {
+    HierarchicalPruning(
+      unchecked: [
+        PruningStage(chunkSize: chunks.0, keep: 32768, refreshInterval: refresh.0),
+        PruningStage(chunkSize: chunks.1, keep: keep.0, refreshInterval: refresh.1),
+        PruningStage(chunkSize: chunks.2, keep: keep.1, refreshInterval: refresh.2),
+      ],
+      scoring: Scoring(halving: .paper),
+      exceptions: [
+        LayerException(
+          layers: [0, 1, 2], .selection(keep: 4096, pruningPositions: .chunkIndexed))
+      ])
+  }
+
+  /// HiP (arXiv 2406.09827): 512 keys in blocks of 2 for every 32 queries of a head, found by the
+  /// tree search; the first three layers dense, everything at its true position, refresh every 8
+  /// steps.
+  public static let hip = HierarchicalPruning(
+    unchecked: [
+      PruningStage(chunkSize: 2, keep: 512, refreshInterval: 8, queryStride: 1, estimate: .tree)
+    ],
+    scoring: Scoring(sharing: .head, positions: .absolute),
+    exceptions: [LayerException(layers: [0, 1, 2], .dense)],
+    frame: Frame(sink: 16, window: 256, queryBlock: 32, attentionPositions: .absolute))
+
+  /// What presets have around their stages.
+  private struct Frame {
+    var sink = 256
+    var window = 1024
+    var queryBlock = 64
+    var attentionPositions = PositionScheme.streaming
+  }
+
+  /// A preset, unless told otherwise with sink 256 and window 1,024.
   ///
   /// The tests check every preset as `init` would.
   private init(
     unchecked stages: [PruningStage], fineStages: [PruningStage]? = nil, scoring: Scoring,
-    exceptions: [LayerException] = []
+    exceptions: [LayerException] = [], frame: Frame = Frame()
   ) {
-    sink = 256
-    window = 1024
-    queryBlock = 64
+    sink = frame.sink
+    window = frame.window
+    queryBlock = frame.queryBlock
     self.stages = stages
     self.fineStages = fineStages
     sharing = scoring.sharing
     ranking = scoring.ranking
     pruningPositions = scoring.positions
-    attentionPositions = .streaming
+    halving = scoring.halving
+    attentionPositions = frame.attentionPositions
     self.exceptions = exceptions
   }
 }

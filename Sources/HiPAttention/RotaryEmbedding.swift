@@ -26,9 +26,58 @@ public struct RotaryEmbedding: Sendable, Hashable {
     }
   }
 
+  init(frequencies: [Double]) { self.frequencies = frequencies }
+
   /// Cosines, then sines, of one position, `[2 * pairs]`; angles are computed in double precision.
   public func row(position: Int) -> [Double] {
     let angles = frequencies.map { Double(position) * $0 }
     return angles.map { cos($0) } + angles.map { sin($0) }
+  }
+}
+
+/// How the rotation is slowed down so that a long text turns no further than the trained length did.
+public enum RotaryStretch: Sendable, Hashable {
+  /// All frequencies divided by the factor (position interpolation, arXiv 2306.15595).
+  case linear(factor: Double)
+  /// The base raised so that the slowest frequency is divided by the factor and the fastest stays
+  /// (NTK-aware).
+  case ntk(factor: Double)
+  /// As `ntk`, with the smallest power of two as factor that brings a query's position within the
+  /// trained length.
+  case dynamic
+
+  /// The factor of a query at `position`.
+  func factor(position: Int, trainedLength: Int) -> Double {
+    switch self {
+    case .linear(let factor), .ntk(let factor): return factor
+    case .dynamic:
+      var factor = 1
+      while position / trainedLength >= factor { factor *= 2 }
+      return Double(factor)
+    }
+  }
+
+  /// One past the last position whose factor is that of `position`.
+  public func end(ofFactorAt position: Int, trainedLength: Int) -> Int {
+    guard self == .dynamic else { return .max }
+    let factor = Int(factor(position: position, trainedLength: trainedLength))
+    let (end, overflow) = factor.multipliedReportingOverflow(by: trainedLength)
+    return overflow ? .max : end
+  }
+}
+
+extension RotaryEmbedding {
+  /// The same embedding as a query at `position` has it in a model trained on `trainedLength`.
+  public func stretched(
+    _ stretch: RotaryStretch, position: Int, trainedLength: Int
+  ) -> RotaryEmbedding {
+    let factor = stretch.factor(position: position, trainedLength: trainedLength)
+    guard factor != 1 else { return self }
+    let last = Double(max(1, frequencies.count - 1))
+    let slower = frequencies.enumerated().map { pair, frequency in
+      if case .linear = stretch { return frequency / factor }
+      return frequency * pow(factor, -Double(pair) / last)
+    }
+    return RotaryEmbedding(frequencies: slower)
   }
 }

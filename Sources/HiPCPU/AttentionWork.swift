@@ -20,7 +20,12 @@ struct AttentionWork {
       } else {
         call.input.shape.kvHeads
       }
-    queryBlock = if case .selected(let pruning, _) = call.reach { pruning.queryBlock } else { 64 }
+    queryBlock =
+      switch call.reach {
+      case .selected(let pruning, _): pruning.queryBlock
+      case .heavyHitters: HeavyHitters.queryBlock
+      case .dense, .streaming: 64
+      }
   }
 
   var blockCount: Int { (call.input.queries.rows + queryBlock - 1) / queryBlock }
@@ -36,11 +41,18 @@ struct AttentionWork {
     case .dense: return end
     case .streaming(let reach): return min(end, reach.sink + reach.window + queryBlock)
     case .selected(let pruning, let state):
-      if pruning.attentionPositions == .absolute { return end }
+      switch pruning.attentionPositions {
+      case .absolute, .selfExtend, .dynamic: return end
+      case .streaming, .infllm, .relative, .chunkIndexed: break
+      }
       let state = unsafeDowncast(state, to: CPUSelectionState.self)
       let selected = state.blocks.flatMap { $0.map(\.count) }.max() ?? 0
       return min(
         end, pruning.sink + pruning.window + selected * pruning.blockSize + queryBlock)
+    case .heavyHitters(let hitters, let state):
+      let state = unsafeDowncast(state, to: CPUSelectionState.self)
+      let kept = state.kept.map(\.count).max() ?? call.input.start
+      return max(kept, hitters.budget + queryBlock) + queryBlock
     }
   }
 
@@ -64,8 +76,7 @@ struct AttentionWork {
     switch call.reach {
     case .dense:
       return AttentionJob(
-        input: call.input, queries: queries, heads: heads, window: Int.max, near: 0..<end,
-        far: .none)
+        input: call.input, queries: queries, heads: heads, window: .max, near: 0..<end, far: .none)
     case .streaming(let reach):
       // Every row by itself: the query stands at the end of a cache of sinks and window.
       let sinks = (0..<Int32(max(0, min(reach.sink, end - reach.window))))
@@ -73,7 +84,7 @@ struct AttentionWork {
         input: call.input, queries: queries, heads: heads, window: reach.window,
         near: max(0, start - reach.window + 1)..<end,
         far: FarKeys(
-          indices: Array(sinks), firstPosition: 0, shift: 0,
+          indices: Array(sinks), positions: Array(sinks), window: reach.window,
           queryLimit: reach.sink + reach.window - 1))
     case .selected(let pruning, let state):
       let state = unsafeDowncast(state, to: CPUSelectionState.self)
@@ -83,7 +94,16 @@ struct AttentionWork {
       return AttentionJob(
         input: call.input, queries: queries, heads: heads, window: pruning.window,
         near: max(0, start - pruning.window + 1)..<end,
-        far: FarKeys(pruning, blocks: blocks, blockStart: start, end: end))
+        far: FarKeys(
+          pruning, blocks: blocks, queries: start..<end, trainedLength: call.input.trainedLength))
+    case .heavyHitters(_, let state):
+      let state = unsafeDowncast(state, to: CPUSelectionState.self)
+      let kept = state.kept[set].map(\.key)
+      return AttentionJob(
+        input: call.input, queries: queries, heads: heads, window: .max, near: start..<end,
+        far: FarKeys(
+          indices: kept, positions: Array(0..<Int32(kept.count)), window: 0,
+          shift: start - kept.count))
     }
   }
 }
@@ -92,43 +112,75 @@ struct AttentionWork {
 struct FarKeys {
   /// Ascending.
   let indices: [Int32]
-  /// Position of the key of rank t: max(0, t + firstPosition); nil: its index.
-  let firstPosition: Int?
-  /// What is subtracted from the query's position to go with that.
-  let shift: Int
+  /// Position of each key, as small as can be.
+  let positions: [Int32]
+  /// What a quarter of each key turns by instead; nil: nothing.
+  var quarters: [Int32]?
+  /// A key takes part in rows that are this far behind it.
+  let window: Int
+  /// What was subtracted from all positions, and is from the query's.
+  var shift = 0
   /// The largest position of a query.
-  let queryLimit: Int
+  var queryLimit = Int.max
 
-  static let none = FarKeys(indices: [], firstPosition: nil, shift: 0, queryLimit: .max)
+  static let none = FarKeys(indices: [], positions: [], window: 0)
 
-  init(indices: [Int32], firstPosition: Int?, shift: Int, queryLimit: Int) {
+  init(
+    indices: [Int32], positions: [Int32], window: Int, shift: Int = 0, queryLimit: Int = .max
+  ) {
     self.indices = indices
-    self.firstPosition = firstPosition
+    self.positions = positions
+    self.window = window
     self.shift = shift
     self.queryLimit = queryLimit
   }
 
-  /// Sinks and blocks for queries at `blockStart` ..< `end`.
-  init(_ pruning: HierarchicalPruning, blocks: [Int32], blockStart: Int, end: Int) {
-    var indices: [Int32] = []
-    let size = Int32(pruning.blockSize)
+  /// Sinks and blocks for queries at the positions `queries`.
+  init(_ pruning: HierarchicalPruning, blocks: [Int32], queries: Range<Int>, trainedLength: Int) {
+    window = pruning.window
+    let size = pruning.blockSize
+    let scheme = pruning.attentionPositions
+    let border = queries.lowerBound - pruning.window
     // Sinks beyond the last key do not exist yet; they still count where keys are moved.
-    indices += 0..<Int32(min(pruning.sink, end))
-    for start in blocks { indices += start..<start + size }
-    indices.removeAll { $0 >= end }
-    self.indices = indices
-    queryLimit = .max
-    guard pruning.attentionPositions == .streaming else {
-      firstPosition = nil
-      shift = 0
-      return
+    let sinks = min(pruning.sink, queries.upperBound)
+    let count = pruning.sink + blocks.count * size
+    var indices: [Int32] = []
+    var places: [Int32] = []
+    var quarters: [Int32] = []
+    indices.reserveCapacity(sinks + blocks.count * size)
+    places.reserveCapacity(indices.capacity)
+    func add(_ key: Int, rank: Int, block: Int) {
+      let streamed = max(0, rank + border - count + 1)
+      let place =
+        switch scheme {
+        case .streaming: streamed
+        case .infllm: max(0, border)
+        case .relative: max(0, border - 1)
+        case .chunkIndexed: max(0, border - blocks.count + 1 + block)
+        case .absolute, .selfExtend, .dynamic:
+          scheme.position(ofKey: key, queries: queries, trainedLength: trainedLength)
+        }
+      indices.append(Int32(key))
+      places.append(Int32(scheme == .dynamic ? streamed : place))
+      if scheme == .dynamic { quarters.append(Int32(place)) }
     }
-    // The newest selected key lands directly before the window; everything is moved down by what
-    // that leaves free below, so that angles stay small.
-    let count = pruning.sink + blocks.count * pruning.blockSize
-    let base = blockStart - pruning.window - count + 1
-    shift = max(0, base)
-    firstPosition = min(0, base)
+    for key in 0..<sinks { add(key, rank: key, block: -1) }
+    for (block, start) in blocks.enumerated() {
+      for offset in 0..<size where Int(start) + offset < queries.upperBound {
+        add(Int(start) + offset, rank: pruning.sink + block * size + offset, block: block)
+      }
+    }
+    // Moved down by what is free below, so that angles stay small.
+    switch scheme {
+    case .streaming, .infllm, .relative, .chunkIndexed:
+      let lowest = places.first ?? 0
+      shift = Int(lowest)
+      places = places.map { $0 - lowest }
+    case .absolute, .selfExtend, .dynamic: break
+    }
+    self.indices = indices
+    positions = places
+    if scheme == .dynamic { self.quarters = quarters }
   }
 
   var isEmpty: Bool { indices.isEmpty }
@@ -148,38 +200,41 @@ struct AttentionJob {
   let far: FarKeys
 
   var rowCount: Int { queries.count * heads.count }
-  /// Positions of near keys and of queries towards them are counted from here.
-  var nearBase: Int { window == .max ? 0 : near.lowerBound }
 
+  /// Positions of near keys, and of queries towards them, are counted from the first near key.
+  func nearPosition(_ position: Int) -> Int { position - near.lowerBound }
   func farPosition(_ position: Int) -> Int { min(position - far.shift, far.queryLimit) }
 
-  /// Writes a tile's key indices and positions, and each row's range of columns; returns the
-  /// number of keys.
-  func fillTile(
-    _ tile: Int, far isFar: Bool, indices: UnsafeMutablePointer<Int32>,
-    positions: UnsafeMutablePointer<Int32>, first: UnsafeMutablePointer<Int32>,
-    last: UnsafeMutablePointer<Int32>
-  ) -> Int {
-    let panel = Int(HIP_PANEL)
-    let start = tile * panel
-    let count = min(panel, (isFar ? far.count : near.count) - start)
+  private var farTiles: Int { (far.count + Int(HIP_PANEL) - 1) / Int(HIP_PANEL) }
+  /// Tiles of up to 64 keys: far ones first.
+  var tileCount: Int { farTiles + (near.count + Int(HIP_PANEL) - 1) / Int(HIP_PANEL) }
+
+  /// A tile's place among the far or the near keys.
+  func tile(_ index: Int) -> (isFar: Bool, start: Int, count: Int) {
+    let isFar = index < farTiles
+    let start = (isFar ? index : index - farTiles) * Int(HIP_PANEL)
+    return (isFar, start, min(Int(HIP_PANEL), (isFar ? far.count : near.count) - start))
+  }
+
+  /// Writes a tile's key indices and positions, and each row's range of columns.
+  func fillTile(_ index: Int, _ memory: TileMemory) {
+    let (isFar, start, count) = tile(index)
     for column in 0..<count {
       if isFar {
-        let index = far.indices[start + column]
-        indices[column] = index
-        positions[column] =
-          far.firstPosition.map { Int32(max(0, start + column + $0)) } ?? index
+        memory.indices[column] = far.indices[start + column]
+        memory.positions[column] = far.positions[start + column]
       } else {
-        indices[column] = Int32(near.lowerBound + start + column)
-        positions[column] = Int32(near.lowerBound + start + column - nearBase)
+        memory.indices[column] = Int32(near.lowerBound + start + column)
+        memory.positions[column] = Int32(start + column)
       }
     }
+    let (first, last) = (memory.first, memory.last)
     var end = 0
     for (row, query) in queries.enumerated() {
       let position = input.start + query
       if isFar {
         // Indices and positions ascend, so the end only moves on.
-        while end < count, Int(indices[end]) + window <= position { end += 1 }
+        while end < count, Int(memory.indices[end]) + far.window <= position { end += 1 }
         first[row] = 0
         last[row] = Int32(end)
       } else {
@@ -193,6 +248,5 @@ struct AttentionJob {
       (first + head * queries.count).update(from: first, count: queries.count)
       (last + head * queries.count).update(from: last, count: queries.count)
     }
-    return count
   }
 }

@@ -8,6 +8,10 @@ extension CPUBackend {
   /// Splits the call into jobs, one per block of queries and set of heads that read the same keys,
   /// and long key lists of few jobs further into parts that are merged afterwards (split-K).
   public func attend(_ call: AttendCall) {
+    if case .heavyHitters(let hitters, let state) = call.reach {
+      attendEvicting(call, hitters, unsafeDowncast(state, to: CPUSelectionState.self))
+      return
+    }
     let shape = call.input.shape
     let work = AttentionWork(call)
     let rotations = rotations(call.input.rotary, count: work.positionLimit)
@@ -61,66 +65,76 @@ extension CPUBackend {
     _ job: AttentionJob, part: Int, of parts: Int, _ rotations: Rotations, thread: Int,
     then use: (inout hip_softmax, Int) -> Void
   ) {
-    let shape = job.input.shape
-    let size = shape.headSize
+    let memory = TileMemory(job, rotations, scratch(thread))
+    var state = hip_softmax(
+      maximum: memory.maximum, sum: memory.sum, output: memory.output)
+    let tiles = job.tileCount
+    foldTiles(tiles * part / parts..<tiles * (part + 1) / parts, of: job, rotations, memory, &state)
+    use(&state, job.rowCount)
+  }
+
+  /// Folds tiles of a job into its softmax state.
+  func foldTiles(
+    _ tiles: Range<Int>, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory,
+    _ state: inout hip_softmax
+  ) {
+    let size = job.input.shape.headSize
     let rows = job.rowCount
     let panel = Int(HIP_PANEL)
-    let scratch = scratch(thread)
-    scratch.reset(
-      2 * Scratch.size(rows) + 3 * Scratch.size(rows * size) + Scratch.size(rows * panel)
-        + 3 * Scratch.size(panel * size) + 2 * Scratch.size(rows) + 2 * Scratch.size(panel))
-    var state = hip_softmax(
-      maximum: scratch.take(rows), sum: scratch.take(rows), output: scratch.take(rows * size))
-    state.maximum.update(repeating: -.infinity, count: rows)
-    state.sum.update(repeating: 0, count: rows)
-    state.output.update(repeating: 0, count: rows * size)
-    let near = scratch.take(rows * size)
-    let far = scratch.take(rows * size)
-    let scores = scratch.take(rows * panel)
-    let keys = scratch.take(panel * size)
-    let values = scratch.take(panel * size)
-    let gathered = scratch.take(panel * size)
-    let first = scratch.takeIntegers(rows)
-    let last = scratch.takeIntegers(rows)
-    let indices = scratch.takeIntegers(panel)
-    let positions = scratch.takeIntegers(panel)
-    loadQueries(job, rotations, into: near) { $0 - job.nearBase }
-    if !job.far.isEmpty { loadQueries(job, rotations, into: far, at: job.farPosition) }
-
-    let layout = unsafeDowncast(job.input.cache.pages, to: CPUPageTable.self).store.layout
-    let layer = job.input.cache.layer
-    let kvHead = job.heads.lowerBound / shape.groupSize
-    let farTiles = (job.far.count + panel - 1) / panel
-    let tiles = farTiles + (job.near.count + panel - 1) / panel
-    withRows(job.input.cache, offset: layout.keyOffset(layer: layer, kvHead: kvHead)) { keyRows in
-      withRows(job.input.cache, offset: layout.valueOffset(layer: layer, kvHead: kvHead)) {
-        valueRows in
-        for tile in tiles * part / parts..<tiles * (part + 1) / parts {
-          let isFar = tile < farTiles
-          let count = job.fillTile(
-            isFar ? tile : tile - farTiles, far: isFar, indices: indices, positions: positions,
-            first: first, last: last)
-          if rows <= Self.fewRows {
-            table.gather_keys(
-              &keyRows, indices, count, size, rotations.table, rotations.half, positions, keys)
-            table.score_rows(isFar ? far : near, rows, keys, size, scores, panel)
-          } else {
-            table.pack_keys(
-              &keyRows, indices, count, size, rotations.table, rotations.half, positions, gathered,
-              keys)
-            table.gemm(isFar ? far : near, size, rows, keys, panel, size, scores, panel, panel, 0)
-          }
-          table.gather(&valueRows, indices, count, size, values)
-          table.softmax_fold(scores, rows, count, first, last, size, &state)
-          for column in stride(from: 0, to: size, by: panel) {
-            table.gemm(
-              scores, panel, rows, values + column, size, count, state.output + column, size,
-              min(panel, size - column), 1)
-          }
+    let cache = job.input.cache
+    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
+    let kvHead = job.heads.lowerBound / job.input.shape.groupSize
+    loadQueries(job, rotations, memory)
+    withRows(cache, offset: layout.valueOffset(layer: cache.layer, kvHead: kvHead)) { valueRows in
+      for tile in tiles {
+        let count = job.tile(tile).count
+        score(tile, of: job, rotations, memory)
+        table.gather(&valueRows, memory.indices, count, size, memory.values)
+        table.softmax_fold(
+          memory.scores, rows, count, memory.first, memory.last, size, &state)
+        for column in stride(from: 0, to: size, by: panel) {
+          table.gemm(
+            memory.scores, panel, rows, memory.values + column, size, count,
+            state.output + column, size, min(panel, size - column), 1)
         }
       }
     }
-    use(&state, rows)
+  }
+
+  /// Scores a tile of keys by all rows of a job.
+  func score(_ tile: Int, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory) {
+    let size = job.input.shape.headSize
+    let rows = job.rowCount
+    let panel = Int(HIP_PANEL)
+    let cache = job.input.cache
+    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
+    let kvHead = job.heads.lowerBound / job.input.shape.groupSize
+    let (isFar, start, count) = job.tile(tile)
+    job.fillTile(tile, memory)
+    var turns = UnsafePointer(rotations.table)
+    if isFar, let quarters = job.far.quarters, rotations.table != nil {
+      memory.blend(quarters[start..<start + count], rotations)
+      turns = UnsafePointer(memory.blended)
+    }
+    let queries = isFar ? memory.far : memory.near
+    withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: kvHead)) { keyRows in
+      if rows <= Self.fewRows {
+        table.gather_keys(
+          &keyRows, memory.indices, count, size, turns, rotations.half, memory.positions,
+          memory.keys)
+        table.score_rows(queries, rows, memory.keys, size, memory.scores, panel)
+      } else {
+        table.pack_keys(
+          &keyRows, memory.indices, count, size, turns, rotations.half, memory.positions,
+          memory.gathered, memory.keys)
+        table.gemm(queries, size, rows, memory.keys, panel, size, memory.scores, panel, panel, 0)
+      }
+    }
+  }
+
+  private func loadQueries(_ job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory) {
+    loadQueries(job, rotations, into: memory.near, at: job.nearPosition)
+    if !job.far.isEmpty { loadQueries(job, rotations, into: memory.far, at: job.farPosition) }
   }
 
   /// Copies a job's queries, head by head, scaled and turned to the positions that they appear at.
@@ -141,7 +155,7 @@ extension CPUBackend {
     }
   }
 
-  private func write(
+  func write(
     _ rows: UnsafeMutablePointer<Float>, of job: AttentionJob, to call: AttendCall
   ) {
     let size = job.input.shape.headSize
@@ -151,6 +165,62 @@ extension CPUBackend {
         (call.output.floats(row: query) + head * size).update(from: rows + row * size, count: size)
         row += 1
       }
+    }
+  }
+}
+
+/// What one thread needs to go through a job's tiles.
+struct TileMemory {
+  /// Softmax state per row.
+  let maximum, sum, output: UnsafeMutablePointer<Float>
+  /// Queries `[rows, headSize]`, turned towards near and far keys.
+  let near, far: UnsafeMutablePointer<Float>
+  /// `[rows, 64]`.
+  let scores: UnsafeMutablePointer<Float>
+  let keys, values, gathered: UnsafeMutablePointer<Float>
+  /// Rows of a rotation table of the tile's own.
+  let blended: UnsafeMutablePointer<Float>
+  let first, last, indices, positions: UnsafeMutablePointer<Int32>
+
+  /// Takes the memory from `scratch`, which is reset; the softmax state is empty.
+  init(_ job: AttentionJob, _ rotations: Rotations, _ scratch: Scratch) {
+    let size = job.input.shape.headSize
+    let rows = job.rowCount
+    let panel = Int(HIP_PANEL)
+    let turns = job.far.quarters == nil ? 0 : panel * 2 * rotations.half
+    scratch.reset(
+      4 * Scratch.size(rows) + 3 * Scratch.size(rows * size) + Scratch.size(rows * panel)
+        + 3 * Scratch.size(panel * size) + Scratch.size(turns) + 2 * Scratch.size(panel))
+    maximum = scratch.take(rows)
+    sum = scratch.take(rows)
+    output = scratch.take(rows * size)
+    near = scratch.take(rows * size)
+    far = scratch.take(rows * size)
+    scores = scratch.take(rows * panel)
+    keys = scratch.take(panel * size)
+    values = scratch.take(panel * size)
+    gathered = scratch.take(panel * size)
+    blended = scratch.take(turns)
+    first = scratch.takeIntegers(rows)
+    last = scratch.takeIntegers(rows)
+    indices = scratch.takeIntegers(panel)
+    positions = scratch.takeIntegers(panel)
+    maximum.update(repeating: -.infinity, count: rows)
+    sum.update(repeating: 0, count: rows)
+    output.update(repeating: 0, count: rows * size)
+  }
+
+  /// Makes rows of three quarters of each position's turn and one of that of `quarters`.
+  func blend(_ quarters: ArraySlice<Int32>, _ rotations: Rotations) {
+    let width = 2 * rotations.half
+    for (column, quarter) in quarters.enumerated() {
+      guard let main = rotations.row(Int(positions[column])),
+        let other = rotations.row(Int(quarter))
+      else { return }
+      for index in 0..<width {
+        blended[column * width + index] = 0.75 * main[index] + 0.25 * other[index]
+      }
+      positions[column] = Int32(column)
     }
   }
 }

@@ -166,6 +166,23 @@ final class CPUSelectionState: SelectionState {
   /// `[stage][owner]`.
   nonisolated(unsafe) var stageInputs: [[[Int32]]] = []
 
+  /// Keys that H2O still holds, per key-value head; empty before its first step.
+  nonisolated(unsafe) var kept: [[HeavyHitters.KeptKey]] = []
+
+  func copy() -> any SelectionState {
+    let state = CPUSelectionState()
+    state.blocks = blocks
+    state.stageInputs = stageInputs
+    state.kept = kept
+    return state
+  }
+
+  func clear() {
+    blocks = []
+    stageInputs = []
+    kept = []
+  }
+
   func download(shape: AttentionShape, pruning: HierarchicalPruning) -> BlockSelection {
     let headsPerOwner = shape.heads / pruning.sharing.ownerCount(shape)
     return BlockSelection(

@@ -21,6 +21,10 @@ struct ScoringJob {
     let first = block * pruning.queryBlock
     return first..<min(first + pruning.queryBlock, call.input.queries.rows)
   }
+  /// Positions of the queries.
+  var positions: Range<Int> {
+    call.input.start + queries.lowerBound..<call.input.start + queries.upperBound
+  }
   var rowsPerHead: Int { (queries.count + stage.queryStride - 1) / stage.queryStride }
   var rowCount: Int { rowsPerHead * heads.count }
   var kvHead: Int { heads.lowerBound / call.input.shape.groupSize }
@@ -51,13 +55,14 @@ extension CPUBackend {
     case .halving: halve(job, active, into: scores, scratch(thread))
     case .moments: scoreMoments(job, active, into: scores, scratch(thread))
     case .exact: scoreKeys(job, active, into: scores, scratch(thread))
+    case .tree: preconditionFailure("the tree search has no list of chunks to score")
     }
   }
 
   // MARK: Queries
 
   /// Copies the job's queries: scaled, turned to `position`, neighbours averaged.
-  private func pool(
+  func pool(
     _ job: ScoringJob, into rows: UnsafeMutablePointer<Float>, position: (Int) -> Int
   ) {
     let input = job.call.input
@@ -86,29 +91,33 @@ extension CPUBackend {
   }
 
   /// Where a query stands while scored; `branch` is that of the key.
-  private func queryPosition(_ job: ScoringJob, branch: Int) -> (Int) -> Int {
+  func queryPosition(_ job: ScoringJob, branch: Int) -> (Int) -> Int {
     let window = job.pruning.pruningWindow
     switch job.pruning.pruningPositions {
     // Turning the query back by the branch equals turning the key forward.
     case .relative: return { _ in window + 1 - branch }
     case .infllm: return { _ in window }
-    case .chunkIndexed:
+    case .chunkIndexed, .streaming:
       let count = job.chunks.count
       return { min($0, count + window) }
-    case .absolute: return { $0 }
+    case .absolute, .selfExtend, .dynamic: return { $0 }
     }
   }
 
   /// Where a key stands while scored; nil when queries alone are turned.
-  private func keyPosition(_ job: ScoringJob, chunk: Int, key: Int32) -> Int32? {
-    switch job.pruning.pruningPositions {
-    case .relative, .infllm: nil
-    case .chunkIndexed: Int32(chunk)
-    case .absolute: key
+  func keyPosition(_ job: ScoringJob, chunk: Int, key: Int32) -> Int32? {
+    let scheme = job.pruning.pruningPositions
+    switch scheme {
+    case .relative, .infllm: return nil
+    case .chunkIndexed, .streaming: return Int32(chunk)
+    case .absolute, .selfExtend, .dynamic:
+      return Int32(
+        scheme.position(
+          ofKey: Int(key), queries: job.positions, trainedLength: job.call.input.trainedLength))
     }
   }
 
-  private func withKeys(_ job: ScoringJob, _ body: (inout hip_rows) -> Void) {
+  func withKeys(_ job: ScoringJob, _ body: (inout hip_rows) -> Void) {
     let cache = job.call.input.cache
     let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
     withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: job.kvHead), body)
@@ -152,8 +161,8 @@ extension CPUBackend {
         for branch in 0...1 {
           for index in 0..<count {
             let center = (left[index] + right[index]) / 2
-            probes[index] =
-              branch == 0 ? (left[index] + center) / 2 : (center + right[index]) / 2
+            let ends = branch == 0 ? (left[index], center) : (center, right[index])
+            probes[index] = job.pruning.halving.representative == .first ? ends.0 : (ends.0 + ends.1) / 2
             positions[index] =
               keyPosition(job, chunk: tile + index, key: probes[index]) ?? 0
           }
@@ -175,7 +184,9 @@ extension CPUBackend {
           } else {
             left[index] = center
           }
-          scores[tile + index] = max(scores[tile + index], best[0][index], best[1][index])
+          scores[tile + index] =
+            job.pruning.halving.score == .final
+            ? best[1][index] : max(scores[tile + index], best[0][index], best[1][index])
           // A chunk of one key has been probed: it is done.
           if width == 1 { right[index] = left[index] }
           if left[index] <= lastStart {

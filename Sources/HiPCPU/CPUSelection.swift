@@ -15,8 +15,12 @@ extension CPUBackend {
     let rows = call.input.queries.rows
     let blockCount = (rows + pruning.queryBlock - 1) / pruning.queryBlock
     let owners = pruning.sharing.ownerCount(shape)
-    guard !pruning.stages.isEmpty else {
+    guard let first = pruning.stages.first else {
       state.blocks = .init(repeating: .init(repeating: [], count: owners), count: blockCount)
+      return
+    }
+    guard first.estimate != .tree else {
+      state.blocks = searchTree(call, first, blockCount: blockCount, owners: owners)
       return
     }
     if rows == 1 {
@@ -75,6 +79,29 @@ extension CPUBackend {
   private func run(
     _ stage: PruningStage, at index: Int, lists: [[Int32]], _ call: SelectCall
   ) -> [[Int32]] {
+    scored(stage, at: index, lists: lists, call) { list, scores in
+      indicesOfLargest(stage.keep / stage.chunkSize, of: scores).map { list[$0] }
+    }
+  }
+
+  /// The scores of the first stage's chunks.
+  public func scores(_ call: SelectCall) -> [ChunkScores] {
+    let pruning = call.pruning
+    guard let stage = pruning.stages.first, stage.estimate != .tree else { return [] }
+    let owners = pruning.sharing.ownerCount(call.input.shape)
+    let blockCount = (call.input.queries.rows + pruning.queryBlock - 1) / pruning.queryBlock
+    let lists = (0..<blockCount * owners).map { grid(call, block: $0 / owners) }
+    return scored(stage, at: 0, lists: lists, call) { list, scores in
+      ChunkScores(starts: list, scores: Array(scores))
+    }
+  }
+
+  /// Scores one stage's chunks, `[block * owners + owner]`, puts the heads of an owner together, and
+  /// hands each owner's to `use`, on several threads.
+  private func scored<Result>(
+    _ stage: PruningStage, at index: Int, lists: [[Int32]], _ call: SelectCall,
+    use: ([Int32], UnsafeBufferPointer<Float>) -> Result
+  ) -> [Result] {
     let shape = call.input.shape
     let pruning = call.pruning
     let owners = pruning.sharing.ownerCount(shape)
@@ -99,10 +126,10 @@ extension CPUBackend {
         rotations: rotations)
       score(job, into: scores + item * stride, thread: thread)
     }
-    var kept = [[Int32]](repeating: [], count: lists.count)
-    kept.withUnsafeMutableBufferPointer { kept in
+    var results = [Result?](repeating: nil, count: lists.count)
+    results.withUnsafeMutableBufferPointer { results in
       // Each item writes its own element.
-      nonisolated(unsafe) let kept = kept
+      nonisolated(unsafe) let results = results
       pool.run(lists.count) { item, _ in
         let (block, owner) = item.quotientAndRemainder(dividingBy: owners)
         let list = lists[item]
@@ -115,20 +142,18 @@ extension CPUBackend {
           case .share: for chunk in list.indices { total[chunk] += other[chunk] }
           }
         }
-        let best = indicesOfLargest(
-          stage.keep / stage.chunkSize, of: UnsafeBufferPointer(start: total, count: list.count))
-        kept[item] = best.map { list[$0] }
+        results[item] = use(list, UnsafeBufferPointer(start: total, count: list.count))
       }
     }
-    return kept
+    return results.compactMap { $0 }
   }
 
   /// One past the largest position that scoring rotates anything to.
-  private func positionLimit(_ call: SelectCall, _ stage: PruningStage, longest: Int) -> Int {
+  func positionLimit(_ call: SelectCall, _ stage: PruningStage, longest: Int) -> Int {
     switch call.pruning.pruningPositions {
     case .relative, .infllm: call.pruning.pruningWindow + 2
-    case .chunkIndexed: longest + call.pruning.pruningWindow + 1
-    case .absolute: call.input.start + call.input.queries.rows
+    case .chunkIndexed, .streaming: longest + call.pruning.pruningWindow + 1
+    case .absolute, .selfExtend, .dynamic: call.input.start + call.input.queries.rows
     }
   }
 }

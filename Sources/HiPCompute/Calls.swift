@@ -158,12 +158,15 @@ public struct AttentionInput: Sendable {
   public let cache: KVView
   /// Nil when nothing is to be rotated.
   public let rotary: RotaryEmbedding?
+  /// What position schemes that depend on it take for the trained length.
+  public let trainedLength: Int
 
   /// Stores the arguments, which must fit together.
   public init(
     queries: DeviceTensor, shape: AttentionShape, start: Int, cache: KVView,
-    rotary: RotaryEmbedding?
+    rotary: RotaryEmbedding?, trainedLength: Int
   ) {
+    self.trainedLength = trainedLength
     precondition(queries.columns == shape.heads * shape.headSize)
     self.queries = queries
     self.shape = shape
@@ -219,6 +222,8 @@ public struct AttendCall: Sendable {
     case streaming(StreamingWindow)
     /// Sink, window and the blocks that `state` holds for these queries.
     case selected(HierarchicalPruning, any SelectionState)
+    /// The keys that `state` still holds; it evicts after every block of queries.
+    case heavyHitters(HeavyHitters, any SelectionState)
   }
 
   /// The queries, and what they read.

@@ -29,11 +29,28 @@ public protocol ComputeBackend: AnyObject, Sendable {
   func activate(_ call: GateCall)
   func append(_ call: AppendCall)
   func select(_ call: SelectCall)
+  /// The scores of the first stage's chunks, `[block of queries * owners + owner]`, where heads that
+  /// share a selection have one owner; chunks within the window have `inactiveScore`.
+  func scores(_ call: SelectCall) -> [ChunkScores]
   func attend(_ call: AttendCall)
   /// The elements of a float32 tensor, row by row.
   func read(_ tensor: DeviceTensor) -> [Float]
   /// Replaces the elements of a float32 tensor.
   func write(_ values: [Float], to tensor: DeviceTensor)
+}
+
+/// How a stage judged its chunks.
+public struct ChunkScores: Sendable, Hashable {
+  /// First positions of the chunks, ascending.
+  public let starts: [Int32]
+  /// One per chunk.
+  public let scores: [Float]
+
+  /// Stores the two.
+  public init(starts: [Int32], scores: [Float]) {
+    self.starts = starts
+    self.scores = scores
+  }
 }
 
 /// What a backend has done since it was made.
@@ -74,6 +91,10 @@ public protocol DevicePageTable: AnyObject, Sendable {
 
 /// The selected blocks of one sequence in one layer, and the stage inputs that decoding reuses.
 public protocol SelectionState: AnyObject, Sendable {
+  /// A second one with the same contents.
+  func copy() -> any SelectionState
+  /// Forgets everything.
+  func clear()
   /// The blocks of the last selection, for tests and for showing what was read.
   func download(shape: AttentionShape, pruning: HierarchicalPruning) -> BlockSelection
   /// Takes blocks from elsewhere in place of a selection; heads that share must have the same.

@@ -84,7 +84,8 @@ public final class DecoderModel {
   /// Stores `tokens` behind those of `cache` and returns the logits asked for,
   /// `[rows, vocabulary]`, row by row.
   public func forward(
-    _ tokens: [Int32], cache: SequenceCache, attention: LayerAttention, logits: LogitsRequest
+    _ tokens: [Int32], cache: SequenceCache, attention: LayerAttention, logits: LogitsRequest,
+    observe: ((LayerObservation) -> Void)? = nil
   ) throws(ComputeError) -> [Float] {
     let count = tokens.count
     precondition((1...Self.largestStep).contains(count), "a step takes 1 to 1024 tokens")
@@ -103,12 +104,14 @@ public final class DecoderModel {
         AppendCall(
           projections: (a.query, a.key, a.value), order: architecture.rotaryOrder,
           rotaryDimensions: architecture.rotary.frequencies.count * 2, into: view, start: start))
-      attention.run(
-        LayerAttention.Step(
-          queries: a.query, output: a.attended, start: start, view: view,
-          selection: cache.selections[index],
-          decodingStep: isDecoding ? cache.decodingStep : nil),
-        architecture: architecture, backend: backend)
+      let step = LayerAttention.Step(
+        queries: a.query, output: a.attended, start: start, view: view,
+        selection: cache.selections[index], decodingStep: isDecoding ? cache.decodingStep : nil)
+      observe?(
+        LayerObservation(
+          layer: index, input: step.input(0..<count, architecture),
+          selection: cache.selections[index], backend: backend))
+      attention.run(step, architecture: architecture, backend: backend)
       backend.multiply(
         MatmulCall(
           input: a.attended, weight: layer.attentionOutput, output: a.hidden, update: .add))
@@ -151,6 +154,20 @@ public final class DecoderModel {
     }
     return result
   }
+}
+
+/// One layer of a step, when its keys are stored and it is about to attend.
+///
+/// Valid during the call only, on the thread that makes it.
+public struct LayerObservation {
+  /// The layer, counted from 0.
+  public let layer: Int
+  /// The step's queries, and what they may read.
+  public let input: AttentionInput
+  /// What earlier steps have left.
+  public let selection: any SelectionState
+  /// The device that holds them.
+  public let backend: any ComputeBackend
 }
 
 /// Everything that a step writes, allocated once.

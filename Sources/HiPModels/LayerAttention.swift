@@ -30,46 +30,76 @@ public struct LayerAttention: Sendable, Hashable {
   /// Attends densely with the positions below `denseLength`, by the policy with the others.
   func run(_ step: Step, architecture: DecoderArchitecture, backend: any ComputeBackend) {
     let dense = max(0, min(step.queries.rows, denseLength - step.start))
-    if dense > 0 {
-      let part = Part(step, 0..<dense, architecture)
-      backend.attend(AttendCall(input: part.input, reach: .dense, output: part.output))
-    }
+    if dense > 0 { attend(.dense, step, 0..<dense, architecture, backend) }
     guard dense < step.queries.rows else { return }
     let rest = dense..<step.queries.rows
-    guard case .hierarchical(let pruning) = policy else {
-      let part = Part(step, rest, architecture)
-      let reach: AttendCall.Reach =
-        if case .streaming(let window) = policy { .streaming(window) } else { .dense }
-      backend.attend(AttendCall(input: part.input, reach: reach, output: part.output))
-      return
+    switch policy {
+    case .dense: attend(.dense, step, rest, architecture, backend)
+    case .stretched(let stretch):
+      // Rows of one factor at a time.
+      var first = rest.lowerBound
+      while first < rest.upperBound {
+        let position = step.start + first
+        let end = stretch.end(
+          ofFactorAt: position, trainedLength: architecture.trainedLength)
+        let rows = first..<min(rest.upperBound, max(end - step.start, first + 1))
+        attend(
+          .dense, step, rows, architecture, backend,
+          rotary: architecture.rotary.stretched(
+            stretch, position: position, trainedLength: architecture.trainedLength))
+        first = rows.upperBound
+      }
+    case .streaming(let window): attend(.streaming(window), step, rest, architecture, backend)
+    case .heavyHitters(let hitters):
+      attend(.heavyHitters(hitters, step.selection), step, rest, architecture, backend)
+    case .hierarchical(let pruning):
+      let (layer, count) = (step.view.layer, architecture.layerCount)
+      if pruning.isDense(layer: layer, of: count) {
+        attend(.dense, step, rest, architecture, backend)
+      } else {
+        select(pruning.applied(toLayer: layer, of: count), step, rest, architecture, backend)
+      }
     }
-    let layer = pruning.applied(toLayer: step.view.layer, of: architecture.layerCount)
+  }
+
+  private func attend(
+    _ reach: AttendCall.Reach, _ step: Step, _ rows: Range<Int>,
+    _ architecture: DecoderArchitecture, _ backend: any ComputeBackend,
+    rotary: RotaryEmbedding? = nil
+  ) {
+    backend.attend(
+      AttendCall(
+        input: step.input(rows, architecture, rotary: rotary), reach: reach,
+        output: step.output.rows(rows)))
+  }
+
+  /// Whole blocks of queries first, then the unfinished one.
+  private func select(
+    _ layer: HierarchicalPruning, _ step: Step, _ rest: Range<Int>,
+    _ architecture: DecoderArchitecture, _ backend: any ComputeBackend
+  ) {
     let whole = rest.count / layer.queryBlock * layer.queryBlock
     for (rows, pruning) in [(rest.prefix(whole), layer), (rest.dropFirst(whole), layer.fine)]
     where !rows.isEmpty {
-      let part = Part(step, rows, architecture)
       let schedule = SelectionSchedule(pruning)
       if let stage = step.decodingStep.map({ schedule.firstDueStage(step: $0) }) ?? 0 {
         backend.select(
           SelectCall(
-            input: part.input, pruning: pruning, firstStage: stage, state: step.selection))
+            input: step.input(rows, architecture), pruning: pruning, firstStage: stage,
+            state: step.selection))
       }
-      backend.attend(
-        AttendCall(
-          input: part.input, reach: .selected(pruning, step.selection), output: part.output))
+      attend(.selected(pruning, step.selection), step, rows, architecture, backend)
     }
   }
+}
 
-  /// Some rows of a step.
-  private struct Part {
-    let input: AttentionInput
-    let output: DeviceTensor
-
-    init(_ step: Step, _ rows: Range<Int>, _ architecture: DecoderArchitecture) {
-      input = AttentionInput(
-        queries: step.queries.rows(rows), shape: architecture.attention,
-        start: step.start + rows.lowerBound, cache: step.view, rotary: architecture.rotary)
-      output = step.output.rows(rows)
-    }
+extension LayerAttention.Step {
+  /// Some rows of the step.
+  func input(
+    _ rows: Range<Int>, _ architecture: DecoderArchitecture, rotary: RotaryEmbedding? = nil
+  ) -> AttentionInput {
+    AttentionInput(
+      queries: queries.rows(rows), shape: architecture.attention, start: start + rows.lowerBound,
+      cache: view, rotary: rotary ?? architecture.rotary, trainedLength: architecture.trainedLength)
   }
 }

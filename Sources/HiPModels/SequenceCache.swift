@@ -45,7 +45,7 @@ public final class SequenceCache {
     table = other.table.fork(in: &other.pool.pool)
     pages = pool.store.makeTable()
     for (slot, page) in table.pages.enumerated() { pages.set(slot: slot, to: page) }
-    selections = other.selections.map { _ in other.pool.backend.makeSelectionState() }
+    selections = other.selections.map { $0.copy() }
   }
 
   deinit {
@@ -87,5 +87,6 @@ public final class SequenceCache {
     pages.removeLast(removedSlots)
     for page in freed { pool.store.discard(page) }
     decodingStep = 0
+    for selection in selections { selection.clear() }
   }
 }

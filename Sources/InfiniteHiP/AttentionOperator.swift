@@ -39,13 +39,15 @@ public struct AttentionOperator {
   ///   - shape: the heads. The head size is a multiple of 16, at most 256.
   ///   - policy: what each query attends to.
   ///   - rotary: how positions turn queries and keys; nil turns nothing.
+  ///   - trainedLength: what stretching and the position schemes `self-extend` and `dynamic` go by.
   ///   - given: blocks to read instead of selecting some, for a hierarchical policy.
   /// - Throws: `InfiniteHiPError` when sizes do not fit together.
   /// - Complexity: dense O(queries · keys); hierarchical O(queries · budget) plus its first stage,
   ///   O(queries · keys / chunk).
   public func run(
     queries: [Float], keys: [Float], values: [Float], shape: AttentionShape,
-    policy: AttentionPolicy, rotary: RotaryEmbedding?, selection given: BlockSelection? = nil
+    policy: AttentionPolicy, rotary: RotaryEmbedding?, trainedLength: Int = .max,
+    selection given: BlockSelection? = nil
   ) throws -> Result {
     let keyWidth = shape.kvHeads * shape.headSize
     let queryWidth = shape.heads * shape.headSize
@@ -78,28 +80,48 @@ public struct AttentionOperator {
       AppendCall(
         projections: (nil, try tensor(keys, keyCount), try tensor(values, keyCount)),
         order: .halves, rotaryDimensions: shape.headSize, into: view, start: 0))
-    let input = AttentionInput(
-      queries: try tensor(queries, queryCount), shape: shape, start: keyCount - queryCount,
-      cache: view, rotary: rotary)
+    let queryTensor = try tensor(queries, queryCount)
+    func input(_ rows: Range<Int>, _ rotary: RotaryEmbedding?) -> AttentionInput {
+      AttentionInput(
+        queries: queryTensor.rows(rows), shape: shape,
+        start: keyCount - queryCount + rows.lowerBound, cache: view, rotary: rotary,
+        trainedLength: trainedLength)
+    }
     let output = try tensor([Float](repeating: 0, count: queries.count), queryCount)
     let state = backend.makeSelectionState()
     var selection: BlockSelection?
-    let reach: AttendCall.Reach
+    func attend(_ reach: AttendCall.Reach) {
+      backend.attend(AttendCall(input: input(0..<queryCount, rotary), reach: reach, output: output))
+    }
     switch policy {
-    case .dense: reach = .dense
-    case .streaming(let window): reach = .streaming(window)
+    case .dense: attend(.dense)
+    case .stretched(let stretch):
+      let start = keyCount - queryCount
+      var first = 0
+      while first < queryCount {
+        let end = stretch.end(ofFactorAt: start + first, trainedLength: trainedLength) - start
+        let rows = first..<max(first + 1, min(queryCount, end))
+        let stretched = rotary?.stretched(
+          stretch, position: start + first, trainedLength: trainedLength)
+        backend.attend(
+          AttendCall(input: input(rows, stretched), reach: .dense, output: output.rows(rows)))
+        first = rows.upperBound
+      }
+    case .streaming(let window): attend(.streaming(window))
+    case .heavyHitters(let hitters): attend(.heavyHitters(hitters, state))
     case .hierarchical(let pruning):
       if let given {
         try given.check(pruning, shape: shape, queryCount: queryCount, keyCount: keyCount)
         state.upload(given, shape: shape, pruning: pruning)
       } else {
         backend.select(
-          SelectCall(input: input, pruning: pruning, gridLength: .fixed(keyCount), state: state))
+          SelectCall(
+            input: input(0..<queryCount, rotary), pruning: pruning,
+            gridLength: .fixed(keyCount), state: state))
       }
       selection = state.download(shape: shape, pruning: pruning)
-      reach = .selected(pruning, state)
+      attend(.selected(pruning, state))
     }
-    backend.attend(AttendCall(input: input, reach: reach, output: output))
     return Result(output: backend.read(output), selection: selection)
   }
 

@@ -60,11 +60,13 @@ actor Engine {
 
   /// Reads `tokens` into a sequence; the logits asked for, `[rows, vocabulary]`.
   func step(
-    _ id: SequenceID, _ tokens: [TokenID], logits: DecoderModel.LogitsRequest
+    _ id: SequenceID, _ tokens: [TokenID], logits: DecoderModel.LogitsRequest,
+    observe: (@Sendable (LayerObservation) -> Void)? = nil
   ) throws -> [Float] {
     guard let sequence = sequences[id] else { preconditionFailure("the sequence was closed") }
     return try model.forward(
-      tokens, cache: sequence.cache, attention: sequence.attention, logits: logits)
+      tokens, cache: sequence.cache, attention: sequence.attention, logits: logits,
+      observe: observe)
   }
 
   /// Reads `tokens` and returns the negative log-likelihood of each of `targets`, in nats.

@@ -140,14 +140,16 @@ public final class LanguageModel: Sendable {
   ///   - attention: what its tokens attend to.
   ///   - contextLimit: the most tokens that prompt and answers may have together. A ceiling: memory
   ///     is taken as tokens come.
+  ///   - sketched: policies whose sketches are kept besides, for whoever observes the session.
   public func makeSession(
-    attention: AttentionChoice = .automatic, contextLimit: Int = defaultContextLimit
+    attention: AttentionChoice = .automatic, contextLimit: Int = defaultContextLimit,
+    alsoSketching sketched: [AttentionPolicy] = []
   ) async throws -> Session {
     guard contextLimit > 0 else {
       throw InfiniteHiPError(.request, "the context is \(contextLimit) tokens; it must be positive")
     }
     try checkReach(attention, contextLimit: contextLimit)
-    let layout = cacheLayout(attention)
+    let layout = cacheLayout([attention.policy] + sketched)
     let sequence = await engine.open(
       LayerAttention(attention, trainedLength: architecture.trainedLength), layout: layout)
     return Session(
@@ -161,8 +163,9 @@ public final class LanguageModel: Sendable {
   ) throws(InfiniteHiPError) {
     let reach: Int
     switch attention.policy {
-    case .dense: return
+    case .dense, .stretched: return
     case .streaming(let window): reach = window.sink + window.window
+    case .heavyHitters(let hitters): reach = hitters.budget + HeavyHitters.queryBlock
     case .hierarchical(let pruning): reach = pruning.budget + pruning.queryBlock
     }
     guard min(reach, contextLimit) <= architecture.trainedLength else {
@@ -179,13 +182,17 @@ public final class LanguageModel: Sendable {
 
   /// How keys and values are stored for a choice of attention.
   public func cacheLayout(_ attention: AttentionChoice) -> KVLayout {
-    let sketches =
-      if case .hierarchical(let pruning) = attention.policy { pruning.sketchChunkSizes } else {
-        [Int]()
-      }
+    cacheLayout([attention.policy])
+  }
+
+  private func cacheLayout(_ policies: [AttentionPolicy]) -> KVLayout {
+    var sizes: [Int] = []
+    for case .hierarchical(let pruning) in policies {
+      sizes += pruning.sketchChunkSizes.filter { !sizes.contains($0) }
+    }
     return KVLayout(
       layerCount: architecture.layerCount, shape: architecture.attention, element: .float16,
-      sketchChunkSizes: sketches)
+      sketchChunkSizes: sizes)
   }
 
   /// The ids of a prompt that stands at the beginning of a context, or later in one.

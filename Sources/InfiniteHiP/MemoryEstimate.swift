@@ -35,7 +35,7 @@ public struct MemoryEstimate: Sendable, Hashable {
         for (index, stage) in stages.enumerated() {
           let keys = index == 0 ? tokens : min(tokens, stages[index - 1].keep)
           switch stage.estimate {
-          case .halving: break
+          case .halving, .tree: break
           case .moments: columns = max(columns, 2 * keys / stage.chunkSize)
           case .exact: columns = max(columns, keys)
           }

@@ -2,7 +2,7 @@
 
 public import HiPAttention
 internal import HiPCompute
-internal import HiPModels
+public import HiPModels
 public import HiPTokenization
 internal import Synchronization
 
@@ -163,6 +163,36 @@ public final class Session: Sendable {
       progress(next, ids.count - 1)
     }
     return result
+  }
+
+  /// Reads `tokens`, ids as they are, and lets `observe` look at each layer of the last `observed` of
+  /// them, which it sees in steps of at most 1,024.
+  ///
+  /// `observe` runs on the engine's thread and must not keep what it is given.
+  public func read(
+    _ tokens: [TokenID], observing observed: Int = 0,
+    observe: (@Sendable (LayerObservation) -> Void)? = nil,
+    progress: @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
+  ) async throws {
+    try await begin()
+    defer { end() }
+    let ids = try state.withLock { $0.pending } + model.tokens(of: .tokens(tokens), atBeginning: false)
+    try check(newTokens: ids.count, generated: 0)
+    let seen = ids.count - min(observed, ids.count)
+    var next = 0
+    while next < ids.count {
+      try Task.checkCancellation()
+      var end = min(ids.count, next + stepSize(at: state.withLock { $0.length }))
+      if next < seen { end = min(end, seen) }
+      _ = try await model.engine.step(
+        sequence, Array(ids[next..<end]), logits: .none, observe: next >= seen ? observe : nil)
+      state.withLock {
+        $0.length += end - next
+        $0.pending = []
+      }
+      next = end
+      progress(next, ids.count)
+    }
   }
 
   // MARK: Serving a request

@@ -49,16 +49,46 @@ import Testing
     }
   }
 
+  @Test(arguments: TestedBackend.available)
+  func stretchedEqualsTheReference(_ backend: TestedBackend) throws {
+    let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
+    let layer = Layer(queries: 70, keys: 300, shape: shape, seed: 5)
+    let rotary = Self.rotary(shape)
+    for stretch in [RotaryStretch.linear(factor: 2.5), .ntk(factor: 4), .dynamic] {
+      let result = try layer.run(.stretched(stretch), on: backend.make(), rotary: rotary)
+      expectClose(
+        result.output, layer.reference(rotary).run(.stretched(stretch)), within: Self.tolerance,
+        "\(stretch)")
+    }
+  }
+
+  @Test(arguments: TestedBackend.available)
+  func heavyHittersEqualTheReference(_ backend: TestedBackend) throws {
+    let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
+    for (recent, heavy, queries) in [(40, 24, 230), (1, 0, 70), (64, 64, 150), (200, 10, 130)] {
+      let policy = AttentionPolicy.heavyHitters(try HeavyHitters(recent: recent, heavy: heavy))
+      let layer = Layer(queries: queries, keys: 230, shape: shape, seed: 6)
+      for rotary in [nil, Self.rotary(shape)] {
+        let result = try layer.run(policy, on: backend.make(), rotary: rotary)
+        expectClose(
+          result.output, layer.reference(rotary).run(policy), within: Self.tolerance,
+          "recent \(recent), heavy \(heavy)")
+      }
+    }
+  }
+
   /// Every estimate, ranking, sharing and position scheme at least once.
   static let prunings: [HierarchicalPruning] = {
     typealias Pruning = HierarchicalPruning
     func make(
       _ stages: [PruningStage], _ sharing: HeadSharing, _ ranking: ChunkRanking,
-      _ positions: PruningPositions, _ attention: AttentionPositions = .streaming
+      _ positions: PositionScheme, _ attention: PositionScheme = .streaming,
+      _ halving: HalvingRule = .implementation
     ) -> Pruning? {
       try? Pruning(
         reach: StreamingWindow(sink: 32, window: 64), stages: stages,
-        scoring: Pruning.Scoring(sharing: sharing, ranking: ranking, positions: positions),
+        scoring: Pruning.Scoring(
+          sharing: sharing, ranking: ranking, positions: positions, halving: halving),
         attentionPositions: attention)
     }
     func halving(_ stride: Int) -> [PruningStage] {
@@ -73,6 +103,9 @@ import Testing
         PruningStage(chunkSize: 8, keep: 40, estimate: .exact),
       ]
     }
+    func tree(_ chunk: Int, _ keep: Int) -> [PruningStage] {
+      [PruningStage(chunkSize: chunk, keep: keep, estimate: .tree)]
+    }
     return [
       make(halving(4), .allHeads, .maximum, .relative),
       make(halving(1), .head, .maximum, .chunkIndexed),
@@ -84,10 +117,18 @@ import Testing
       make(estimates(.exact, 2), .head, .share, .chunkIndexed),
       make(estimates(.exact, 1), .allHeads, .maximum, .absolute, .absolute),
       make([], .allHeads, .maximum, .relative),
+      make(halving(1), .allHeads, .maximum, .relative, .relative, .paper),
+      make(halving(1), .head, .maximum, .selfExtend, .selfExtend),
+      make(halving(2), .group, .maximum, .dynamic, .dynamic),
+      make(halving(1), .head, .maximum, .streaming, .infllm, .paper),
+      make(estimates(.exact, 2), .group, .share, .selfExtend, .chunkIndexed),
+      make(tree(2, 32), .head, .maximum, .absolute, .absolute),
+      make(tree(4, 64), .group, .maximum, .dynamic, .selfExtend),
+      make(tree(1, 16), .head, .maximum, .relative),
     ].compactMap { $0 }
   }()
 
-  @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 10) }
+  @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 18) }
 
   @Test(arguments: TestedBackend.available, prunings.indices)
   func selectionEqualsTheReference(_ backend: TestedBackend, _ index: Int) throws {

@@ -70,11 +70,15 @@ struct Layer {
   ) throws -> AttentionOperator.Result {
     try AttentionOperator(on: backend).run(
       queries: queries, keys: keys, values: values, shape: shape, policy: policy, rotary: rotary,
-      selection: selection)
+      trainedLength: Self.trainedLength, selection: selection)
   }
 
   func reference(_ rotary: RotaryEmbedding?) -> ReferenceAttention {
     ReferenceAttention(
-      queries: queries, keys: keys, values: values, shape: shape, rotary: rotary)
+      queries: queries, keys: keys, values: values, shape: shape, rotary: rotary,
+      trainedLength: Self.trainedLength)
   }
+
+  /// Short, so that stretching and squeezing happen.
+  static let trainedLength = 128
 }

@@ -33,7 +33,7 @@ import Testing
   }
 
   private func pruning(_ item: Fixture.Case) throws -> HierarchicalPruning {
-    let positions: PruningPositions =
+    let positions: PositionScheme =
       switch item.rule {
       case "chunk": .chunkIndexed
       case "infllm": .infllm

@@ -13,7 +13,7 @@ import Testing
   private let rotary = RotaryEmbedding(base: 10_000, dimensions: 32)
 
   private func pruning(
-    keep: Int, coarse: Int, _ ranking: ChunkRanking, attention: AttentionPositions = .absolute
+    keep: Int, coarse: Int, _ ranking: ChunkRanking, attention: PositionScheme = .absolute
   ) throws -> HierarchicalPruning {
     let estimates: (ChunkEstimate, ChunkEstimate) =
       ranking == .share ? (.moments, .exact) : (.halving, .halving)

@@ -12,7 +12,7 @@ import Testing
 @Suite struct StageReuseTests {
   private let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
 
-  @Test(arguments: [HierarchicalPruning.infiniteHiP, .infiniteHiP3K])
+  @Test(arguments: [HierarchicalPruning.infiniteHiP, .paper3K])
   func recomputingFromAnyCachedStageGivesTheSameBlocks(_ preset: HierarchicalPruning) throws {
     let layer = Layer(queries: 1, keys: 9000, shape: shape, seed: 8)
     let backend = try CPUBackend(threads: 2)
@@ -35,7 +35,8 @@ import Testing
         order: .halves, rotaryDimensions: 32, into: cache.view(layer: 0), start: 0))
     let input = AttentionInput(
       queries: try tensor(layer.queries, rows: 1), shape: shape, start: 8999,
-      cache: cache.view(layer: 0), rotary: RotaryEmbedding(base: 10_000, dimensions: 32))
+      cache: cache.view(layer: 0), rotary: RotaryEmbedding(base: 10_000, dimensions: 32),
+      trainedLength: 8192)
     let state = backend.makeSelectionState()
     backend.select(SelectCall(input: input, pruning: preset, state: state))
     let full = state.download(shape: shape, pruning: preset)

@@ -48,7 +48,7 @@ import Testing
 
   @Test(arguments: [
     (#"{"policy": "dense", "sink": 1}"#, "unknown key \"sink\"; allowed are policy, dense"),
-    (#"{"policy": "sparse"}"#, "allowed are \"dense\", \"streaming\", \"hierarchical\""),
+    (#"{"policy": "sparse"}"#, "allowed are \"dense\", \"streaming\", \"h2o\""),
     (#"{}"#, "needs the key \"policy\""),
     (#"[1]"#, "must be a JSON object"),
     (#"{"policy": "streaming", "sink": 1}"#, "needs the key \"window\""),
@@ -87,13 +87,13 @@ import Testing
   }
 
   @Test func exceptionsApplyToTheirLayersOnly() throws {
-    let pruning = HierarchicalPruning.infiniteHiP3K
+    let pruning = HierarchicalPruning.paper3K
     #expect(pruning.applied(toLayer: 0, of: 8).stages.last?.keep == 4096)
     #expect(pruning.applied(toLayer: 2, of: 8).pruningPositions == .chunkIndexed)
     #expect(pruning.applied(toLayer: 3, of: 8).stages.last?.keep == 2048)
     let last = try HierarchicalPruning(
       reach: StreamingWindow(sink: 0, window: 64), stages: [PruningStage(chunkSize: 8, keep: 64)],
-      exceptions: [LayerException(layers: [-1], keep: 8)])
+      exceptions: [LayerException(layers: [-1], .selection(keep: 8))])
     #expect(last.applied(toLayer: 7, of: 8).stages[0].keep == 8)
     #expect(last.applied(toLayer: 6, of: 8).stages[0].keep == 64)
   }
@@ -105,7 +105,7 @@ import Testing
   }
 
   @Test func stagesAreRefreshedByTheirIntervals() {
-    let schedule = SelectionSchedule(.infiniteHiP3K)
+    let schedule = SelectionSchedule(.paper3K)
     let due = (0..<17).map { schedule.firstDueStage(step: $0) }
     #expect(due == [0, nil, nil, nil, 2, nil, nil, nil, 1, nil, nil, nil, 2, nil, nil, nil, 0])
   }

@@ -14,6 +14,8 @@
 public struct ReferenceAttention {
   let shape: AttentionShape
   let rotary: RotaryEmbedding?
+  /// Tokens that the model was trained on at a time.
+  let trainedLength: Int
   /// `[queries, heads, headSize]`, not rotated, multiplied by the softmax scale.
   let queries: [Double]
   /// `[keys, kvHeads, headSize]`, not rotated.
@@ -26,10 +28,12 @@ public struct ReferenceAttention {
   ///   - keys: `[keys, kvHeads, headSize]`, not rotated.
   ///   - values: `[keys, kvHeads, headSize]`.
   ///   - rotary: nil when nothing is to be rotated.
+  ///   - trainedLength: what position schemes and stretching that depend on it go by.
   public init(
     queries: [Float], keys: [Float], values: [Float], shape: AttentionShape,
-    rotary: RotaryEmbedding?
+    rotary: RotaryEmbedding?, trainedLength: Int = .max
   ) {
+    self.trainedLength = trainedLength
     self.shape = shape
     self.rotary = rotary
     let scale = 1 / Double(shape.headSize).squareRoot()
@@ -43,9 +47,15 @@ public struct ReferenceAttention {
   /// Position of the first query.
   var firstPosition: Int { keyCount - queryCount }
 
+  /// Positions of some of the queries.
+  func positions(_ rows: Range<Int>) -> Range<Int> {
+    firstPosition + rows.lowerBound..<firstPosition + rows.upperBound
+  }
+
   /// The output `[queries, heads, headSize]`; with `selection`, attends to those blocks instead of
   /// selecting.
   public func run(_ policy: AttentionPolicy, selection: BlockSelection? = nil) -> [Double] {
+    if case .heavyHitters(let hitters) = policy { return runEvicting(hitters) }
     var output: [Double] = []
     output.reserveCapacity(queries.count)
     let selected: BlockSelection? =
@@ -55,15 +65,19 @@ public struct ReferenceAttention {
     for row in 0..<queryCount {
       for head in 0..<shape.heads {
         switch policy {
-        case .dense:
-          output += attend(row: row, head: head, to: denseKeys(row))
+        case .dense, .heavyHitters:
+          output += attend(row: row, head: head, to: denseKeys(row)).output
+        case .stretched(let stretch):
+          let stretched = rotary?.stretched(
+            stretch, position: firstPosition + row, trainedLength: trainedLength)
+          output += attend(row: row, head: head, to: denseKeys(row), rotary: stretched).output
         case .streaming(let reach):
-          output += attend(row: row, head: head, to: streamingKeys(row, reach))
+          output += attend(row: row, head: head, to: streamingKeys(row, reach)).output
         case .hierarchical(let pruning):
           let block = row / pruning.queryBlock
           let starts = selected?.blocks[head][block] ?? []
           output += attend(
-            row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning))
+            row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning)).output
         }
       }
     }
@@ -71,9 +85,11 @@ public struct ReferenceAttention {
   }
 
   /// A key that a row attends to, and how far before the query it appears to stand.
-  private struct Reached {
+  struct Reached {
     let key: Int
     let distance: Int
+    /// What a quarter of it appears to stand at, under the dynamic scheme.
+    var quarter: Int?
   }
 
   private func denseKeys(_ row: Int) -> [Reached] {
@@ -99,20 +115,32 @@ public struct ReferenceAttention {
     _ row: Int, _ starts: [Int], _ pruning: HierarchicalPruning
   ) -> [Reached] {
     let position = firstPosition + row
-    let blockStart = firstPosition + row / pruning.queryBlock * pruning.queryBlock
+    let first = row / pruning.queryBlock * pruning.queryBlock
+    let block = positions(first..<min(first + pruning.queryBlock, queryCount))
     let size = pruning.blockSize
-    let selected = starts.flatMap { $0..<$0 + size }
-    let shift = blockStart - pruning.window - (pruning.sink + selected.count) + 1
+    let border = block.lowerBound - pruning.window
+    let scheme = pruning.attentionPositions
     var reached: [Reached] = []
-    func reach(_ key: Int, rank: Int) {
+    func reach(_ key: Int, rank: Int, blockIndex: Int) {
       guard key + pruning.window <= position, key < keyCount else { return }
+      let streamed = max(0, rank + border - (pruning.sink + starts.count * size) + 1)
       let place =
-        pruning.attentionPositions == .streaming ? max(0, rank + shift) : key
-      reached.append(Reached(key: key, distance: position - place))
+        switch scheme {
+        case .streaming: streamed
+        case .infllm: max(0, border)
+        case .relative: max(0, border - 1)
+        case .chunkIndexed: max(0, border - starts.count + 1 + blockIndex)
+        case .absolute, .selfExtend, .dynamic:
+          scheme.position(ofKey: key, queries: block, trainedLength: trainedLength)
+        }
+      reached.append(
+        scheme == .dynamic
+          ? Reached(key: key, distance: position - streamed, quarter: position - place)
+          : Reached(key: key, distance: position - place))
     }
-    for key in 0..<min(pruning.sink, keyCount) { reach(key, rank: key) }
-    for (rank, key) in selected.enumerated() where key >= pruning.sink {
-      reach(key, rank: pruning.sink + rank)
+    for key in 0..<min(pruning.sink, keyCount) { reach(key, rank: key, blockIndex: -1) }
+    for (rank, key) in starts.flatMap({ $0..<$0 + size }).enumerated() where key >= pruning.sink {
+      reach(key, rank: pruning.sink + rank, blockIndex: rank / size)
     }
     for key in max(0, position - pruning.window + 1)...position {
       reached.append(Reached(key: key, distance: position - key))
@@ -120,11 +148,17 @@ public struct ReferenceAttention {
     return reached
   }
 
-  private func attend(row: Int, head: Int, to reached: [Reached]) -> [Double] {
+  /// One row's output, and the weight of each key.
+  func attend(
+    row: Int, head: Int, to reached: [Reached], rotary other: RotaryEmbedding? = nil
+  ) -> (output: [Double], weights: [Double]) {
     let kvHead = head / shape.groupSize
     let query = self.query(row, head)
     var scores = reached.map { item in
-      dot(rotated(query, by: item.distance), key(item.key, kvHead))
+      let key = key(item.key, kvHead)
+      let score = dot(rotated(query, by: item.distance, other), key)
+      guard let quarter = item.quarter else { return score }
+      return 0.75 * score + 0.25 * dot(rotated(query, by: quarter, other), key)
     }
     let maximum = scores.max() ?? 0
     var sum = 0.0
@@ -134,12 +168,13 @@ public struct ReferenceAttention {
     }
     var output = [Double](repeating: 0, count: shape.headSize)
     for (index, item) in reached.enumerated() {
+      scores[index] /= sum
       let start = (item.key * shape.kvHeads + kvHead) * shape.headSize
       for element in 0..<shape.headSize {
-        output[element] += scores[index] / sum * values[start + element]
+        output[element] += scores[index] * values[start + element]
       }
     }
-    return output
+    return (output, scores)
   }
 
   func query(_ row: Int, _ head: Int) -> ArraySlice<Double> {
@@ -153,8 +188,10 @@ public struct ReferenceAttention {
   }
 
   /// The vector turned by `position`; unchanged when there is no rotary embedding.
-  func rotated(_ vector: ArraySlice<Double>, by position: Int) -> ArraySlice<Double> {
-    guard let rotary else { return vector }
+  func rotated(
+    _ vector: ArraySlice<Double>, by position: Int, _ other: RotaryEmbedding? = nil
+  ) -> ArraySlice<Double> {
+    guard let rotary = other ?? rotary else { return vector }
     let half = rotary.frequencies.count
     let row = rotary.row(position: position)
     var result = Array(vector)

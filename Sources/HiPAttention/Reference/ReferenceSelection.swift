@@ -45,6 +45,7 @@ public struct ReferenceSelection {
     guard let first = pruning.stages.first else {
       return ([[Int32]](repeating: [], count: heads), [])
     }
+    if first.estimate == .tree { return (treeSearch(rows: rows, first, pruning), []) }
     let firstPosition = input.firstPosition + rows.lowerBound
     let lastCandidate = max(firstPosition - pruning.pruningWindow, 0)
     let span = max(0, input.keyCount - pruning.sink - pruning.window)
@@ -121,12 +122,14 @@ public struct ReferenceSelection {
       switch stage.estimate {
       case .halving:
         result[index] = halve(
-          interval, lastStart: lastCandidate, queries, chunk: index, head: head, pruning)
+          interval, lastStart: lastCandidate, queries, chunk: index, head: head, rows: rows,
+          pruning)
+      case .tree: preconditionFailure("the tree search scores no chunks of a list")
       case .moments:
         perQuery.append(moments(interval, queries, head: head))
       case .exact:
         perQuery.append(
-          exact(interval, queries, chunk: index, head: head, pruning))
+          exact(interval, queries, chunk: index, head: head, rows: rows, pruning))
       }
     }
     guard stage.estimate != .halving else { return result }
@@ -158,9 +161,9 @@ public struct ReferenceSelection {
           switch pruning.pruningPositions {
           // Moments are of keys that are not turned: all are seen as a right half is.
           case .relative: pruning.pruningWindow + (stage.estimate == .moments ? 0 : 1)
-          case .chunkIndexed: min(position, listCount + pruning.pruningWindow)
+          case .chunkIndexed, .streaming: min(position, listCount + pruning.pruningWindow)
           case .infllm: pruning.pruningWindow
-          case .absolute: position
+          case .absolute, .selfExtend, .dynamic: position
           }
         let rotated = input.rotated(input.query(row, head), by: place)
         for (element, value) in rotated.enumerated() {
@@ -173,14 +176,17 @@ public struct ReferenceSelection {
 
   /// A key as the stage sees it; `branch` is 0 in a left half, 1 in a right one.
   private func key(
-    _ position: Int, branch: Int, chunk: Int, head: Int, _ pruning: HierarchicalPruning
+    _ position: Int, branch: Int, chunk: Int, head: Int, rows: Range<Int>,
+    _ pruning: HierarchicalPruning
   ) -> ArraySlice<Double> {
     let place =
       switch pruning.pruningPositions {
       case .relative: branch
-      case .chunkIndexed: chunk
+      case .chunkIndexed, .streaming: chunk
       case .infllm: 0
-      case .absolute: position
+      case .absolute, .selfExtend, .dynamic:
+        pruning.pruningPositions.position(
+          ofKey: position, queries: input.positions(rows), trainedLength: input.trainedLength)
       }
     let kvHead = head / input.shape.groupSize
     return input.rotated(input.key(min(position, input.keyCount - 1), kvHead), by: place)
@@ -189,21 +195,63 @@ public struct ReferenceSelection {
   /// Best probe on the path of the halving search.
   private func halve(
     _ chunk: Range<Int>, lastStart: Int, _ queries: [[Double]], chunk index: Int, head: Int,
-    _ pruning: HierarchicalPruning
+    rows: Range<Int>, _ pruning: HierarchicalPruning
   ) -> Double {
     var (left, right) = (chunk.lowerBound, chunk.upperBound)
     var best = -Double.infinity
     while true {
       let width = right - left
       let center = (left + right) / 2
-      let probes = [(left + center) / 2, (center + right) / 2].enumerated().map { branch, probe in
-        let key = key(probe, branch: branch, chunk: index, head: head, pruning)
+      let places =
+        pruning.halving.representative == .first
+        ? [left, center] : [(left + center) / 2, (center + right) / 2]
+      let probes = places.enumerated().map { branch, probe in
+        let key = key(probe, branch: branch, chunk: index, head: head, rows: rows, pruning)
         return queries.map { dot($0[...], key) }.max() ?? 0
       }
       if probes[0] > probes[1] { right = center } else { left = center }
-      best = max(best, probes[0], probes[1])
+      best = pruning.halving.score == .final ? probes[1] : max(best, probes[0], probes[1])
       // A search that has moved into the window ends there.
       if width <= 1 || left > lastStart { return best }
+    }
+  }
+
+  /// The tree search of HiP for one block of queries, `[head][block]`.
+  private func treeSearch(
+    rows: Range<Int>, _ stage: PruningStage, _ pruning: HierarchicalPruning
+  ) -> [[Int32]] {
+    let shape = input.shape
+    let size = stage.chunkSize
+    let end = input.firstPosition + rows.lowerBound - pruning.pruningWindow
+    let count = max(0, end - pruning.sink) / size
+    let kept = stage.keep / size
+    let together = pruning.sharing == .group ? shape.groupSize : 1
+    return (0..<shape.heads).map { head in
+      let heads = head / together * together..<(head / together + 1) * together
+      let queries = heads.flatMap { pooled(rows, head: $0, listCount: 0, stage, pruning) }
+      func score(_ tile: Int) -> Double {
+        let first = pruning.sink + tile * size
+        return (first..<first + size).map { position in
+          let key = key(position, branch: 1, chunk: 0, head: head, rows: rows, pruning)
+          return queries.map { dot($0[...], key) }.max() ?? 0
+        }.max() ?? 0
+      }
+      var branches =
+        count <= kept
+        ? (0..<count).map { $0..<$0 + 1 }
+        : (0..<kept).map { (2 * $0 * count + kept) / (2 * kept)..<(2 * ($0 + 1) * count + kept) / (2 * kept) }
+      while branches.contains(where: { $0.count > 1 }) {
+        let halves = branches.flatMap { branch in
+          let middle = branch.lowerBound + branch.count / 2
+          return [branch.lowerBound..<middle, middle..<branch.upperBound].filter { !$0.isEmpty }
+        }
+        let scores = halves.map { score(($0.lowerBound + $0.upperBound) / 2) }
+        let best = halves.indices.sorted {
+          scores[$0] != scores[$1] ? scores[$0] > scores[$1] : $0 < $1
+        }
+        branches = best.prefix(kept).sorted().map { halves[$0] }
+      }
+      return branches.map { Int32(pruning.sink + $0.lowerBound * size) }
     }
   }
 
@@ -225,10 +273,10 @@ public struct ReferenceSelection {
 
   /// Log of the mass per query under `share`, the best key per query under `maximum`.
   private func exact(
-    _ chunk: Range<Int>, _ queries: [[Double]], chunk index: Int, head: Int,
+    _ chunk: Range<Int>, _ queries: [[Double]], chunk index: Int, head: Int, rows: Range<Int>,
     _ pruning: HierarchicalPruning
   ) -> [Double] {
-    let keys = chunk.map { key($0, branch: 1, chunk: index, head: head, pruning) }
+    let keys = chunk.map { key($0, branch: 1, chunk: index, head: head, rows: rows, pruning) }
     return queries.map { query in
       let scores = keys.map { dot(query[...], $0) }
       return pruning.ranking == .maximum ? scores.max() ?? 0 : logSumExp(scores)

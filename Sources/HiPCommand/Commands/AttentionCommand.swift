@@ -36,6 +36,12 @@ struct AttentionCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Rotate with this base (theta).", valueName: "base"))
   var ropeBase: Double?
 
+  @Option(
+    help: ArgumentHelp(
+      "What stretching, self-extend and dynamic go by; default: nothing is stretched.",
+      valueName: "n"))
+  var trainedLength: TokenSize?
+
   @OptionGroup var options: EngineOptions
 
   mutating func validate() throws {
@@ -69,6 +75,7 @@ struct AttentionCommand: ParsableCommand {
       queries: queries.elements, keys: keys.elements, values: values.elements, shape: shape,
       policy: choice.policy,
       rotary: ropeBase.map { RotaryEmbedding(base: $0, dimensions: shape.headSize) },
+      trainedLength: trainedLength?.count ?? .max,
       selection: try blocks.map { try givenBlocks($0, choice) })
     try NumPyArray(shape: queries.shape, elements: result.output).write(to: out)
     guard let selection else { return }

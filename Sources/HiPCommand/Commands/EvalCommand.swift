@@ -8,7 +8,7 @@ import InfiniteHiP
 struct EvalCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "eval", abstract: "Measure a model under an attention policy.",
-    subcommands: [PerplexityCommand.self])
+    subcommands: [PerplexityCommand.self, RecallCommand.self])
 }
 
 struct PerplexityCommand: AsyncParsableCommand {

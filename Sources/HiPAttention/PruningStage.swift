@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// One stage of pruning: cut the candidates into chunks, score them, keep the best.
+public struct PruningStage: Sendable, Hashable {
+  /// Keys in a chunk.
+  public var chunkSize: Int
+  /// Keys that stay candidates after the stage; the last stage's are attended.
+  public var keep: Int
+  /// Decoding steps after which the stage is computed anew.
+  public var refreshInterval: Int
+  /// Neighbouring queries that are averaged before scoring.
+  public var queryStride: Int
+  /// How a chunk's score comes about.
+  public var estimate: ChunkEstimate
+
+  /// Stores the parts; `HierarchicalPruning` checks them.
+  public init(
+    chunkSize: Int, keep: Int, refreshInterval: Int = 1, queryStride: Int = 1,
+    estimate: ChunkEstimate = .halving
+  ) {
+    self.chunkSize = chunkSize
+    self.keep = keep
+    self.refreshInterval = refreshInterval
+    self.queryStride = queryStride
+    self.estimate = estimate
+  }
+}
+
+/// How a chunk of keys is scored against a query.
+public enum ChunkEstimate: String, Sendable, Hashable, CaseIterable {
+  /// Binary search for the best key: probe either half, go into the better one (SelectRep of
+  /// InfiniteHiP). Reads 2 (log2 chunk + 1) keys.
+  case halving
+  /// Log of the chunk's softmax mass, estimated from the mean and the variance of its keys:
+  /// q·mean + Σ q² variance / 2. Reads a sketch of 2 / chunk of the keys.
+  case moments
+  /// Every key of the chunk.
+  case exact
+  /// Top-k search of HiP (arXiv 2406.09827): `keep / chunk` equal parts of the candidates are halved
+  /// again and again, judged by the chunk in the middle of each half, and as many halves stay, until
+  /// each is one chunk. Only ever the single stage.
+  case tree
+}
+
+/// How chunk scores of several queries and heads are put together.
+public enum ChunkRanking: String, Sendable, Hashable, CaseIterable {
+  /// The largest raw score of any query of any sharing head (the published rule).
+  case maximum
+  /// The sum, over queries and sharing heads, of the chunk's share of that query's softmax mass
+  /// over all candidates: no head or query outweighs the others by the norm of its vectors.
+  case share
+}
+
+/// Which query heads share one selection.
+public enum HeadSharing: String, Sendable, Hashable, CaseIterable {
+  case allHeads = "all-heads"
+  /// The query heads of one key-value head.
+  case group
+  case head
+}
+
+/// What the paper and the published implementation of the halving search do differently
+/// (arXiv 2502.08910, algorithms 2 and 3).
+public struct HalvingRule: Sendable, Hashable {
+  /// The key that stands for a half.
+  public var representative: Representative
+  /// What the search's path is worth.
+  public var score: Score
+
+  /// Stores the parts.
+  public init(representative: Representative, score: Score) {
+    self.representative = representative
+    self.score = score
+  }
+
+  /// The key that stands for a half.
+  public enum Representative: String, Sendable, Hashable, CaseIterable {
+    /// The one in its middle (the implementation).
+    case midpoint
+    /// Its first one (the paper).
+    case first
+  }
+
+  /// What the search's path is worth.
+  public enum Score: String, Sendable, Hashable, CaseIterable {
+    /// The best of all probes (the implementation).
+    case path
+    /// The key that remains, seen as a right half is (the paper).
+    case final
+  }
+
+  /// The rules of the published implementation.
+  public static let implementation = HalvingRule(representative: .midpoint, score: .path)
+  /// The rules of the paper.
+  public static let paper = HalvingRule(representative: .first, score: .final)
+}
