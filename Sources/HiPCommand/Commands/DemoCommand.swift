@@ -3,6 +3,7 @@
 import ArgumentParser
 import Foundation
 import HiPAttention
+import HiPEvaluation
 import HiPModels
 import HiPTensors
 import HiPTokenization

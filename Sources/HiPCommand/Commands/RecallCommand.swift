@@ -1,39 +1,90 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import HiPAttention
 import HiPEvaluation
 import HiPTokenization
 import InfiniteHiP
 
 struct RecallCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "recall", abstract: "Share of the far softmax mass that selections hold.")
+    commandName: "recall",
+    abstract: "How much of the far softmax mass selections hold, per layer.",
+    discussion: """
+      A text is read under --attention; in its last --samples blocks of 64 queries (16 by default), \
+      each policy selects, and what it took is compared with the exact mass of every key and with \
+      the best that as many blocks could hold. Policies that select nothing hold nothing.
+      """)
 
-  @Option var file: String?
-  @Option var policies = "infinitehip,infinitehip-3k"
-  @Option var lengths = "32K"
-  @Option var samples = 16
+  @OptionGroup var evaluation: EvaluationOptions
   @OptionGroup var options: EngineOptions
 
-  func run() async throws {
-    let choices = try policies.split(separator: ",").map {
-      try AttentionArgument(name: String($0)).choice()
+  struct Result: Encodable {
+    let task = "recall"
+    let policy: String
+    let length: Int
+    let keys: Double
+    let massShare: Double
+    let topBlocks: Double
+    let bestShare: Double
+    let layers: [Layer]
+
+    enum CodingKeys: String, CodingKey {
+      case task, policy, length, keys, massShare, topBlocks, bestShare, layers
     }
+  }
+
+  struct Layer: Encodable {
+    let layer: Int
+    let massShare: Double
+    let topBlocks: Double
+    let bestShare: Double
+  }
+
+  func run() async throws {
+    let choices = try evaluation.choices(default: "infinitehip,infinitehip-3k,streaming")
+    let lengths = try evaluation.sizes(default: [32 << 10])
+    let blocks = evaluation.samples ?? 16
+    let attention = try options.attention.choice()
     let model = try options.loadModel()
-    let ids = try model.tokens(
-      of: .text(TextFile.read(file ?? BundledFile.novel.path())), atBeginning: true)
-    for text in lengths.split(separator: ",") {
-      guard let length = TokenSize(argument: String(text)) else { continue }
-      let display = ProgressDisplay("Reading")
-      var all = ids
-      while all.count < length.count { all += ids }
-      let results = try await SelectionRecall(of: choices).measure(
-        model, reading: Array(all.prefix(length.count)), attention: options.attention.choice(), blocks: samples
+    let ids = try model.tokens(of: .text(evaluation.text()), atBeginning: true)
+    var results: [Result] = []
+    for length in lengths {
+      guard length <= ids.count else {
+        throw ValidationError(
+          "--lengths has \(length), but the text has \(ids.count) tokens; give a longer one with --file"
+        )
+      }
+      guard length > 64 * blocks else {
+        throw ValidationError("--lengths has \(length), no more than \(blocks) blocks of 64 queries")
+      }
+      let display = ProgressDisplay("Reading \(sizeText(length))")
+      defer { display.finish() }
+      let measured = try await SelectionRecall(of: choices).measure(
+        model, reading: Array(ids.prefix(length)), attention: attention, blocks: blocks
       ) { display.update(read: $0, of: $1) }
-      display.finish()
-      for result in results {
-        Terminal.line("\(text) \(result.policy) keys \(decimal(result.keys, 0)) share \(decimal(result.massShare, 4)) best \(decimal(result.bestShare, 4)) ratio \(decimal(result.massShare / result.bestShare, 3)) top \(decimal(result.topBlocks, 3)) | " + result.layers.map { decimal($0.massShare / $0.bestShare, 3) }.joined(separator: " "))
+      results += measured.map { result in
+        Result(
+          policy: result.policy, length: length, keys: result.keys, massShare: result.massShare,
+          topBlocks: result.topBlocks, bestShare: result.bestShare,
+          layers: result.layers.map {
+            Layer(
+              layer: $0.layer, massShare: $0.massShare, topBlocks: $0.topBlocks,
+              bestShare: $0.bestShare)
+          })
       }
     }
+    let report = RecallReport(
+      results.map { result in
+        RecallReport.Row(
+          policy: result.policy, length: result.length, keys: result.keys,
+          massShare: result.massShare, bestShare: result.bestShare, topBlocks: result.topBlocks,
+          layers: result.layers.map { ($0.massShare, $0.bestShare) })
+      })
+    try evaluation.write(report.markdown, to: "recall.md")
+    for (name, figure) in report.figures { try evaluation.write(figure.svg, to: name + ".svg") }
+    try evaluation.deliver(
+      EvaluationOutput(model: model.path, seed: options.seed, results: results), as: "recall.json")
+    if !evaluation.json { Terminal.line(report.markdown) }
   }
 }

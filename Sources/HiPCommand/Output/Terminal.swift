@@ -40,10 +40,13 @@ enum Terminal {
     try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
   }
 
-  /// Prints one JSON object.
-  static func printJSON(_ value: some Encodable) throws {
+  /// A value as one line of JSON.
+  static func jsonText(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    write(String(decoding: try encoder.encode(value), as: UTF8.self) + "\n")
+    return String(decoding: try encoder.encode(value), as: UTF8.self) + "\n"
   }
+
+  /// Prints one JSON object.
+  static func printJSON(_ value: some Encodable) throws { write(try jsonText(value)) }
 }

@@ -1,63 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import InfiniteHiP
-
-/// A sentence to hide in a novel, the question about it, and the word that an answer must hold.
-struct HiddenFact {
-  let sentence: String
-  let question: String
-  let answer: String
-
-  /// Whether a reply tells the fact.
-  func isTold(by reply: String) -> Bool {
-    reply.split { !$0.isLetter && !$0.isNumber }.contains { $0 == answer }
-  }
-
-  /// Facts in forms that the demo model reads reliably at its trained length, all about different
-  /// things.
-  static func make(_ count: Int, seed: UInt64) -> [HiddenFact] {
-    var words = Words(seed: seed)
-    let kinds = [magicNumber, home, code, fondness]
-    return (0..<count).map { kinds[$0 % kinds.count](&words) }
-  }
-
-  private static func magicNumber(_ words: inout Words) -> HiddenFact {
-    let thing = "\(words.pick(Words.adjectives))-\(words.pick(Words.nouns))"
-    let number = words.number(digits: 7)
-    return HiddenFact(
-      sentence: "One of the special magic numbers for \(thing) is: \(number).",
-      question: "What is the special magic number for \(thing) mentioned in the provided text?",
-      answer: number)
-  }
-
-  private static func home(_ words: inout Words) -> HiddenFact {
-    let person = words.person()
-    let city = words.pick(Words.cities)
-    return HiddenFact(
-      sentence: "The home of \(person) is in \(city).", question: "Where does \(person) live?",
-      answer: city)
-  }
-
-  private static func code(_ words: inout Words) -> HiddenFact {
-    let place = "\(words.pick(Words.adjectives)) \(words.pick(Words.places))"
-    let number = words.number(digits: 7)
-    return HiddenFact(
-      sentence: "To enter the \(place), type the code \(number).",
-      question: "Which code opens the \(place)?", answer: number)
-  }
-
-  private static func fondness(_ words: inout Words) -> HiddenFact {
-    let person = words.person()
-    let subject = words.pick(Words.subjects)
-    return HiddenFact(
-      sentence: "\(person) is very fond of \(subject).", question: "What does \(person) love?",
-      answer: subject)
-  }
-}
+internal import InfiniteHiP
 
 /// Random words, none twice as long as its list lasts.
-private struct Words {
-  private var generator: SeededGenerator
+struct Words {
+  var generator: SeededGenerator
   private var left: [[String]: [String]] = [:]
   private var names: Set<String> = []
 
@@ -86,13 +33,46 @@ private struct Words {
     return String(Int.random(in: lowest..<lowest * 10, using: &generator))
   }
 
+  /// `adjective-noun`, the keys and word values of RULER.
+  mutating func pair() -> String { "\(pick(Self.adjectives))-\(pick(Self.nouns))" }
+
+  /// A random UUID of version 4.
+  mutating func uuid() -> String {
+    let digits = Array("0123456789abcdef")
+    var text = ""
+    for place in 0..<32 {
+      if [8, 12, 16, 20].contains(place) { text += "-" }
+      let digit = Int.random(in: 0..<16, using: &generator)
+      text.append(digits[place == 12 ? 4 : place == 16 ? 8 + digit % 4 : digit])
+    }
+    return text
+  }
+
+  /// Random letters.
+  mutating func letters(_ alphabet: ClosedRange<UInt8>, count: Int) -> String {
+    String(
+      decoding: (0..<count).map { _ in UInt8.random(in: alphabet, using: &generator) },
+      as: UTF8.self)
+  }
+
   static let adjectives = words(
     """
+    able agile alert amber ample ardent arid austere azure balmy bitter bland bleak blunt bold brisk \
+    bright calm candid chilly civil clever cloudy coarse copper cosmic crisp curious damp daring \
+    dapper deep dense eager earnest easy elder faint famous fancy fertile fine firm fluffy fond frank \
+    fresh frosty gallant glad gleaming graceful grand grave green handy hardy hasty hearty honest \
+    hushed ideal idle ivory keen kind large late lavish lean level light lively lofty loyal lucid \
+    lunar \
     lonely hollow elegant mellow fierce giant pink quiet golden silver ancient broken crimson dusty \
     gentle hidden humble icy jolly narrow purple rusty shiny silent sleepy tiny wooden yellow brave
     """)
   static let nouns = words(
     """
+    acorn almond anvil apron arrow atlas badge barrel beacon bell bench berry bishop blanket boat \
+    bridge brook broom bucket button cabin camel canoe canyon carpet castle cedar chain chapel cherry \
+    chimney circle clock cloud coin comet copper cottage cradle crane crown curtain daisy desert \
+    diamond drum eagle easel ember fabric feather ferry fiddle flag flute forest fountain fox gate \
+    glacier glove goose grape guitar harp harvest hawk hedge helmet heron hill horse hotel iron ivy \
     turtle cactus temple bottle anchor basket candle dragon engine falcon garden hammer island \
     jacket kettle lantern mirror needle orchard pepper rabbit saddle ticket violin walnut window
     """)

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HiPTokenization
+public import HiPTokenization
 
 /// A long text with facts hidden in it at even depths.
-struct Haystack {
-  let text: String
+public struct Haystack: Sendable {
+  /// The text.
+  public let text: String
 
   /// Takes as much of `novel` as gives `tokenCount` tokens together with the facts, and puts each
   /// fact behind the sentence that ends nearest to its place.
   ///
   /// A novel that is too short is repeated.
-  init(novel: String, facts: [HiddenFact], tokenCount: Int, tokenizer: any Tokenizer) {
+  public init(novel: String, facts: [HiddenFact], tokenCount: Int, tokenizer: any Tokenizer) {
     let sentences = facts.map { " " + $0.sentence }
     let needed = sentences.reduce(0) { $0 + tokenizer.encode($1, special: .text).count }
     var ids = tokenizer.encode(novel, special: .text)

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import HiPAttention
+import HiPEvaluation
+import HiPModels
+import InfiniteHiP
+
+struct NeedleCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "needle",
+    abstract: "Numbers at even depths of a novel, each asked for on its own.",
+    discussion: """
+      A text is read once per policy and length; every question goes on from there. By default 40 \
+      questions at 16K tokens.
+      """)
+  @OptionGroup var evaluation: EvaluationOptions
+  @OptionGroup var options: EngineOptions
+
+  func run() async throws {
+    try await TaskRun(evaluation, options, samples: 40, lengths: [16 << 10]).run([.needle])
+  }
+}
+
+struct KeyValueCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "kv", abstract: "One value of a long JSON object of UUIDs (InfiniteBench).",
+    discussion: "Four questions share an object. By default 8 questions at 16K tokens.")
+  @OptionGroup var evaluation: EvaluationOptions
+  @OptionGroup var options: EngineOptions
+
+  func run() async throws {
+    try await TaskRun(evaluation, options, samples: 8, lengths: [16 << 10]).run([.keyValue])
+  }
+}
+
+struct PasskeyCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "passkey", abstract: "Five digits between repeated sentences (InfiniteBench).",
+    discussion: "Every question has a text of its own. By default 5 questions at 16K tokens.")
+  @OptionGroup var evaluation: EvaluationOptions
+  @OptionGroup var options: EngineOptions
+
+  func run() async throws {
+    try await TaskRun(evaluation, options, samples: 5, lengths: [16 << 10]).run([.passkey])
+  }
+}
+
+struct RulerCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "ruler", abstract: "The 11 RULER tasks that need no download.",
+    discussion: """
+      RULER's templates, answer prefixes, lengths and scoring; words and prose are other ones. Where \
+      a text holds several keys, up to four questions share it. By default 4 questions per task at \
+      16K tokens. The 11-task mean must not be compared with RULER's 13-task one.
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      "Tasks, separated by commas: \(RulerTask.allCases.map(\.rawValue).joined(separator: ", ")).",
+      valueName: "list"))
+  var tasks: String?
+
+  @OptionGroup var evaluation: EvaluationOptions
+  @OptionGroup var options: EngineOptions
+
+  func run() async throws {
+    let chosen = try tasks.map { names in
+      try names.split(separator: ",").map { name in
+        guard let task = RulerTask(rawValue: String(name)) else {
+          throw ValidationError(
+            "--tasks has \"\(name)\"; known are \(RulerTask.allCases.map(\.rawValue).joined(separator: ", "))"
+          )
+        }
+        return task
+      }
+    }
+    try await TaskRun(evaluation, options, samples: 4, lengths: [16 << 10])
+      .run((chosen ?? RulerTask.allCases).map(EvaluationTask.ruler))
+  }
+}
+
+/// Tasks under policies at lengths, with a table, a JSON file and figures at the end.
+struct TaskRun {
+  private let evaluation: EvaluationOptions
+  private let options: EngineOptions
+  private let samples: Int
+  private let lengths: [Int]
+
+  init(_ evaluation: EvaluationOptions, _ options: EngineOptions, samples: Int, lengths: [Int]) {
+    self.evaluation = evaluation
+    self.options = options
+    self.samples = evaluation.samples ?? samples
+    self.lengths = lengths
+  }
+
+  /// Where nobody scores more than this, dense attention at a short length is asked too.
+  private static let suspiciousScore = 0.2
+
+  func run(_ tasks: [EvaluationTask]) async throws {
+    let choices = try evaluation.choices(default: "infinitehip,infinitehip-3k,dense,streaming")
+    let lengths = try evaluation.sizes(default: lengths)
+    for length in lengths where length < 1024 {
+      throw ValidationError("--lengths has \(length); the tasks need 1024 tokens or more")
+    }
+    let model = try options.loadModel()
+    let runner = TaskRunner(
+      model, prose: Prose(try evaluation.text()), seed: options.seed)
+    let records = try RecordFile(folder: evaluation.out)
+    var answers: [AnswerRecord] = []
+    var controls: [AnswerRecord] = []
+    for task in tasks {
+      var best = 0.0
+      for length in lengths {
+        for choice in choices {
+          let new = try await ask(runner, task, choice, length, samples, records)
+          answers += new
+          best = max(best, TaskResult(new)?.score ?? 0)
+        }
+      }
+      if best <= Self.suspiciousScore, let dense = AttentionChoice.named("dense") {
+        controls += try await ask(
+          runner, task, dense, min(4096, model.architecture.trainedLength), max(8, samples), records)
+      }
+    }
+    let report = TaskReport(answers, controls: controls)
+    try evaluation.write(report.markdown, to: "table.md")
+    for (name, figure) in report.figures {
+      try evaluation.write(figure.svg, to: name.replacing("/", with: "-") + ".svg")
+    }
+    try evaluation.deliver(
+      EvaluationOutput(
+        model: model.path, seed: options.seed, results: report.results + report.controlResults),
+      as: "results.json")
+    if !evaluation.json {
+      Terminal.line(
+        report.markdown + "\nAnswers, this table, results.json and figures are in \(evaluation.out)/")
+    }
+  }
+
+  private func ask(
+    _ runner: TaskRunner, _ task: EvaluationTask, _ choice: AttentionChoice, _ length: Int,
+    _ samples: Int, _ records: RecordFile
+  ) async throws -> [AnswerRecord] {
+    let title = "\(task.name), \(choice.name), \(sizeText(length))"
+    let display = ProgressDisplay(title)
+    defer { display.finish() }
+    let answers = try await runner.run(
+      task, choice, length: length, samples: samples, records: records
+    ) { progress in
+      display.update(read: progress.read, of: progress.tokens)
+    }
+    display.finish()
+    if let result = TaskResult(answers) {
+      Terminal.note("\(title): \(decimal(result.score * 100, 0)) % of \(answers.count)\n")
+    }
+    return answers
+  }
+}

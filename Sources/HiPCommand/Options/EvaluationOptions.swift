@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Foundation
+import HiPAttention
+import HiPEvaluation
+import HiPTensors
+
+/// What every evaluation can be told.
+struct EvaluationOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Policies to compare, separated by commas.", valueName: "list"))
+  var policies: String?
+
+  @Option(help: ArgumentHelp("Lengths in tokens, as 8K,32K,1M.", valueName: "list"))
+  var lengths: String?
+
+  @Option(help: ArgumentHelp("Questions per task, policy and length.", valueName: "n"))
+  var samples: Int?
+
+  @Option(help: ArgumentHelp("The text to hide things in; War and Peace by default.", valueName: "f"))
+  var file: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Folder for answers, table, figures; a stopped run goes on from it.", valueName: "folder"))
+  var out = "infinitehip-eval"
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  mutating func validate() throws {
+    if let samples, !(1...100_000).contains(samples) {
+      throw ValidationError("--samples is \(samples); give 1 to 100000")
+    }
+    _ = try sizes(default: [])
+  }
+
+  /// The policies, or those named by default.
+  func choices(default names: String) throws -> [AttentionChoice] {
+    let choices = try (policies ?? names).split(separator: ",").map {
+      try AttentionArgument(name: String($0)).choice()
+    }
+    guard !choices.isEmpty else { throw ValidationError("--policies names no policy") }
+    return choices
+  }
+
+  /// The lengths, or those given by default.
+  func sizes(default sizes: [Int]) throws -> [Int] {
+    guard let lengths else { return sizes }
+    let result = try lengths.split(separator: ",").map { text in
+      guard let size = TokenSize(argument: String(text)) else {
+        throw ValidationError("--lengths has \"\(text)\"; give numbers of tokens as 8192, 64K or 1M")
+      }
+      return size.count
+    }
+    guard !result.isEmpty else { throw ValidationError("--lengths names no length") }
+    return result
+  }
+
+  /// The text of `--file`, or the novel.
+  func text() throws -> String { try TextFile.read(file ?? BundledFile.novel.path()) }
+
+  /// Writes a file into the folder.
+  func write(_ text: String, to name: String) throws {
+    let url = URL(filePath: out).appending(path: name)
+    do {
+      try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
+      try Data(text.utf8).write(to: url)
+    } catch {
+      throw FileError(
+        path: url.path(percentEncoded: false),
+        problem: "cannot be written: \(error.localizedDescription)")
+    }
+  }
+
+  /// Writes a value as JSON into the folder, and prints it when asked to.
+  func deliver<Value: Encodable>(_ value: Value, as name: String) throws {
+    try write(Terminal.jsonText(value), to: name)
+    if json { try Terminal.printJSON(value) }
+  }
+}
+
+/// What an evaluation prints with `--json`.
+struct EvaluationOutput<Result: Encodable>: Encodable {
+  let model: String
+  let seed: UInt64
+  let results: [Result]
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HiPTokenization
+
+/// What contexts are made from.
+public struct ContextRequest: Sendable {
+  /// Tokens of prompt and answer together, the chat template included.
+  public let length: Int
+  /// Number of questions.
+  public let samples: Int
+  /// Seed of everything random.
+  public let seed: UInt64
+  /// The prose that needles are hidden in.
+  public let prose: Prose
+  /// Counts tokens.
+  let frame: PromptFrame
+
+  /// Stores the parts.
+  public init(length: Int, samples: Int, seed: UInt64, prose: Prose, frame: PromptFrame) {
+    self.length = length
+    self.samples = samples
+    self.seed = seed
+    self.prose = prose
+    self.frame = frame
+  }
+
+  /// The context of the largest `count` for which every prompt with its answer fits.
+  func largest(
+    from smallest: Int = 0, to most: Int, step: Int = 1, _ make: (Int) -> EvaluationContext
+  ) -> EvaluationContext {
+    func fits(_ context: EvaluationContext) -> Bool {
+      let read = frame.tokenCount(context.text)
+      return context.questions.allSatisfy {
+        read + frame.tokenCount($0.text) + frame.tokenCount($0.answerPrefix) + $0.maximumTokens
+          + frame.overhead <= length
+      }
+    }
+    var low = smallest / step
+    var high = max(low, most / step)
+    while low < high {
+      let middle = (low + high + 1) / 2
+      if fits(make(middle * step)) { low = middle } else { high = middle - 1 }
+    }
+    return make(low * step)
+  }
+}
+
+/// Prose cut into sentences, repeated when it is too short.
+public struct Prose: Sendable {
+  /// The text as it came.
+  public let text: String
+  let sentences: [Substring]
+
+  /// Cuts a text behind full stops, question and exclamation marks.
+  public init(_ text: String) {
+    self.text = text
+    var sentences: [Substring] = []
+    var start = text.startIndex
+    var last: Character = " "
+    for index in text.indices {
+      let character = text[index]
+      if character.isWhitespace, ".?!".contains(last) {
+        sentences.append(text[start..<index])
+        start = text.index(after: index)
+      }
+      last = character
+    }
+    if start < text.endIndex { sentences.append(text[start...]) }
+    self.sentences = sentences.isEmpty ? ["."] : sentences
+  }
+
+  /// The first `count` sentences with each needle put before the sentence of its index, joined by
+  /// spaces; line ends become spaces.
+  func text(sentences count: Int, needles: [(place: Int, text: String)]) -> String {
+    var result = ""
+    var next = needles.sorted { $0.place < $1.place }[...]
+    for index in 0..<count {
+      while let needle = next.first, needle.place <= index {
+        result += needle.text + " "
+        next.removeFirst()
+      }
+      for character in sentences[index % sentences.count] {
+        result.append(character.isNewline ? " " : character)
+      }
+      result += " "
+    }
+    for needle in next { result += needle.text + " " }
+    return result
+  }
+}
+
+/// The chat template around a context and its questions.
+public struct PromptFrame: Sendable {
+  /// Before the user's text.
+  public let opening: [ChatTemplate.Piece]
+  /// Behind it, up to where the assistant speaks.
+  public let closing: [ChatTemplate.Piece]
+  private let tokenizer: any Tokenizer
+
+  /// The frame of a template; without one, prompts are plain text.
+  public init(_ template: ChatTemplate?, tokenizer: any Tokenizer) {
+    self.tokenizer = tokenizer
+    // A character of the private use area marks where the text goes.
+    let mark = "\u{e000}"
+    var opening: [ChatTemplate.Piece] = []
+    var closing: [ChatTemplate.Piece] = []
+    var isBefore = template != nil
+    let message = ChatMessage(role: .user, content: mark)
+    for piece in template?.render([message], openingAnswer: true) ?? [] {
+      if isBefore, case .text(let text) = piece, let place = text.firstIndex(of: "\u{e000}") {
+        opening.append(.text(String(text[..<place])))
+        closing.append(.text(String(text[text.index(after: place)...])))
+        isBefore = false
+      } else if isBefore {
+        opening.append(piece)
+      } else {
+        closing.append(piece)
+      }
+    }
+    self.opening = opening
+    self.closing = closing
+  }
+
+  func tokenCount(_ text: String) -> Int { tokenizer.encode(text, special: .text).count }
+
+  /// Tokens of the template, and the begin token.
+  var overhead: Int {
+    1 + (opening + closing).reduce(0) { sum, piece in
+      switch piece {
+      case .control: sum + 1
+      case .text(let text): sum + tokenCount(text)
+      }
+    }
+  }
+}
