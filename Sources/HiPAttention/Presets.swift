@@ -44,15 +44,14 @@ extension HeavyHitters {
 }
 
 extension HierarchicalPruning {
-  /// Our selection, described in Docs/Decisions/0004.
+  /// Our selection, described in Docs/Decisions/0005.
   ///
-  /// Scans over the moments of 64-key, then of 16-key chunks, then exact scores inside the best, all
-  /// ranked by their share of every query's softmax mass, per key-value head. Decoding and the end of
-  /// a text scan the 16-key chunks at once.
+  /// A scan over the moments of 8-key chunks, then exact scores inside the best, both ranked by their
+  /// share of every query's softmax mass, per key-value head. Decoding and the end of a text scan
+  /// 16-key chunks instead, which is less to read.
   public static let infiniteHiP = HierarchicalPruning(
     unchecked: [
-      PruningStage(chunkSize: 64, keep: 32768, queryStride: 4, estimate: .moments),
-      PruningStage(chunkSize: 16, keep: 4096, queryStride: 2, estimate: .moments),
+      PruningStage(chunkSize: 8, keep: 24576, queryStride: 16, estimate: .moments),
       PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
     ],
     fineStages: [

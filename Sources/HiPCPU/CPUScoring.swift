@@ -53,7 +53,7 @@ extension CPUBackend {
     guard active > 0 else { return }
     switch job.stage.estimate {
     case .halving: halve(job, active, into: scores, scratch(thread))
-    case .moments: scoreMoments(job, active, into: scores, scratch(thread))
+    case .moments: scoreMoments([job], into: [scores], scratch(thread))
     case .exact: scoreKeys(job, active, into: scores, scratch(thread))
     case .tree: preconditionFailure("the tree search has no list of chunks to score")
     }
@@ -199,42 +199,58 @@ extension CPUBackend {
 
   // MARK: Moments
 
-  /// Log masses from the sketch: a product over twice the head size, queries and half their squares
-  /// against means and variances.
-  private func scoreMoments(
-    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
+  /// Scores the first stage of several blocks of queries, which look at the same sketch.
+  func scoreFirst(
+    _ jobs: [ScoringJob], into scores: [UnsafeMutablePointer<Float>], thread: Int
   ) {
-    let size = job.call.input.shape.headSize
-    let cache = job.call.input.cache
+    for (job, scores) in zip(jobs, scores) {
+      for index in job.activeCount..<job.chunks.count { scores[index] = Self.inactive }
+    }
+    scoreMoments(jobs, into: scores, scratch(thread))
+  }
+
+  /// Log masses from the sketch: a product over twice the head size, queries and half their squares
+  /// against means and variances. The jobs differ in their queries only.
+  private func scoreMoments(
+    _ jobs: [ScoringJob], into scores: [UnsafeMutablePointer<Float>], _ scratch: Scratch
+  ) {
+    guard let largest = jobs.max(by: { $0.activeCount < $1.activeCount }), largest.activeCount > 0
+    else { return }
+    let size = largest.call.input.shape.headSize
+    let cache = largest.call.input.cache
     let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
-    let chunkSize = job.stage.chunkSize
+    let chunkSize = largest.stage.chunkSize
     guard
       let offset = layout.sketchOffset(
-        layer: cache.layer, kvHead: job.kvHead, chunkSize: chunkSize)
+        layer: cache.layer, kvHead: largest.kvHead, chunkSize: chunkSize)
     else { preconditionFailure("the cache keeps no moments of \(chunkSize)-key chunks") }
+    let rowCount = jobs.reduce(0) { $0 + $1.rowCount }
+    let most = jobs.map(\.rowCount).max() ?? 0
     scratch.reset(
-      Scratch.size(job.rowCount * size) + Scratch.size(job.rowCount * 2 * size)
-        + scoringSize(job, columns: active, depth: 2 * size))
-    let pooled = scratch.take(job.rowCount * size)
-    pool(job, into: pooled, position: queryPosition(job, branch: 1))
-    let queries = scratch.take(job.rowCount * 2 * size)
-    for row in 0..<job.rowCount {
-      for element in 0..<size {
-        let value = pooled[row * size + element]
-        queries[row * 2 * size + element] = value
-        queries[row * 2 * size + size + element] = value * value / 2
+      Scratch.size(most * size) + jobs.count * Scratch.size(most * 2 * size)
+        + scoringSize(rowCount, columns: largest.activeCount, depth: 2 * size))
+    let pooled = scratch.take(most * size)
+    let rows = zip(jobs, scores).map { job, scores in
+      pool(job, into: pooled, position: queryPosition(job, branch: 1))
+      let queries = scratch.take(job.rowCount * 2 * size)
+      for row in 0..<job.rowCount {
+        for element in 0..<size {
+          let value = pooled[row * size + element]
+          queries[row * 2 * size + element] = value
+          queries[row * 2 * size + size + element] = value * value / 2
+        }
       }
+      return ScoredRows(
+        queries: queries, count: job.rowCount, columns: job.activeCount, total: scores)
     }
     withRows(
       cache, offset: offset, rowsPerPage: KVLayout.pageSize / chunkSize,
       stride: 2 * layout.rowByteCount
     ) { sketch in
-      scoreColumns(
-        job, queries, depth: 2 * size, columns: active, &sketch, turned: false, scratch,
-        total: scores
-      ) { columns, indices, _ in
+      scoreColumns(largest, rows, depth: 2 * size, &sketch, turned: false, scratch) {
+        columns, indices, _ in
         for column in columns {
-          indices[column - columns.lowerBound] = job.chunks[column] / Int32(chunkSize)
+          indices[column - columns.lowerBound] = largest.chunks[column] / Int32(chunkSize)
         }
       }
     }
@@ -250,16 +266,16 @@ extension CPUBackend {
     let columns = active * chunkSize
     scratch.reset(
       Scratch.size(job.rowCount * size) + Scratch.size(columns)
-        + scoringSize(job, columns: columns, depth: size))
+        + scoringSize(job.rowCount, columns: columns, depth: size))
     let queries = scratch.take(job.rowCount * size)
     pool(job, into: queries, position: queryPosition(job, branch: 1))
     let perKey = scratch.take(columns)
     let turned = keyPosition(job, chunk: 0, key: 0) != nil
     withKeys(job) { keyRows in
-      scoreColumns(
-        job, queries, depth: size, columns: columns, &keyRows, turned: turned, scratch,
-        total: perKey
-      ) { columns, indices, positions in
+      let rows = ScoredRows(
+        queries: queries, count: job.rowCount, columns: columns, total: perKey)
+      scoreColumns(job, [rows], depth: size, &keyRows, turned: turned, scratch) {
+        columns, indices, positions in
         for column in columns {
           let (chunk, inside) = column.quotientAndRemainder(dividingBy: chunkSize)
           let key = job.chunks[chunk] + Int32(inside)
@@ -283,13 +299,22 @@ extension CPUBackend {
 
   // MARK: Columns
 
+  /// Queries that share a softmax, and where what they give their columns is summed up.
+  private struct ScoredRows {
+    /// `[count, depth]`.
+    let queries: UnsafeMutablePointer<Float>
+    let count: Int
+    let columns: Int
+    let total: UnsafeMutablePointer<Float>
+  }
+
   /// Rows whose scores are held at a time.
   private static var scoredRows: Int { 32 }
 
-  private func scoringSize(_ job: ScoringJob, columns: Int, depth: Int) -> Int {
+  private func scoringSize(_ rowCount: Int, columns: Int, depth: Int) -> Int {
     let panel = Int(HIP_PANEL)
     let padded = (columns + panel - 1) / panel * panel
-    return Scratch.size(job.rowCount <= Self.fewRows ? 0 : padded * depth)
+    return Scratch.size(rowCount <= Self.fewRows ? 0 : padded * depth)
       + Scratch.size(panel * depth)
       + Scratch.size(Self.scoredRows * padded) + 2 * Scratch.size(panel) + Scratch.size(padded)
   }
@@ -298,15 +323,16 @@ extension CPUBackend {
   ///
   /// `fill` writes the rows to read for a range of columns, and the positions they turn to.
   private func scoreColumns(
-    _ job: ScoringJob, _ queries: UnsafeMutablePointer<Float>, depth: Int, columns: Int,
-    _ rows: inout hip_rows, turned: Bool, _ scratch: Scratch,
-    total: UnsafeMutablePointer<Float>,
+    _ job: ScoringJob, _ groups: [ScoredRows], depth: Int, _ rows: inout hip_rows, turned: Bool,
+    _ scratch: Scratch,
     fill: (Range<Int>, UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>) -> Void
   ) {
     let panel = Int(HIP_PANEL)
+    let columns = groups.map(\.columns).max() ?? 0
     let padded = (columns + panel - 1) / panel * panel
-    let fewRows = job.rowCount <= Self.fewRows
-    let panels = scratch.take(fewRows ? 0 : padded * depth)
+    // Few rows: keys are scored where they lie instead of being transposed into panels.
+    let few = groups.reduce(0) { $0 + $1.count } <= Self.fewRows ? groups.first : nil
+    let panels = scratch.take(few == nil ? padded * depth : 0)
     let gathered = scratch.take(panel * depth)
     let scores = scratch.take(Self.scoredRows * padded)
     let indices = scratch.takeIntegers(panel)
@@ -316,38 +342,41 @@ extension CPUBackend {
     for start in stride(from: 0, to: columns, by: panel) {
       let count = min(panel, columns - start)
       fill(start..<start + count, indices, positions)
-      if fewRows, rotations == nil {
+      if let few, rotations == nil {
         table.score_stored(
-          &rows, indices, count, depth, queries, job.rowCount, scores + start, padded)
-      } else if fewRows {
+          &rows, indices, count, depth, few.queries, few.count, scores + start, padded)
+      } else if let few {
         table.gather_keys(
           &rows, indices, count, depth, rotations, job.rotations.half, positions, gathered)
-        table.score_rows(queries, job.rowCount, gathered, depth, scores + start, padded)
+        table.score_rows(few.queries, few.count, gathered, depth, scores + start, padded)
       } else {
         table.pack_keys(
           &rows, indices, count, depth, rotations, job.rotations.half, positions, gathered,
           panels + start * depth)
       }
     }
-    switch job.pruning.ranking {
-    case .maximum: total.update(repeating: -.infinity, count: columns)
-    case .share: total.update(repeating: 0, count: columns)
-    }
-    for first in stride(from: 0, to: job.rowCount, by: Self.scoredRows) {
-      let height = min(Self.scoredRows, job.rowCount - first)
-      if !fewRows {
-        for start in stride(from: 0, to: columns, by: panel) {
-          table.gemm(
-            queries + first * depth, depth, height, panels + start * depth, panel, depth,
-            scores + start, padded, panel, 0)
-        }
-      }
+    for group in groups {
+      let total = group.total
       switch job.pruning.ranking {
-      case .maximum:
-        table.column_max(scores, padded, height, columns, best)
-        for column in 0..<columns { total[column] = max(total[column], best[column]) }
-      case .share:
-        table.add_shares(scores, padded, height, columns, total)
+      case .maximum: total.update(repeating: -.infinity, count: group.columns)
+      case .share: total.update(repeating: 0, count: group.columns)
+      }
+      for first in stride(from: 0, to: group.count, by: Self.scoredRows) {
+        let height = min(Self.scoredRows, group.count - first)
+        if few == nil {
+          for start in stride(from: 0, to: group.columns, by: panel) {
+            table.gemm(
+              group.queries + first * depth, depth, height, panels + start * depth, panel, depth,
+              scores + start, padded, panel, 0)
+          }
+        }
+        switch job.pruning.ranking {
+        case .maximum:
+          table.column_max(scores, padded, height, group.columns, best)
+          for column in 0..<group.columns { total[column] = max(total[column], best[column]) }
+        case .share:
+          table.add_shares(scores, padded, height, group.columns, total)
+        }
       }
     }
   }

@@ -116,15 +116,29 @@ extension CPUBackend {
       call.input.rotary, count: positionLimit(call, stage, longest: longest))
     selectionScores.reset(stride * blockCount * sets)
     let scores = selectionScores.take(stride * blockCount * sets)
-    pool.run(blockCount * sets) { item, thread in
-      let (block, set) = item.quotientAndRemainder(dividingBy: sets)
-      let list = lists[block * owners + set * owners / sets]
-      let job = ScoringJob(
+    func job(_ block: Int, _ set: Int) -> ScoringJob {
+      ScoringJob(
         call: call, stage: stage, block: block, heads: set * setSize..<(set + 1) * setSize,
-        chunks: list,
+        chunks: lists[block * owners + set * owners / sets],
         limit: index == 0 ? gridLength(call, block: block) - pruning.pruningWindow : .max,
         rotations: rotations)
-      score(job, into: scores + item * stride, thread: thread)
+    }
+    // In the first stage, neighbouring blocks of queries go through the same sketch.
+    let together =
+      index == 0 && stage.estimate == .moments
+      ? max(1, blockCount * sets / pool.threadCount / max(1, sets)) : 1
+    let runs = (blockCount + together - 1) / together
+    pool.run(runs * sets) { item, thread in
+      let (run, set) = item.quotientAndRemainder(dividingBy: sets)
+      let blocks = run * together..<min(blockCount, (run + 1) * together)
+      if blocks.count == 1 {
+        let block = blocks.lowerBound
+        score(job(block, set), into: scores + (block * sets + set) * stride, thread: thread)
+      } else {
+        scoreFirst(
+          blocks.map { job($0, set) }, into: blocks.map { scores + ($0 * sets + set) * stride },
+          thread: thread)
+      }
     }
     var results = [Result?](repeating: nil, count: lists.count)
     results.withUnsafeMutableBufferPointer { results in

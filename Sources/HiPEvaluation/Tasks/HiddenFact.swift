@@ -18,7 +18,7 @@ public struct HiddenFact: Sendable {
   /// things.
   public static func make(_ count: Int, seed: UInt64) -> [HiddenFact] {
     var words = Words(seed: seed)
-    let kinds = [magicNumber, home, code, fondness]
+    let kinds = [magicNumber, home, code]
     return (0..<count).map { kinds[$0 % kinds.count](&words) }
   }
 
@@ -45,13 +45,5 @@ public struct HiddenFact: Sendable {
     return HiddenFact(
       sentence: "To enter the \(place), type the code \(number).",
       question: "Which code opens the \(place)?", answer: number)
-  }
-
-  private static func fondness(_ words: inout Words) -> HiddenFact {
-    let person = words.person()
-    let subject = words.pick(Words.subjects)
-    return HiddenFact(
-      sentence: "\(person) is very fond of \(subject).", question: "What does \(person) love?",
-      answer: subject)
   }
 }

@@ -80,10 +80,6 @@ struct Words {
     """
     cellar church library garden tower kitchen attic stable chapel mill barn castle bakery harbour
     """)
-  static let subjects = words(
-    """
-    geometry music chess poetry history painting dancing gardening sailing astronomy
-    """)
   static let cities = words(
     """
     Amsterdam Denver Paris London Berlin Madrid Vienna Lisbon Dublin Boston Chicago Oslo Prague \
