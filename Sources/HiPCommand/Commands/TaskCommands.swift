@@ -5,6 +5,7 @@ import HiPAttention
 import HiPEvaluation
 import HiPModels
 import InfiniteHiP
+import Synchronization
 
 struct NeedleCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -143,14 +144,20 @@ struct TaskRun {
     _ samples: Int, _ records: RecordFile
   ) async throws -> [AnswerRecord] {
     let title = "\(task.name), \(choice.name), \(sizeText(length))"
-    let display = ProgressDisplay(title)
-    defer { display.finish() }
+    // Every context is a reading of its own.
+    let display = Mutex(ProgressDisplay(title))
     let answers = try await runner.run(
       task, choice, length: length, samples: samples, records: records
     ) { progress in
-      display.update(read: progress.read, of: progress.tokens)
+      display.withLock { display in
+        if progress.read == 0 {
+          display.finish()
+          display = ProgressDisplay("\(title), \(progress.done) of \(progress.of)")
+        }
+        display.update(read: progress.read, of: progress.tokens)
+      }
     }
-    display.finish()
+    display.withLock { $0.finish() }
     if let result = TaskResult(answers) {
       Terminal.note("\(title): \(decimal(result.score * 100, 0)) % of \(answers.count)\n")
     }
