@@ -12,9 +12,17 @@ INLINE const uint8_t *row_address(const hip_rows *rows, size_t index) {
 #define ROWS_AHEAD 12
 #define CACHE_LINE 64
 
+INLINE size_t row_bytes(hip_element element, size_t head_size) {
+  switch (element) {
+  case HIP_F32: return head_size * 4;
+  case HIP_K4: return K4_HEADER + (head_size + 31) / 32 * 16;
+  default: return head_size * 2;
+  }
+}
+
 static void gather(const hip_rows *rows, const int32_t *indices, size_t count, size_t head_size,
                    float *out) {
-  size_t bytes = rows->element == HIP_F32 ? head_size * 4 : head_size * 2;
+  size_t bytes = row_bytes(rows->element, head_size);
   for (size_t i = 0; i < count; i++) {
     if (i + ROWS_AHEAD < count) {
       const uint8_t *ahead = row_address(rows, (size_t)indices[i + ROWS_AHEAD]);
@@ -86,12 +94,18 @@ static void score_rows(const float *queries, size_t rows, const float *keys, siz
 static void score_stored(const hip_rows *keys, const int32_t *indices, size_t count,
                          size_t head_size, const float *queries, size_t rows, float *scores,
                          size_t ld) {
-  size_t bytes = keys->element == HIP_F32 ? head_size * 4 : head_size * 2;
+  size_t bytes = row_bytes(keys->element, head_size);
   for (size_t r = 0; r < rows; r += 4) {
     size_t height = rows - r < 4 ? rows - r : 4;
     const float *q[4];
-    for (size_t i = 0; i < 4; i++)
+    quad sums;
+    for (size_t i = 0; i < 4; i++) {
       q[i] = queries + (r + (i < height ? i : height - 1)) * head_size;
+      vec sum = 0.0f;
+      if (keys->element == HIP_K4)
+        for (size_t k = 0; k < head_size; k += LANES) sum += load(q[i] + k);
+      sums[i] = sum_lanes(sum);
+    }
     for (size_t j = 0; j < count; j += 2) {
       size_t next = j + 1 < count ? j + 1 : j;
       for (size_t ahead = j + ROWS_AHEAD; ahead < j + ROWS_AHEAD + 2 && ahead < count; ahead++) {
@@ -104,10 +118,15 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
       switch (keys->element) {
       case HIP_F16: SCORE_PAIR(AT_F16) break;
       case HIP_BF16: SCORE_PAIR(AT_BF16) break;
+      case HIP_K4: SCORE_PAIR(four_bits) break;
       default: SCORE_PAIR(AT_F32) break;
       }
       quad a = sums_of(even[0], even[1], even[2], even[3]);
       quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
+      if (keys->element == HIP_K4) {
+        a = a * bfloat_to_float(first) + sums * bfloat_to_float(first + 2);
+        b = b * bfloat_to_float(second) + sums * bfloat_to_float(second + 2);
+      }
       for (size_t i = 0; i < height; i++) {
         scores[(r + i) * ld + j] = a[i];
         scores[(r + i) * ld + next] = next == j ? a[i] : b[i];

@@ -80,6 +80,49 @@ INLINE vec exponential(vec x) {
 
 // MARK: Rows
 
+#define K4_HEADER 4
+
+/// Elements first ..< first + LANES of a key in 4 bits, as numbers from 0 to 15.
+INLINE vec four_bits(const uint8_t *row, size_t first) {
+  typedef uint8_t bvec __attribute__((ext_vector_type(LANES)));
+  bvec bytes;
+  memcpy(&bytes, row + K4_HEADER + first / 32 * 16 + first % 16, sizeof bytes);
+  uvec whole = __builtin_convertvector(bytes, uvec);
+  return __builtin_convertvector(first % 32 < 16 ? whole & 15u : whole >> 4, vec);
+}
+
+INLINE float bfloat_to_float(const uint8_t *p) {
+  uint32_t bits = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 24;
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+INLINE float rounded_to_bfloat(float x, uint8_t *p) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  bits = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
+  p[0] = (uint8_t)bits;
+  p[1] = (uint8_t)(bits >> 8);
+  return bfloat_to_float(p);
+}
+
+static void quantize_key(const float *key, size_t n, uint8_t *out) {
+  float low = key[0], high = key[0];
+  for (size_t i = 1; i < n; i++) {
+    low = key[i] < low ? key[i] : low;
+    high = key[i] > high ? key[i] : high;
+  }
+  float scale = rounded_to_bfloat((high - low) / 15.0f, out);
+  low = rounded_to_bfloat(low, out + 2);
+  memset(out + K4_HEADER, 0, (n + 31) / 32 * 16);
+  for (size_t i = 0; i < n; i++) {
+    float place = scale > 0 ? (key[i] - low) / scale + 0.5f : 0.0f;
+    place = place < 0 ? 0 : place > 15 ? 15 : place;
+    out[K4_HEADER + i / 32 * 16 + i % 16] |= (uint8_t)((uint8_t)place << (i % 32 < 16 ? 0 : 4));
+  }
+}
+
 INLINE void widen_plain(hip_element element, const void *row, size_t first, size_t n, float *out) {
   const uint8_t *bytes = row;
   switch (element) {
@@ -100,6 +143,12 @@ INLINE void widen_plain(hip_element element, const void *row, size_t first, size
         store(out + b * BLOCK - first + i, widen_bytes((const int8_t *)block + 2 + i) * scale);
     }
     break;
+  case HIP_K4: {
+    vec scale = bfloat_to_float(bytes), low = bfloat_to_float(bytes + 2);
+    for (size_t i = 0; i < n; i += LANES)
+      store(out + i, fused(four_bits(bytes, first + i), scale, low));
+    break;
+  }
   }
 }
 
@@ -169,6 +218,8 @@ static void matvec(hip_element element, const void *w, size_t stride, size_t row
     break;
   case HIP_BF16:
     for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot_bf16(row, x, n);
+    break;
+  case HIP_K4: // Keys only, never weights.
     break;
   case HIP_Q8_0:
     for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot_blocks(row, x, n);
@@ -352,4 +403,5 @@ const hip_kernels HIP_TABLE = {
     .column_max = column_max,
     .add_shares = add_shares,
     .moments = moments,
+    .quantize_key = quantize_key,
 };

@@ -87,14 +87,19 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// Keys that are both candidates and in the window of a block's first query.
   var overlap: Int { max(stages.first?.chunkSize ?? 0, queryBlock) }
 
-  /// Chunk sizes whose key moments the cache has to keep.
-  public var sketchChunkSizes: [Int] {
-    var sizes: [Int] = []
-    for stage in stages + (fineStages ?? [])
-    where stage.estimate == .moments && !sizes.contains(stage.chunkSize) {
-      sizes.append(stage.chunkSize)
+  /// What the cache has to keep of the keys for the stages.
+  public var sketches: [KeySketch] {
+    var sketches: [KeySketch] = []
+    for stage in stages + (fineStages ?? []) {
+      let sketch: KeySketch? =
+        switch stage.estimate {
+        case .moments: .moments(chunkSize: stage.chunkSize)
+        case .fourBit: .fourBit
+        case .halving, .exact, .tree: nil
+        }
+      if let sketch, !sketches.contains(sketch) { sketches.append(sketch) }
     }
-    return sizes
+    return sketches
   }
 
   /// The same policy as layer `layer` of `layerCount` has it.

@@ -120,12 +120,13 @@ extension HierarchicalPruning {
         "\"tree\" has no list of chunks that \"\(positions.rawValue)\" could count; take another of "
           + "\"pruningPositions\"")
     }
-    guard (stages + (fineStages ?? [])).contains(where: { $0.estimate == .moments }) else {
-      return
+    let sketched = (stages + (fineStages ?? [])).first {
+      $0.estimate == .moments || $0.estimate == .fourBit
     }
+    guard let sketched else { return }
     guard positions == .relative || positions == .infllm else {
       throw PolicyError(
-        "\"moments\" describe keys as seen from one distance: \"pruningPositions\" may be "
+        "\"\(sketched.estimate.rawValue)\" describe keys as seen from one distance: \"pruningPositions\" may be "
           + "\"relative\" or \"infllm\", not \"\(positions.rawValue)\"")
     }
   }

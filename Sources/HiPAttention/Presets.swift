@@ -47,15 +47,15 @@ extension HierarchicalPruning {
   /// Our selection, described in Docs/Decisions/0005.
   ///
   /// A scan over the moments of 8-key chunks, then exact scores inside the best, both ranked by their
-  /// share of every query's softmax mass, per key-value head. Decoding and the end of a text scan
-  /// 16-key chunks instead, which is less to read.
+  /// share of every query's softmax mass, per key-value head. Decoding and the end of a text, where
+  /// questions stand and single keys matter, scan every key in 4 bits instead.
   public static let infiniteHiP = HierarchicalPruning(
     unchecked: [
       PruningStage(chunkSize: 8, keep: 24576, queryStride: 16, estimate: .moments),
       PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
     ],
     fineStages: [
-      PruningStage(chunkSize: 16, keep: 8192, estimate: .moments),
+      PruningStage(chunkSize: 8, keep: 4096, estimate: .fourBit),
       PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
     ],
     scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm))

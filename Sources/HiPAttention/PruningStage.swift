@@ -36,6 +36,8 @@ public enum ChunkEstimate: String, Sendable, Hashable, CaseIterable {
   case moments
   /// Every key of the chunk.
   case exact
+  /// Every key of the chunk as a copy in 4 bits has it: a quarter of the bytes.
+  case fourBit = "4-bit"
   /// Top-k search of HiP (arXiv 2406.09827): `keep / chunk` equal parts of the candidates are halved
   /// again and again, judged by the chunk in the middle of each half, and as many halves stay, until
   /// each is one chunk. Only ever the single stage.

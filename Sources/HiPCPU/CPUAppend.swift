@@ -26,13 +26,14 @@ extension CPUBackend {
           write(
             key + start, to: pages, layout.keyOffset(layer: call.into.layer, kvHead: head),
             row: call.start + row)
+          quantize(key + start, to: pages, call.into.layer, head, row: call.start + row)
           write(
             call.values.floats(row: row) + start, to: pages,
             layout.valueOffset(layer: call.into.layer, kvHead: head), row: call.start + row)
         }
       }
     }
-    for chunkSize in layout.sketchChunkSizes {
+    for case .moments(let chunkSize) in layout.sketches {
       // Chunks that the new tokens complete.
       let chunks = call.start / chunkSize..<(call.start + tokens) / chunkSize
       pool.run(chunks.count * shape.kvHeads) { item, thread in
@@ -71,13 +72,28 @@ extension CPUBackend {
       UnsafeMutableRawPointer(mutating: page) + offset + inside * layout.rowByteCount)
   }
 
+  /// Keeps a key in 4 bits, where the layout has those.
+  private func quantize(
+    _ key: UnsafePointer<Float>, to pages: CPUPageTable, _ layer: Int, _ kvHead: Int, row index: Int
+  ) {
+    let layout = pages.store.layout
+    let (slot, inside) = index.quotientAndRemainder(dividingBy: KVLayout.pageSize)
+    guard let offset = layout.sketchOffset(layer: layer, kvHead: kvHead, .fourBit),
+      let page = pages.addresses[slot]
+    else { return }
+    table.quantize_key(
+      key, layout.shape.headSize,
+      UnsafeMutablePointer(mutating: page) + offset + inside * layout.fourBitRowByteCount)
+  }
+
   private func sketch(
     chunk: Int, of chunkSize: Int, kvHead: Int, _ view: KVView, thread: Int
   ) {
     let pages = unsafeDowncast(view.pages, to: CPUPageTable.self)
     let layout = pages.store.layout
     let size = layout.shape.headSize
-    guard let offset = layout.sketchOffset(layer: view.layer, kvHead: kvHead, chunkSize: chunkSize)
+    guard let offset = layout.sketchOffset(
+      layer: view.layer, kvHead: kvHead, .moments(chunkSize: chunkSize))
     else { return }
     let scratch = scratch(thread)
     scratch.reset(2 * Scratch.size(size))
@@ -101,18 +117,20 @@ extension CPUBackend {
   ) -> Result {
     let layout = unsafeDowncast(view.pages, to: CPUPageTable.self).store.layout
     return withRows(
-      view, offset: offset, rowsPerPage: KVLayout.pageSize, stride: layout.rowByteCount, body)
+      view, offset: offset, rowsPerPage: KVLayout.pageSize, stride: layout.rowByteCount,
+      element: layout.element.kernelElement, body)
   }
 
   /// Calls `body` with rows that stand `rowsPerPage` to a page, `stride` bytes apart.
   func withRows<Result>(
-    _ view: KVView, offset: Int, rowsPerPage: Int, stride: Int, _ body: (inout hip_rows) -> Result
+    _ view: KVView, offset: Int, rowsPerPage: Int, stride: Int, element: hip_element,
+    _ body: (inout hip_rows) -> Result
   ) -> Result {
     let pages = unsafeDowncast(view.pages, to: CPUPageTable.self)
     return pages.addresses.withUnsafeBufferPointer { addresses in
       var rows = hip_rows(
         pages: addresses.baseAddress, page_shift: UInt32(rowsPerPage.trailingZeroBitCount),
-        element: pages.store.layout.element.kernelElement, offset: offset, stride: stride)
+        element: element, offset: offset, stride: stride)
       return body(&rows)
     }
   }

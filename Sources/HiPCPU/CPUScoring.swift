@@ -54,7 +54,7 @@ extension CPUBackend {
     switch job.stage.estimate {
     case .halving: halve(job, active, into: scores, scratch(thread))
     case .moments: scoreMoments([job], into: [scores], scratch(thread))
-    case .exact: scoreKeys(job, active, into: scores, scratch(thread))
+    case .exact, .fourBit: scoreKeys(job, active, into: scores, scratch(thread))
     case .tree: preconditionFailure("the tree search has no list of chunks to score")
     }
   }
@@ -120,6 +120,15 @@ extension CPUBackend {
   func withKeys(_ job: ScoringJob, _ body: (inout hip_rows) -> Void) {
     let cache = job.call.input.cache
     let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
+    if job.stage.estimate == .fourBit {
+      guard
+        let offset = layout.sketchOffset(layer: cache.layer, kvHead: job.kvHead, .fourBit)
+      else { preconditionFailure("the cache keeps no keys in 4 bits") }
+      withRows(
+        cache, offset: offset, rowsPerPage: KVLayout.pageSize, stride: layout.fourBitRowByteCount,
+        element: HIP_K4, body)
+      return
+    }
     withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: job.kvHead), body)
   }
 
@@ -222,7 +231,7 @@ extension CPUBackend {
     let chunkSize = largest.stage.chunkSize
     guard
       let offset = layout.sketchOffset(
-        layer: cache.layer, kvHead: largest.kvHead, chunkSize: chunkSize)
+        layer: cache.layer, kvHead: largest.kvHead, .moments(chunkSize: chunkSize))
     else { preconditionFailure("the cache keeps no moments of \(chunkSize)-key chunks") }
     let rowCount = jobs.reduce(0) { $0 + $1.rowCount }
     let most = jobs.map(\.rowCount).max() ?? 0
@@ -245,7 +254,7 @@ extension CPUBackend {
     }
     withRows(
       cache, offset: offset, rowsPerPage: KVLayout.pageSize / chunkSize,
-      stride: 2 * layout.rowByteCount
+      stride: 2 * layout.rowByteCount, element: layout.element.kernelElement
     ) { sketch in
       scoreColumns(largest, rows, depth: 2 * size, &sketch, turned: false, scratch) {
         columns, indices, _ in

@@ -6,8 +6,8 @@ public import HiPTensors
 /// Where keys, values and sketches lie inside a page.
 ///
 /// A page holds, layer by layer and head by head: keys `[pageSize, headSize]`, values
-/// `[pageSize, headSize]`, and for each sketch chunk size the moments of the page's chunks,
-/// `[pageSize / chunk, 2, headSize]` (means, then variances).
+/// `[pageSize, headSize]`, and each sketch: the moments of the page's chunks,
+/// `[pageSize / chunk, 2, headSize]` (means, then variances), or its keys in 4 bits, `[pageSize]`.
 public struct KVLayout: Sendable, Hashable {
   /// Tokens in a page.
   ///
@@ -20,31 +20,35 @@ public struct KVLayout: Sendable, Hashable {
   public let shape: AttentionShape
   /// How keys and values are stored.
   public let element: ElementType
-  /// Chunk sizes whose moments are kept; each divides the page size.
-  public let sketchChunkSizes: [Int]
+  /// What is kept of the keys besides; chunks divide the page size.
+  public let sketches: [KeySketch]
 
   /// Stores the parts.
-  public init(
-    layerCount: Int, shape: AttentionShape, element: ElementType, sketchChunkSizes: [Int]
-  ) {
-    precondition(sketchChunkSizes.allSatisfy { Self.pageSize % $0 == 0 })
+  public init(layerCount: Int, shape: AttentionShape, element: ElementType, sketches: [KeySketch]) {
+    for case .moments(let chunkSize) in sketches { precondition(Self.pageSize % chunkSize == 0) }
     self.layerCount = layerCount
     self.shape = shape
     self.element = element
-    self.sketchChunkSizes = sketchChunkSizes
+    self.sketches = sketches
   }
+
+  /// Bytes of one key in 4 bits: scale, minimum, and 16 bytes for every 32 elements.
+  public var fourBitRowByteCount: Int { 4 + (shape.headSize + 31) / 32 * 16 }
 
   /// Bytes of one key or value of one head.
   public var rowByteCount: Int { element.byteCount(of: shape.headSize) }
 
   private var rowsByteCount: Int { Self.pageSize * rowByteCount }
 
-  private func sketchByteCount(_ chunkSize: Int) -> Int {
-    Self.pageSize / chunkSize * 2 * rowByteCount
+  private func byteCount(_ sketch: KeySketch) -> Int {
+    switch sketch {
+    case .moments(let chunkSize): Self.pageSize / chunkSize * 2 * rowByteCount
+    case .fourBit: Self.pageSize * fourBitRowByteCount
+    }
   }
 
   private var headByteCount: Int {
-    2 * rowsByteCount + sketchChunkSizes.reduce(0) { $0 + sketchByteCount($1) }
+    2 * rowsByteCount + sketches.reduce(0) { $0 + byteCount($1) }
   }
 
   /// Bytes of a page.
@@ -60,10 +64,10 @@ public struct KVLayout: Sendable, Hashable {
     keyOffset(layer: layer, kvHead: kvHead) + rowsByteCount
   }
 
-  /// Offset of a head's moments of chunks of `chunkSize` keys; nil when they are not kept.
-  public func sketchOffset(layer: Int, kvHead: Int, chunkSize: Int) -> Int? {
-    guard let index = sketchChunkSizes.firstIndex(of: chunkSize) else { return nil }
-    let before = sketchChunkSizes[..<index].reduce(0) { $0 + sketchByteCount($1) }
+  /// Offset of a head's part of a sketch; nil when it is not kept.
+  public func sketchOffset(layer: Int, kvHead: Int, _ sketch: KeySketch) -> Int? {
+    guard let index = sketches.firstIndex(of: sketch) else { return nil }
+    let before = sketches[..<index].reduce(0) { $0 + byteCount($1) }
     return keyOffset(layer: layer, kvHead: kvHead) + 2 * rowsByteCount + before
   }
 

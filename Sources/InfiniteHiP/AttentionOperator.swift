@@ -69,9 +69,9 @@ public struct AttentionOperator {
       throw refuse("the rotary embedding turns more elements than a head has")
     }
     let sketches =
-      if case .hierarchical(let pruning) = policy { pruning.sketchChunkSizes } else { [Int]() }
+      if case .hierarchical(let pruning) = policy { pruning.sketches } else { [KeySketch]() }
     let layout = KVLayout(
-      layerCount: 1, shape: shape, element: .float32, sketchChunkSizes: sketches)
+      layerCount: 1, shape: shape, element: .float32, sketches: sketches)
     let pool = CachePool(backend: backend, layout: layout)
     let cache = SequenceCache(pool: pool)
     try cache.reserve(keyCount)

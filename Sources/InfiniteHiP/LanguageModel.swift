@@ -186,13 +186,13 @@ public final class LanguageModel: Sendable {
   }
 
   private func cacheLayout(_ policies: [AttentionPolicy]) -> KVLayout {
-    var sizes: [Int] = []
+    var sketches: [KeySketch] = []
     for case .hierarchical(let pruning) in policies {
-      sizes += pruning.sketchChunkSizes.filter { !sizes.contains($0) }
+      sketches += pruning.sketches.filter { !sketches.contains($0) }
     }
     return KVLayout(
       layerCount: architecture.layerCount, shape: architecture.attention, element: .float16,
-      sketchChunkSizes: sizes)
+      sketches: sketches)
   }
 
   /// The ids of a prompt that stands at the beginning of a context, or later in one.

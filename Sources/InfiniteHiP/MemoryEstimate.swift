@@ -37,7 +37,7 @@ public struct MemoryEstimate: Sendable, Hashable {
           switch stage.estimate {
           case .halving, .tree: break
           case .moments: columns = max(columns, 2 * keys / stage.chunkSize)
-          case .exact: columns = max(columns, keys)
+          case .exact, .fourBit: columns = max(columns, keys)
           }
         }
       }

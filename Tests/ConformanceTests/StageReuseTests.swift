@@ -17,7 +17,7 @@ import Testing
     let layer = Layer(queries: 1, keys: 9000, shape: shape, seed: 8)
     let backend = try CPUBackend(threads: 2)
     let layout = KVLayout(
-      layerCount: 1, shape: shape, element: .float16, sketchChunkSizes: preset.sketchChunkSizes)
+      layerCount: 1, shape: shape, element: .float16, sketches: preset.sketches)
     let cache = SequenceCache(pool: CachePool(backend: backend, layout: layout))
     try cache.reserve(9000)
     func tensor(_ values: [Float], rows: Int) throws -> DeviceTensor {

@@ -20,6 +20,9 @@ typedef enum hip_element {
   HIP_BF16 = 2,
   /// Blocks of 32 signed bytes behind one half-precision scale (34 bytes).
   HIP_Q8_0 = 3,
+  /// A key in 4 bits: bfloat16 scale and minimum, then for every 32 elements 16 bytes that hold
+  /// element i in their low and element 16 + i in their high half; value = minimum + n * scale.
+  HIP_K4 = 4,
 } hip_element;
 
 /// The keys or values of one head, in pages of equal token count.
@@ -110,6 +113,8 @@ typedef struct hip_kernels {
   /// mean[i], variance[i] of `count` consecutive keys from `first` on, over the keys.
   void (*moments)(const hip_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
                   float *variance);
+  /// Writes one key as HIP_K4: 4 + 16 * ceil(n / 32) bytes; n is a multiple of 16.
+  void (*quantize_key)(const float *key, size_t n, uint8_t *out);
 } hip_kernels;
 
 /// Instruction sets that have a table.

@@ -127,9 +127,10 @@ public struct ReferenceSelection {
       case .tree: preconditionFailure("the tree search scores no chunks of a list")
       case .moments:
         perQuery.append(moments(interval, queries, head: head))
-      case .exact:
+      case .exact, .fourBit:
         perQuery.append(
-          exact(interval, queries, chunk: index, head: head, rows: rows, pruning))
+          exact(
+            interval, queries, chunk: index, head: head, rows: rows, stage.estimate, pruning))
       }
     }
     guard stage.estimate != .halving else { return result }
@@ -159,8 +160,10 @@ public struct ReferenceSelection {
         let position = input.firstPosition + row
         let place =
           switch pruning.pruningPositions {
-          // Moments are of keys that are not turned: all are seen as a right half is.
-          case .relative: pruning.pruningWindow + (stage.estimate == .moments ? 0 : 1)
+          // Sketches are of keys that are not turned: all are seen as a right half is.
+          case .relative:
+            pruning.pruningWindow
+              + (stage.estimate == .moments || stage.estimate == .fourBit ? 0 : 1)
           case .chunkIndexed, .streaming: min(position, listCount + pruning.pruningWindow)
           case .infllm: pruning.pruningWindow
           case .absolute, .selfExtend, .dynamic: position
@@ -274,9 +277,16 @@ public struct ReferenceSelection {
   /// Log of the mass per query under `share`, the best key per query under `maximum`.
   private func exact(
     _ chunk: Range<Int>, _ queries: [[Double]], chunk index: Int, head: Int, rows: Range<Int>,
-    _ pruning: HierarchicalPruning
+    _ estimate: ChunkEstimate, _ pruning: HierarchicalPruning
   ) -> [Double] {
-    let keys = chunk.map { key($0, branch: 1, chunk: index, head: head, rows: rows, pruning) }
+    let keys = chunk.map { position in
+      guard estimate == .fourBit else {
+        return key(position, branch: 1, chunk: index, head: head, rows: rows, pruning)
+      }
+      // Not turned: all are seen as a right half is.
+      let key = input.key(position, head / input.shape.groupSize).map(Float.init)
+      return FourBitKey(key).values.map(Double.init)[...]
+    }
     return queries.map { query in
       let scores = keys.map { dot(query[...], $0) }
       return pruning.ranking == .maximum ? scores.max() ?? 0 : logSumExp(scores)
