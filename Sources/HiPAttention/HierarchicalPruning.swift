@@ -79,6 +79,12 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// The most keys that a query attends to.
   public var budget: Int { sink + window + (stages.last?.keep ?? 0) }
 
+  /// The most keys that a query attends to in any layer that selects.
+  public var largestBudget: Int {
+    let kept = [stages.last?.keep, fineStages?.last?.keep] + exceptions.map(\.keep)
+    return sink + window + (kept.compactMap { $0 }.max() ?? 0)
+  }
+
   /// The window inside the stages: shorter by one first-stage chunk or one block of queries, so that
   /// no hole opens between the candidates of a block and the windows of its last queries, nor while a
   /// candidate list is reused.

@@ -25,7 +25,7 @@ extension AttentionChoice {
       let always = ["policy", "dense"]
       switch kind {
       case .dense:
-        try fields.allow(always + ["stretch", "factor"])
+        try fields.allow(always + ["stretch"] + (fields.has("stretch") ? ["factor"] : []))
         policy = try fields.has("stretch") ? .stretched(RotaryStretch(fields)) : .dense
       case .streaming:
         try fields.allow(always + ["sink", "window"])

@@ -52,7 +52,7 @@ struct AttentionWork {
     case .heavyHitters(let hitters, let state):
       let state = unsafeDowncast(state, to: CPUSelectionState.self)
       let kept = state.kept.map(\.count).max() ?? call.input.start
-      return max(kept, hitters.budget + queryBlock) + queryBlock
+      return min(end, max(kept, hitters.budget + queryBlock) + queryBlock)
     }
   }
 

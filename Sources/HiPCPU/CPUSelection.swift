@@ -164,10 +164,12 @@ extension CPUBackend {
 
   /// One past the largest position that scoring rotates anything to.
   func positionLimit(_ call: SelectCall, _ stage: PruningStage, longest: Int) -> Int {
-    switch call.pruning.pruningPositions {
-    case .relative, .infllm: call.pruning.pruningWindow + 2
-    case .chunkIndexed, .streaming: longest + call.pruning.pruningWindow + 1
-    case .absolute, .selfExtend, .dynamic: call.input.start + call.input.queries.rows
+    let end = call.input.start + call.input.queries.rows
+    return switch call.pruning.pruningPositions {
+    // With no more positions than the window there are no candidates.
+    case .relative, .infllm: min(call.pruning.pruningWindow, end) + 2
+    case .chunkIndexed, .streaming: longest + min(call.pruning.pruningWindow, end) + 1
+    case .absolute, .selfExtend, .dynamic: end
     }
   }
 }

@@ -91,8 +91,9 @@ public struct SelectionRecall: Sendable {
       let keys = found.reduce(0) { $0 + $1.keys } / max(1, found.reduce(0) { $0 + $1.count })
       return Result(
         policy: name, keys: keys,
-        layers: found.enumerated().map { layer, found in
-          let count = max(1, found.count)
+        // Layers that a policy reads densely, and any without far keys, say nothing.
+        layers: found.enumerated().filter { $0.element.count > 0 }.map { layer, found in
+          let count = found.count
           return Layer(
             layer: layer, massShare: found.share / count, bestShare: found.best / count,
             topBlocks: found.top / count)
@@ -129,7 +130,6 @@ public struct SelectionRecall: Sendable {
     var found = Found()
     for (item, chunks) in scores.enumerated() {
       let (block, owner) = item.quotientAndRemainder(dividingBy: owners)
-      found.count += 1
       judge(
         selection.blocks[owner * headsPerOwner][block], of: selection.blockSize, chunks, &found)
     }
@@ -155,6 +155,7 @@ public struct SelectionRecall: Sendable {
     let active = chunks.scores.indices.filter { chunks.scores[$0] >= 0 }
     let total = active.reduce(0.0) { $0 + Double(chunks.scores[$1]) }
     guard total > 0, let first = chunks.starts.first else { return }
+    found.count += 1
     let order = active.sorted { chunks.scores[$0] > chunks.scores[$1] }
     let best = order.prefix(selected.count)
     let kept = Set(selected.map { (Int($0) - Int(first)) / blockSize }.filter { $0 < active.count })

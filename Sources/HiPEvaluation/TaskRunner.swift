@@ -31,8 +31,12 @@ public struct AnswerRecord: Sendable, Codable {
   public let seed: UInt64
   /// What else the answer depends on: the model, the policy's parts, the prose.
   public let conditions: String
-  /// The context's number, and the question's in it.
-  public let context, question: Int
+  /// The context's number.
+  public let context: Int
+  /// Hash of its text.
+  public let text: String
+  /// The question's number in the context.
+  public let question: Int
   public let prompt: String
   public let references: [String]
   public let output: String
@@ -70,29 +74,37 @@ public struct TaskRunner: Sendable {
     _ task: EvaluationTask, _ choice: AttentionChoice, length: Int, samples: Int,
     records: RecordFile, progress: @Sendable (Progress) -> Void = { _ in }
   ) async throws -> [AnswerRecord] {
-    let contexts = task.contexts(
-      ContextRequest(length: length, samples: samples, seed: seed, prose: prose, frame: frame))
+    let request = ContextRequest(
+      length: length, samples: samples, seed: seed, prose: prose, frame: frame)
     let conditions = try conditions(choice)
     var answers: [AnswerRecord] = []
-    for (index, context) in contexts.enumerated() {
-      func isHere(_ record: AnswerRecord) -> Bool {
-        record.task == task.name && record.policy == choice.name && record.length == length
-          && record.seed == seed && record.context == index && record.conditions == conditions
-          // A needle text holds as many facts as there are questions.
-          && context.questions.contains {
-            $0.text == record.prompt && $0.references == record.references
-          }
+    var index = 0
+    while answers.count < samples {
+      let context = try task.context(index, request)
+      let hash = contentHash(context.text)
+      // One answer per question, the first.
+      let known = Dictionary(
+        records.answers.filter { record in
+          record.task == task.name && record.policy == choice.name && record.length == length
+            && record.seed == seed && record.context == index && record.conditions == conditions
+            && record.text == hash
+        }.map { ($0.prompt, $0) }
+      ) { first, _ in first }
+      let asked = context.questions.prefix(samples - answers.count)
+      let missing = asked.indices.filter { known[asked[$0].text] == nil }
+      var new: [AnswerRecord] = []
+      if !missing.isEmpty {
+        new = try await ask(missing, context, hash, index, task, choice, length, conditions) {
+          progress(Progress(done: answers.count, of: samples, read: $0, tokens: $1))
+        }
+        try records.append(new)
       }
-      let known = records.answers.filter(isHere)
-      if known.count >= context.questions.count {
-        answers += known
-        continue
+      for question in asked {
+        if let answer = known[question.text] ?? new.first(where: { $0.prompt == question.text }) {
+          answers.append(answer)
+        }
       }
-      let new = try await ask(context, index, task, choice, length, conditions) { read, total in
-        progress(Progress(done: answers.count, of: samples, read: read, tokens: total))
-      }
-      try records.append(new)
-      answers += new
+      index += 1
     }
     return answers
   }
@@ -109,13 +121,12 @@ public struct TaskRunner: Sendable {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys
     let policy = try encoder.encode(AttentionChoice.Document(choice))
-    let parts = [model.path.split(separator: "/").last.map(String.init) ?? "", "\(model.weightByteCount)"]
-    return (parts + ["\(prose.text.utf8.count)", String(decoding: policy, as: UTF8.self)])
-      .joined(separator: " ")
+    let name = model.path.split(separator: "/").last.map(String.init) ?? ""
+    return "\(name) \(model.weightByteCount) \(String(decoding: policy, as: UTF8.self))"
   }
 
   private func ask(
-    _ context: EvaluationContext, _ index: Int, _ task: EvaluationTask, _ choice: AttentionChoice,
+    _ questions: [Int], _ context: EvaluationContext, _ hash: String, _ index: Int, _ task: EvaluationTask, _ choice: AttentionChoice,
     _ length: Int, _ conditions: String, progress: (Int, Int) -> Void
   ) async throws -> [AnswerRecord] {
     MachineMemory.resetPeak()
@@ -124,7 +135,8 @@ public struct TaskRunner: Sendable {
       session, GenerationRequest(.pieces(frame.opening + [.text(context.text)]), maximumTokens: 0),
       progress: progress)
     var records: [AnswerRecord] = []
-    for (number, question) in context.questions.enumerated() {
+    for number in questions {
+      let question = context.questions[number]
       let fork = try await session.fork()
       let pieces =
         [ChatTemplate.Piece.text(question.text)] + frame.closing + [.text(question.answerPrefix)]
@@ -136,7 +148,7 @@ public struct TaskRunner: Sendable {
       records.append(
         AnswerRecord(
           task: task.name, policy: choice.name, length: length, seed: seed, conditions: conditions,
-          context: index, question: number, prompt: question.text, references: question.references,
+          context: index, text: hash, question: number, prompt: question.text, references: question.references,
           output: output, score: question.scoring.score(output, question.references),
           depth: question.depth, promptTokens: end.promptTokens,
           contextSeconds: reading.prefillSeconds, questionSeconds: end.prefillSeconds,
@@ -179,4 +191,11 @@ extension TaskResult {
       decodeTokensPerSecond: seconds > 0 ? Double(written) / seconds : 0,
       peakBytes: answers.map(\.peakBytes).max() ?? 0)
   }
+}
+
+/// FNV-1a of a text, to tell texts apart.
+private func contentHash(_ text: String) -> String {
+  var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+  for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+  return String(hash, radix: 16)
 }

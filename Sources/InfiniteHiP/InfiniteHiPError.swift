@@ -21,7 +21,8 @@ public struct InfiniteHiPError: Error, Sendable, CustomStringConvertible {
   /// What is wrong and what to do.
   public let message: String
 
-  init(_ code: Code, _ message: String) {
+  /// Creates an error.
+  public init(_ code: Code, _ message: String) {
     self.code = code
     self.message = message
   }

@@ -166,7 +166,7 @@ public final class LanguageModel: Sendable {
     case .dense, .stretched: return
     case .streaming(let window): reach = window.sink + window.window
     case .heavyHitters(let hitters): reach = hitters.budget + HeavyHitters.queryBlock
-    case .hierarchical(let pruning): reach = pruning.budget + pruning.queryBlock
+    case .hierarchical(let pruning): reach = pruning.largestBudget + pruning.queryBlock
     }
     guard min(reach, contextLimit) <= architecture.trainedLength else {
       throw InfiniteHiPError(

@@ -44,11 +44,27 @@ public struct MemoryEstimate: Sendable, Hashable {
     }
     // Scratch memory grows by a quarter more than is needed.
     let scratch = ((columns + 5 * rows) * shape.headSize + columns * 32 + rows * 64) * 5 / 4
-    let dense = min(tokens, attention.denseLength(trainedLength: architecture.trainedLength))
+    let dense = min(
+      tokens, Self.turnedLength(attention, trainedLength: architecture.trainedLength))
     let rotations = max(dense, 8192) * shape.headSize
     // A token is an id, about four bytes of text in a few copies, and its page's share of tables.
     workingBytes =
       Self.programBytes + Self.bytesPerVocabularyEntry * architecture.vocabularySize
       + architecture.activationByteCount + 4 * (scratch * threads + rotations) + 32 * tokens
+  }
+
+  /// Positions up to which rotations are kept.
+  private static func turnedLength(_ attention: AttentionChoice, trainedLength: Int) -> Int {
+    switch attention.policy {
+    case .stretched: return .max
+    case .hierarchical(let pruning):
+      let schemes =
+        [pruning.pruningPositions, pruning.attentionPositions]
+        + pruning.exceptions.flatMap { [$0.pruningPositions, $0.attentionPositions] }
+        .compactMap { $0 }
+      if schemes.contains(where: { $0.needsTrainedLength || $0 == .absolute }) { return .max }
+    case .dense, .streaming, .heavyHitters: break
+    }
+    return attention.denseLength(trainedLength: trainedLength)
   }
 }

@@ -5,6 +5,7 @@ import Foundation
 import HiPAttention
 import HiPCPU
 import HiPCompute
+import HiPEvaluation
 import HiPModelFiles
 import HiPModels
 import HiPTokenization

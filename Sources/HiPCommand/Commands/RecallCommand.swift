@@ -43,6 +43,14 @@ struct RecallCommand: AsyncParsableCommand {
 
   func run() async throws {
     let choices = try evaluation.choices(default: "infinitehip,infinitehip-3k,streaming")
+    for choice in choices {
+      switch choice.policy {
+      case .hierarchical, .streaming: break
+      case .dense, .stretched, .heavyHitters:
+        throw ValidationError(
+          "--policies has \"\(choice.name)\", which selects no blocks; recall compares selections")
+      }
+    }
     let lengths = try evaluation.sizes(default: [32 << 10])
     let blocks = evaluation.samples ?? 16
     let attention = try options.attention.choice()

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Foundation
 import HiPAttention
+import HiPEvaluation
 import HiPTensors
 import HiPTokenization
 import InfiniteHiP

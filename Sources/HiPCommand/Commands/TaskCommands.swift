@@ -125,18 +125,25 @@ struct TaskRun {
       }
     }
     let report = TaskReport(answers, controls: controls)
-    try evaluation.write(report.markdown, to: "table.md")
+    let name = "\(Self.name(of: tasks))"
+    try evaluation.write(report.markdown, to: name + ".md")
+    if !report.controlResults.isEmpty {
+      try evaluation.write(Terminal.jsonText(report.controlResults), to: name + "-controls.json")
+    }
     for (name, figure) in report.figures {
       try evaluation.write(figure.svg, to: name.replacing("/", with: "-") + ".svg")
     }
     try evaluation.deliver(
       EvaluationOutput(
-        model: model.path, seed: options.seed, results: report.results + report.controlResults),
-      as: "results.json")
+        model: model.path, seed: options.seed, results: report.results), as: name + ".json")
     if !evaluation.json {
       Terminal.line(
-        report.markdown + "\nAnswers, this table, results.json and figures are in \(evaluation.out)/")
+        report.markdown + "\nAnswers, this table, \(name).json and figures are in \(evaluation.out)/")
     }
+  }
+
+  private static func name(of tasks: [EvaluationTask]) -> String {
+    if case .ruler? = tasks.first { "ruler" } else { tasks.first?.name ?? "tasks" }
   }
 
   private func ask(

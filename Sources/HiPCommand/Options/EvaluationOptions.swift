@@ -17,12 +17,13 @@ struct EvaluationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Questions per task, policy and length.", valueName: "n"))
   var samples: Int?
 
-  @Option(help: ArgumentHelp("The text to hide things in; War and Peace by default.", valueName: "f"))
+  @Option(help: ArgumentHelp("The text to read or to hide things in; War and Peace by default.", valueName: "f"))
   var file: String?
 
   @Option(
     help: ArgumentHelp(
-      "Folder for answers, table, figures; a stopped run goes on from it.", valueName: "folder"))
+      "Folder for results; needle, ruler, kv and passkey go on from what is there.",
+      valueName: "folder"))
   var out = "infinitehip-eval"
 
   @Flag(help: "Print one JSON object.")
@@ -37,8 +38,10 @@ struct EvaluationOptions: ParsableArguments {
 
   /// The policies, or those named by default.
   func choices(default names: String) throws -> [AttentionChoice] {
-    let choices = try (policies ?? names).split(separator: ",").map {
-      try AttentionArgument(name: String($0)).choice()
+    var choices: [AttentionChoice] = []
+    for name in (policies ?? names).split(separator: ",") {
+      let choice = try AttentionArgument(name: name.trimmingCharacters(in: .whitespaces)).choice()
+      if !choices.contains(choice) { choices.append(choice) }
     }
     guard !choices.isEmpty else { throw ValidationError("--policies names no policy") }
     return choices
@@ -47,11 +50,12 @@ struct EvaluationOptions: ParsableArguments {
   /// The lengths, or those given by default.
   func sizes(default sizes: [Int]) throws -> [Int] {
     guard let lengths else { return sizes }
-    let result = try lengths.split(separator: ",").map { text in
-      guard let size = TokenSize(argument: String(text)) else {
+    var result: [Int] = []
+    for text in lengths.split(separator: ",") {
+      guard let size = TokenSize(argument: text.trimmingCharacters(in: .whitespaces)) else {
         throw ValidationError("--lengths has \"\(text)\"; give numbers of tokens as 8192, 64K or 1M")
       }
-      return size.count
+      if !result.contains(size.count) { result.append(size.count) }
     }
     guard !result.isEmpty else { throw ValidationError("--lengths names no length") }
     return result

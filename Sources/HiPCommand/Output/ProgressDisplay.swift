@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import HiPEvaluation
 import Synchronization
 
 /// Shows how far a long text has been read: a bar on a terminal, a line now and then elsewhere.

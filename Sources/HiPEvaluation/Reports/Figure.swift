@@ -87,7 +87,8 @@ extension Figure.LineChart {
       places.count < 2 ? left + width / 2 : left + width * index / (places.count - 1)
     }
     func y(_ value: Double) -> Int {
-      top + height - Int(Double(height) * min(max(value / self.top, 0), 1))
+      let share = value / self.top
+      return top + height - Int(Double(height) * (share.isFinite ? min(max(share, 0), 1) : 1))
     }
     var body: [String] = []
     for step in 0...4 {

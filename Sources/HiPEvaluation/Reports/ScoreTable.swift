@@ -53,23 +53,3 @@ func distinct(_ names: [String]) -> [String] {
   var seen: Set<String> = []
   return names.filter { seen.insert($0).inserted }
 }
-
-func percent(_ share: Double) -> String { "\(Int((share * 100).rounded())) %" }
-
-/// Tokens as people write them: 512, 8K, 1M.
-func sizeText(_ count: Int) -> String {
-  if count >= 1 << 20, count % (1 << 20) == 0 { return "\(count >> 20)M" }
-  return count >= 1 << 10 ? "\(count >> 10)K" : "\(count)"
-}
-
-/// A number with so many digits behind the point.
-func decimal(_ value: Double, _ digits: Int) -> String {
-  var factor = 1.0
-  for _ in 0..<digits { factor *= 10 }
-  let scaled = Int((value.magnitude * factor).rounded())
-  let sign = value < 0 && scaled > 0 ? "-" : ""
-  guard digits > 0 else { return sign + "\(scaled)" }
-  let fraction = String(scaled % Int(factor))
-  return sign + "\(scaled / Int(factor))."
-    + String(repeating: "0", count: digits - fraction.count) + fraction
-}

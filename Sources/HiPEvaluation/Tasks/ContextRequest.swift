@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import HiPTokenization
+internal import InfiniteHiP
 
 /// What contexts are made from.
 public struct ContextRequest: Sendable {
@@ -24,10 +25,12 @@ public struct ContextRequest: Sendable {
     self.frame = frame
   }
 
-  /// The context of the largest `count` for which every prompt with its answer fits.
+  /// The context of the largest multiple of `step` for which every prompt with its answer fits.
+  ///
+  /// `guess` is about what fits.
   func largest(
-    from smallest: Int = 0, to most: Int, step: Int = 1, _ make: (Int) -> EvaluationContext
-  ) -> EvaluationContext {
+    from smallest: Int = 0, guess: Int, step: Int = 1, _ make: (Int) -> EvaluationContext
+  ) throws -> EvaluationContext {
     func fits(_ context: EvaluationContext) -> Bool {
       let read = frame.tokenCount(context.text)
       return context.questions.allSatisfy {
@@ -35,8 +38,18 @@ public struct ContextRequest: Sendable {
           + frame.overhead <= length
       }
     }
-    var low = smallest / step
-    var high = max(low, most / step)
+    var low = (smallest + step - 1) / step
+    guard fits(make(low * step)) else {
+      throw InfiniteHiPError(
+        .request,
+        "the questions alone do not fit in \(length) tokens; ask fewer (--samples) or raise --lengths")
+    }
+    var high = max(low + 1, guess / step)
+    while fits(make(high * step)) {
+      low = high
+      high *= 2
+    }
+    high -= 1
     while low < high {
       let middle = (low + high + 1) / 2
       if fits(make(middle * step)) { low = middle } else { high = middle - 1 }
@@ -51,18 +64,29 @@ public struct Prose: Sendable {
   public let text: String
   let sentences: [Substring]
 
-  /// Cuts a text behind full stops, question and exclamation marks.
+  /// A sentence is cut when it grows longer than this.
+  private static let longestSentence = 400
+
+  /// Cuts a text behind full stops, question and exclamation marks, and at the latest after 400
+  /// characters.
   public init(_ text: String) {
     self.text = text
     var sentences: [Substring] = []
     var start = text.startIndex
+    var length = 0
     var last: Character = " "
     for index in text.indices {
       let character = text[index]
-      if character.isWhitespace, ".?!".contains(last) {
+      if character.isWhitespace, ".?!".contains(last) || length > Self.longestSentence {
         sentences.append(text[start..<index])
         start = text.index(after: index)
+        length = 0
+      } else if length > 2 * Self.longestSentence {
+        sentences.append(text[start..<index])
+        start = index
+        length = 0
       }
+      length += 1
       last = character
     }
     if start < text.endIndex { sentences.append(text[start...]) }

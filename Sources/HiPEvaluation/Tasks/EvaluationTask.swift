@@ -21,25 +21,16 @@ public enum EvaluationTask: Sendable, Hashable {
     }
   }
 
-  /// The contexts with their questions: as many as there are `samples`, the last context cut short.
-  public func contexts(_ request: ContextRequest) -> [EvaluationContext] {
-    var result: [EvaluationContext] = []
-    var left = request.samples
-    while left > 0 {
-      var words = Words(seed: request.seed &* 1_000_003 &+ UInt64(result.count))
-      var context =
-        switch self {
-        case .needle: NeedleTask.context(request, seed: request.seed)
-        case .keyValue: KeyValueTask.context(request, &words)
-        case .passkey: PasskeyTask.context(request, &words, index: result.count)
-        case .ruler(let task): task.context(request, &words)
-        }
-      context.questions = Array(context.questions.prefix(left))
-      guard !context.questions.isEmpty else { break }
-      left -= context.questions.count
-      result.append(context)
+  /// The context of that number, with its questions.
+  /// - Throws: when they do not fit in the length.
+  public func context(_ index: Int, _ request: ContextRequest) throws -> EvaluationContext {
+    var words = Words(seed: request.seed &* 1_000_003 &+ UInt64(index))
+    return switch self {
+    case .needle: try NeedleTask.context(request, seed: request.seed)
+    case .keyValue: try KeyValueTask.context(request, &words)
+    case .passkey: try PasskeyTask.context(request, &words, index: index)
+    case .ruler(let task): try task.context(request, &words)
     }
-    return result
   }
 
   /// The most questions that share one context, where a task allows it.

@@ -2,7 +2,7 @@
 
 /// Many facts at even depths of one text, each asked for in a fork of that context.
 enum NeedleTask {
-  static func context(_ request: ContextRequest, seed: UInt64) -> EvaluationContext {
+  static func context(_ request: ContextRequest, seed: UInt64) throws -> EvaluationContext {
     var words = Words(seed: seed)
     var keys: Set<String> = []
     let facts = (0..<request.samples).map { _ in
@@ -12,7 +12,7 @@ enum NeedleTask {
       return (key: key, number: words.number(digits: 7))
     }
     func depth(_ index: Int) -> Double { (Double(index) + 0.5) / Double(facts.count) }
-    return request.largest(to: request.length / 4) { count in
+    return try request.largest(guess: request.length / 4) { count in
       EvaluationContext(
         text: request.prose.text(
           sentences: count,
@@ -34,7 +34,8 @@ enum NeedleTask {
 
 /// InfiniteBench `kv_retrieval`: the value of one key among as many pairs of UUIDs as fit.
 enum KeyValueTask {
-  static func context(_ request: ContextRequest, _ words: inout Words) -> EvaluationContext {
+  static func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {
+    // More than can fit: a pair takes over 40 tokens in any vocabulary.
     let pairs = (0..<max(1, request.length / 24)).map { _ in
       (key: words.uuid(), value: words.uuid())
     }
@@ -42,7 +43,8 @@ enum KeyValueTask {
       (Double(index) + Double.random(in: 0..<1, using: &words.generator))
         / Double(EvaluationTask.questionsPerContext)
     }
-    return request.largest(from: 1, to: pairs.count) { count in
+    return try request.largest(from: 1, guess: request.length / 75) { count in
+      let count = min(count, pairs.count)
       let lines = pairs.prefix(count).map { "\"\($0.key)\": \"\($0.value)\"" }
       return EvaluationContext(
         text: "Extract the value corresponding to the specified key in the JSON object below.\n\n"
@@ -63,10 +65,10 @@ enum KeyValueTask {
 enum PasskeyTask {
   static func context(
     _ request: ContextRequest, _ words: inout Words, index: Int
-  ) -> EvaluationContext {
+  ) throws -> EvaluationContext {
     let key = words.number(digits: 5)
     let depth = (Double(index) + 0.5) / Double(max(1, request.samples))
-    return request.largest(to: request.length / 8) { count in
+    return try request.largest(guess: request.length / 8) { count in
       var lines = [String](repeating: RulerTask.noise, count: count)
       lines.insert(
         "The pass key is \(key). Remember it. \(key) is the pass key.",

@@ -18,12 +18,12 @@ public enum RulerTask: String, Sendable, Hashable, CaseIterable {
   case commonWords = "cwe"
   case frequentWords = "fwe"
 
-  func context(_ request: ContextRequest, _ words: inout Words) -> EvaluationContext {
+  func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {
     switch self {
-    case .variableTracking: VariableTracking.context(request, &words)
-    case .commonWords: CommonWords.context(request, &words)
-    case .frequentWords: FrequentWords.context(request, &words)
-    default: NeedleInAHaystack(self).context(request, &words)
+    case .variableTracking: try VariableTracking.context(request, &words)
+    case .commonWords: try CommonWords.context(request, &words)
+    case .frequentWords: try FrequentWords.context(request, &words)
+    default: try NeedleInAHaystack(self).context(request, &words)
     }
   }
 
@@ -86,25 +86,26 @@ struct NeedleInAHaystack {
     entry.values.map { "One of the special magic \(plural) for \(entry.key) is: \($0)." }
   }
 
-  func context(_ request: ContextRequest, _ words: inout Words) -> EvaluationContext {
+  func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {
     // Among needles any line can be asked for.
     let asked = filler == .needles ? EvaluationTask.questionsPerContext : keys
     var used: Set<String> = []
-    func unused(_ words: inout Words) -> String {
+    /// A key that no other line has; pairs of words get a number when they run out.
+    func unused(_ words: inout Words, _ used: inout Set<String>) -> String {
       var text = make(key, &words)
-      for _ in 0..<1000 where used.contains(text) { text = make(key, &words) }
-      used.insert(text)
+      while !used.insert(text).inserted { text = make(key, &words) + "-" + words.number(digits: 4) }
       return text
     }
     let entries = (0..<asked).map { _ in
       Entry(
-        key: unused(&words), values: (0..<values).map { _ in make(value, &words) })
+        key: unused(&words, &used), values: (0..<values).map { _ in make(value, &words) })
     }
     let hidden = entries.flatMap(needles)
     let depths = (0..<hidden.count).map { _ in Double.random(in: 0...1, using: &words.generator) }
     let start = words
     func build(_ count: Int) -> EvaluationContext {
       var words = start
+      var used = used
       let text: String
       switch filler {
       case .prose:
@@ -115,7 +116,7 @@ struct NeedleInAHaystack {
         var lines = (0..<count).map { _ in
           filler == .noise
             ? RulerTask.noise
-            : needles(Entry(key: make(key, &words), values: [make(value, &words)]))[0]
+            : needles(Entry(key: unused(&words, &used), values: [make(value, &words)]))[0]
         }
         for (needle, depth) in zip(hidden, depths) {
           lines.insert(needle, at: min(lines.count, Int(depth * Double(lines.count + 1))))
@@ -126,7 +127,7 @@ struct NeedleInAHaystack {
         text: introduction + text + "\n",
         questions: questions(entries, depth: hidden.count == entries.count ? depths : nil))
     }
-    return request.largest(to: request.length / 8 * (filler == .prose ? 2 : 1), build)
+    return try request.largest(guess: request.length / 8 * (filler == .prose ? 2 : 1), build)
   }
 
   private var isSingle: Bool { queries * values == 1 }
@@ -163,7 +164,7 @@ enum VariableTracking {
 
   private static func lines(_ names: [String], value: String) -> [String] {
     names.indices.map { index in
-      index == 0 ? "VAR \(names[0]) = \(value)" : "VAR \(names[index]) = VAR \(names[index - 1])"
+      index == 0 ? "VAR \(names[0]) = \(value)" : "VAR \(names[index]) = VAR \(names[index - 1]) "
     }
   }
 
@@ -188,7 +189,7 @@ enum VariableTracking {
       + "are assigned the value \(value), they are: "
   }
 
-  static func context(_ request: ContextRequest, _ words: inout Words) -> EvaluationContext {
+  static func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {
     func unique(_ count: Int, letters: Int) -> [String] {
       var result: [String] = []
       while result.count < count {
@@ -205,13 +206,14 @@ enum VariableTracking {
       text(5, lines(example, value: "12345"), places: [0.1, 0.3, 0.5, 0.7, 0.9]), value: "12345")
     let demonstration =
       shown.context + shown.question + prefix("12345") + example.joined(separator: " ") + "\n\n"
-    return request.largest(to: request.length / 16) { count in
+    return try request.largest(guess: request.length / 16) { count in
       let (context, question) = task(text(count, lines(chain, value: value), places: places), value: value)
       return EvaluationContext(
         text: demonstration + context,
         questions: [
           EvaluationContext.Question(
-            text: question, answerPrefix: prefix(value), references: chain, scoring: .containsAll,
+            // RULER's prefix ends in a space, which belongs to the next token.
+            text: question, answerPrefix: String(prefix(value).dropLast()), references: chain, scoring: .containsAll,
             maximumTokens: 30)
         ])
     }
@@ -235,7 +237,7 @@ enum CommonWords {
   private static let prefix =
     " Answer: The top 10 words that appear most often in the list are:"
 
-  static func context(_ request: ContextRequest, _ words: inout Words) -> EvaluationContext {
+  static func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {
     let isShort = request.length < 4096
     let (often, seldom) = isShort ? (6, 1) : (30, 3)
     // Pronounceable words of our own; every list is shuffled.
@@ -261,9 +263,10 @@ enum CommonWords {
       repeated(exampleCommon, isShort ? 3 : 10, fresh(isShort ? 10 : 30), isShort ? 1 : 3))
     let demonstration = example.context + example.question + prefix + " " + list(exampleCommon) + "\n\n"
     let common = fresh(10)
-    let others = fresh(request.length / (5 * seldom) + 10)
+    // Enough for any list that could fit: a word takes two tokens or more.
+    let others = fresh(min(1_000_000, request.length / (2 * seldom) + 20))
     let start = words
-    return request.largest(to: others.count, step: 10) { count in
+    return try request.largest(guess: others.count / 2, step: 10) { count in
       words = start
       let (context, question) = task(repeated(common, often, Array(others.prefix(count)), seldom))
       return EvaluationContext(
@@ -280,11 +283,11 @@ enum CommonWords {
 /// RULER's `fwe`: the three most frequent of coded words whose frequencies fall as the square of
 /// their rank.
 enum FrequentWords {
-  static func context(_ request: ContextRequest, _ words: inout Words) -> EvaluationContext {
+  static func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {
     let vocabulary = max(8, (request.length - 50) / 50)
     let coded = (0..<vocabulary).map { _ in words.letters(97...122, count: 6) }
     let start = words
-    return request.largest(to: request.length, step: max(1, request.length / 64)) { count in
+    return try request.largest(guess: request.length, step: max(1, request.length / 64)) { count in
       words = start
       var all: [String] = []
       for (index, word) in coded.enumerated() {
