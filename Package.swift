@@ -96,6 +96,7 @@ let package = Package(
     tests(
       "HiPTokenizationTests", ["HiPTokenization", "HiPModelFiles", "InfiniteHiP"],
       resources: [.copy("Fixtures")]),
+    tests("HiPEvaluationTests", ["HiPEvaluation", "InfiniteHiP", "HiPAttention", "HiPCPU", "HiPTokenization"]),
     tests("InfiniteHiPTests", ["InfiniteHiP", "HiPTokenization"]),
     tests(
       "ConformanceTests",

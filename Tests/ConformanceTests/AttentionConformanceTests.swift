@@ -122,13 +122,15 @@ import Testing
       make(halving(2), .group, .maximum, .dynamic, .dynamic),
       make(halving(1), .head, .maximum, .streaming, .infllm, .paper),
       make(estimates(.exact, 2), .group, .share, .selfExtend, .chunkIndexed),
+      make(estimates(.fourBit, 2), .group, .share, .infllm),
+      make(estimates(.fourBit, 1), .head, .maximum, .relative),
       make(tree(2, 32), .head, .maximum, .absolute, .absolute),
       make(tree(4, 64), .group, .maximum, .dynamic, .selfExtend),
       make(tree(1, 16), .head, .maximum, .relative),
     ].compactMap { $0 }
   }()
 
-  @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 18) }
+  @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 20) }
 
   @Test(arguments: TestedBackend.available, prunings.indices)
   func selectionEqualsTheReference(_ backend: TestedBackend, _ index: Int) throws {

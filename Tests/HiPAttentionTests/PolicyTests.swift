@@ -98,6 +98,81 @@ import Testing
     #expect(last.applied(toLayer: 6, of: 8).stages[0].keep == 64)
   }
 
+  /// Where paper and published implementation differ (the paper's is the preset's value).
+  @Test func theAmbiguitiesAreOptions() throws {
+    // 32 keys in one direction, stronger at some places; one query along it.
+    let size = 16
+    var strengths = [Float](repeating: 0, count: 96)
+    // The chunk 32 ..< 64: a strong key in the middle of its left half, a weaker one where its right
+    // half begins.
+    strengths[40] = 5
+    strengths[48] = 3
+    var keys = [Float](repeating: 0, count: strengths.count * size)
+    for (index, strength) in strengths.enumerated() { keys[index * size] = strength }
+    var query = [Float](repeating: 0, count: size)
+    query[0] = 4
+    let input = ReferenceAttention(
+      queries: query, keys: keys, values: keys,
+      shape: AttentionShape(heads: 1, kvHeads: 1, headSize: size), rotary: nil)
+    func score(_ halving: HalvingRule) throws -> Double {
+      let pruning = try HierarchicalPruning(
+        reach: StreamingWindow(sink: 0, window: 32), queryBlock: 16,
+        stages: [PruningStage(chunkSize: 32, keep: 32)], scoring: .init(halving: halving))
+      let trace = ReferenceSelection(input).select(rows: 0..<1, pruning).trace
+      return trace[0].scores[0][1]
+    }
+    // Midpoints see the strong key at once; first keys go right, to the weaker one.
+    #expect(try score(.implementation) == 5)
+    #expect(try score(HalvingRule(representative: .first, score: .path)) == 3)
+    // First keys end at the key that began the right half.
+    #expect(try score(.paper) == 3)
+    #expect(HierarchicalPruning.paper3K.halving == .paper)
+    #expect(HierarchicalPruning.paper3K.stages.allSatisfy { $0.queryStride == 1 })
+    // Flash: the appendix says 24, table 4 fits 32; special layers: 0 to 2, or any others.
+    #expect(HierarchicalPruning.paper3KFlash.stages.map(\.refreshInterval) == [96, 24, 8])
+    let json = """
+      {"policy": "hierarchical", "sink": 256, "window": 1024, "representative": "first",
+       "chunkScore": "final", "stages": [
+        {"chunk": 256, "keep": 32768, "refresh": 96}, {"chunk": 32, "keep": 8192, "refresh": 32},
+        {"chunk": 8, "keep": 2048, "refresh": 8}],
+       "layers": [{"layers": [0, 1, 2, 3, -1], "keep": 4096, "pruningPositions": "chunk-indexed",
+        "attentionPositions": "infllm"}]}
+      """
+    let document = try JSONDecoder().decode(
+      AttentionChoice.Document.self, from: Data(json.utf8))
+    guard case .hierarchical(let pruning) = document.policy else {
+      Issue.record("another policy")
+      return
+    }
+    #expect(pruning.halving == .paper)
+    #expect(pruning.applied(toLayer: 31, of: 32).stages[2].keep == 4096)
+    #expect(pruning.applied(toLayer: 31, of: 32).attentionPositions == .infllm)
+  }
+
+  @Test func fourBitsKeepWithinHalfAStep() {
+    let key: [Float] = (0..<48).map { Float(($0 * 37) % 48) / 7 - 3 }
+    let rounded = FourBitKey(key).values
+    let step = ((key.max() ?? 0) - (key.min() ?? 0)) / 15
+    for (value, kept) in zip(key, rounded) { #expect(abs(value - kept) <= step * 0.56) }
+    #expect(FourBitKey([Float](repeating: 2, count: 16)).values == [Float](repeating: 2, count: 16))
+  }
+
+  @Test func squeezedPositionsAreThoseOfTheSpecification() {
+    let queries = 1000..<1064
+    // Within the trained length nothing moves.
+    #expect(PositionScheme.dynamic.position(ofKey: 5, queries: queries, trainedLength: 2000) == 5)
+    // Groups of 16 behind 8 neighbours; floor((i - p_min) / 16) + p_min.
+    let grouped = PositionScheme.selfExtend
+    #expect(grouped.position(ofKey: 1056, queries: queries, trainedLength: 128) == 1056)
+    #expect(grouped.position(ofKey: 999, queries: queries, trainedLength: 128) == 999)
+    #expect(grouped.position(ofKey: 983, queries: queries, trainedLength: 128) == 998)
+    #expect(grouped.position(ofKey: 0, queries: queries, trainedLength: 128) == 937)
+    // w = 32: (0 - 968) * 96 / 968 + 968 = 872, but not before 1063 - 128.
+    let dynamic = PositionScheme.dynamic
+    #expect(dynamic.position(ofKey: 0, queries: queries, trainedLength: 128) == 935)
+    #expect(dynamic.position(ofKey: 900, queries: queries, trainedLength: 128) == 961)
+  }
+
   @Test func automaticIsDenseWithinTheTrainedLength() {
     let automatic = AttentionChoice.automatic
     #expect(automatic.nameOfPolicy(contextLength: 8192, trainedLength: 8192) == "dense")
