@@ -82,7 +82,8 @@ let package = Package(
     .executableTarget(
       name: "HiPCommand",
       dependencies: [
-        "InfiniteHiP", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels", "HiPModelFiles", "HiPTokenization",
+        "InfiniteHiP", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels", "HiPModelFiles",
+        "HiPTokenization",
         "HiPTensors", "HiPAttention",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -96,7 +97,9 @@ let package = Package(
     tests(
       "HiPTokenizationTests", ["HiPTokenization", "HiPModelFiles", "InfiniteHiP"],
       resources: [.copy("Fixtures")]),
-    tests("HiPEvaluationTests", ["HiPEvaluation", "InfiniteHiP", "HiPAttention", "HiPCPU", "HiPTokenization"]),
+    tests(
+      "HiPEvaluationTests",
+      ["HiPEvaluation", "InfiniteHiP", "HiPAttention", "HiPCPU", "HiPTokenization"]),
     tests("InfiniteHiPTests", ["InfiniteHiP", "HiPTokenization"]),
     tests(
       "ConformanceTests",

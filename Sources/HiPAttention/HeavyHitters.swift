@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The two halves of H2O's cache (arXiv 2306.14048): the most recent keys and those that gathered the
-/// most attention so far. What leaves is gone for good.
+/// most attention so far.
+///
+/// What leaves is gone for good.
 ///
 /// Kept per key-value head. A key's mass is the sum of its softmax weights over all later queries and
 /// the heads that read it, counted from the block of queries in which it arrives. Evictions happen

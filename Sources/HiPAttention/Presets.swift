@@ -48,13 +48,14 @@ extension HierarchicalPruning {
   ///
   /// A scan over the moments of 8-key chunks, then exact scores inside the best, both ranked by their
   /// share of every query's softmax mass, per key-value head. Decoding and the end of a text, where
-  /// questions stand and single keys matter, scan every key in 4 bits instead.
+  /// questions stand and single keys matter, go from the moments to keys in 4 bits to exact scores.
   public static let infiniteHiP = HierarchicalPruning(
     unchecked: [
       PruningStage(chunkSize: 8, keep: 24576, queryStride: 16, estimate: .moments),
       PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
     ],
     fineStages: [
+      PruningStage(chunkSize: 8, keep: 32768, estimate: .moments),
       PruningStage(chunkSize: 8, keep: 4096, estimate: .fourBit),
       PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
     ],

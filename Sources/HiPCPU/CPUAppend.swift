@@ -92,8 +92,9 @@ extension CPUBackend {
     let pages = unsafeDowncast(view.pages, to: CPUPageTable.self)
     let layout = pages.store.layout
     let size = layout.shape.headSize
-    guard let offset = layout.sketchOffset(
-      layer: view.layer, kvHead: kvHead, .moments(chunkSize: chunkSize))
+    guard
+      let offset = layout.sketchOffset(
+        layer: view.layer, kvHead: kvHead, .moments(chunkSize: chunkSize))
     else { return }
     let scratch = scratch(thread)
     scratch.reset(2 * Scratch.size(size))

@@ -39,7 +39,15 @@ struct ScoringJob {
   }
 
   /// Chunks at the start of the list that take part: the others lie within the window.
-  var activeCount: Int { chunks.firstIndex { $0 > lastStart } ?? chunks.count }
+  var activeCount: Int {
+    let limit = lastStart
+    var (low, high) = (0, chunks.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if chunks[middle] <= limit { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
 }
 
 extension CPUBackend {
@@ -171,7 +179,8 @@ extension CPUBackend {
           for index in 0..<count {
             let center = (left[index] + right[index]) / 2
             let ends = branch == 0 ? (left[index], center) : (center, right[index])
-            probes[index] = job.pruning.halving.representative == .first ? ends.0 : (ends.0 + ends.1) / 2
+            probes[index] =
+              job.pruning.halving.representative == .first ? ends.0 : (ends.0 + ends.1) / 2
             positions[index] =
               keyPosition(job, chunk: tile + index, key: probes[index]) ?? 0
           }
@@ -219,7 +228,9 @@ extension CPUBackend {
   }
 
   /// Log masses from the sketch: a product over twice the head size, queries and half their squares
-  /// against means and variances. The jobs differ in their queries only.
+  /// against means and variances.
+  ///
+  /// The jobs differ in their queries only.
   private func scoreMoments(
     _ jobs: [ScoringJob], into scores: [UnsafeMutablePointer<Float>], _ scratch: Scratch
   ) {
@@ -285,14 +296,13 @@ extension CPUBackend {
         queries: queries, count: job.rowCount, columns: columns, total: perKey)
       scoreColumns(job, [rows], depth: size, &keyRows, turned: turned, scratch) {
         columns, indices, positions in
-        for column in columns {
-          let (chunk, inside) = column.quotientAndRemainder(dividingBy: chunkSize)
+        var (chunk, inside) = columns.lowerBound.quotientAndRemainder(dividingBy: chunkSize)
+        for column in 0..<columns.count {
           let key = job.chunks[chunk] + Int32(inside)
-          indices[column - columns.lowerBound] = key
-          if turned {
-            positions[column - columns.lowerBound] =
-              keyPosition(job, chunk: chunk, key: key) ?? 0
-          }
+          indices[column] = key
+          if turned { positions[column] = keyPosition(job, chunk: chunk, key: key) ?? 0 }
+          inside += 1
+          if inside == chunkSize { (chunk, inside) = (chunk + 1, 0) }
         }
       }
     }

@@ -79,7 +79,9 @@ extension CPUBackend {
   private func run(
     _ stage: PruningStage, at index: Int, lists: [[Int32]], _ call: SelectCall
   ) -> [[Int32]] {
-    scored(stage, at: index, lists: lists, call) { list, scores in
+    // A stage that keeps all that there is has nothing to score.
+    if lists.allSatisfy({ $0.count <= stage.keep / stage.chunkSize }) { return lists }
+    return scored(stage, at: index, lists: lists, call) { list, scores in
       indicesOfLargest(stage.keep / stage.chunkSize, of: scores).map { list[$0] }
     }
   }

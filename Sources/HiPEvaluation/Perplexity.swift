@@ -10,6 +10,7 @@ public struct Perplexity: Sendable, Encodable {
   /// Positions `from` ..< `to` and their mean.
   public struct Bucket: Sendable, Encodable {
     public let from, to: Int
+    /// Mean over its tokens, in nats.
     public let meanNLL: Double
   }
 
@@ -30,11 +31,15 @@ public struct Perplexity: Sendable, Encodable {
     }
   }
 
+  /// Name of the task.
   public let task = "perplexity"
+  /// Name of the policy.
   public let policy: String
   /// Tokens that were predicted.
   public let tokens: Int
+  /// Mean over its tokens, in nats.
   public let meanNLL: Double
+  /// Means by position.
   public let buckets: [Bucket]
 
   private enum CodingKeys: String, CodingKey { case task, policy, tokens, meanNLL, buckets }
@@ -71,7 +76,9 @@ public struct Perplexity: Sendable, Encodable {
       let values = try await session.negativeLogLikelihoods(of: tokens, progress: progress)
       return Perplexity(values, policy: reading.name, trainedLength: trained)
     case .sliding:
-      guard let dense = AttentionChoice.named("dense") else { preconditionFailure("no dense preset") }
+      guard let dense = AttentionChoice.named("dense") else {
+        preconditionFailure("no dense preset")
+      }
       var values: [Double] = []
       let half = trained / 2
       var start = 0

@@ -37,9 +37,13 @@ public struct SelectionRecall: Sendable {
 
   /// One layer's means.
   public struct Layer: Sendable {
+    /// The layer, counted from 0.
     public let layer: Int
+    /// Share of the far mass that was selected.
     public let massShare: Double
+    /// The most that as many blocks can hold.
     public let bestShare: Double
+    /// Share of the best blocks that were selected.
     public let topBlocks: Double
   }
 

@@ -7,7 +7,9 @@ public import InfiniteHiP
 
 /// The score of one task under one policy at one length.
 public struct TaskResult: Sendable, Codable {
+  /// Name of the task.
   public let task: String
+  /// Name of the policy.
   public let policy: String
   /// Tokens of prompt and answer together.
   public let length: Int
@@ -19,15 +21,21 @@ public struct TaskResult: Sendable, Codable {
   public let low, high: Double
   /// Time to read the contexts, in all.
   public let prefillSeconds: Double
+  /// Tokens written per second, over all answers.
   public let decodeTokensPerSecond: Double
+  /// The most memory that the process held.
   public let peakBytes: Int
 }
 
 /// What one question came to; a line of the record file.
 public struct AnswerRecord: Sendable, Codable {
+  /// Name of the task.
   public let task: String
+  /// Name of the policy.
   public let policy: String
+  /// Tokens of prompt and answer together.
   public let length: Int
+  /// Seed of everything random.
   public let seed: UInt64
   /// What else the answer depends on: the model, the policy's parts, the prose.
   public let conditions: String
@@ -37,18 +45,27 @@ public struct AnswerRecord: Sendable, Codable {
   public let text: String
   /// The question's number in the context.
   public let question: Int
+  /// What was asked, behind the context.
   public let prompt: String
+  /// What the answer is judged by.
   public let references: [String]
+  /// What the model wrote.
   public let output: String
+  /// From 0 to 1.
   public let score: Double
+  /// Where in the text the answer stands, from 0 to 1.
   public let depth: Double?
   /// Tokens of the context and the question.
   public let promptTokens: Int
   /// Time to read the context; the same in all its questions.
   public let contextSeconds: Double
+  /// Time to read the question.
   public let questionSeconds: Double
+  /// Tokens written.
   public let outputTokens: Int
+  /// Time to write them.
   public let decodeSeconds: Double
+  /// The most memory that the process held.
   public let peakBytes: Int
 }
 
@@ -126,7 +143,8 @@ public struct TaskRunner: Sendable {
   }
 
   private func ask(
-    _ questions: [Int], _ context: EvaluationContext, _ hash: String, _ index: Int, _ task: EvaluationTask, _ choice: AttentionChoice,
+    _ questions: [Int], _ context: EvaluationContext, _ hash: String, _ index: Int,
+    _ task: EvaluationTask, _ choice: AttentionChoice,
     _ length: Int, _ conditions: String, progress: (Int, Int) -> Void
   ) async throws -> [AnswerRecord] {
     MachineMemory.resetPeak()
@@ -143,12 +161,15 @@ public struct TaskRunner: Sendable {
       let (text, end) = try await answer(
         fork, GenerationRequest(.pieces(pieces), maximumTokens: question.maximumTokens))
       // Control characters count as line ends.
-      let output = String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 ? "\n" : $0 }))
-        .trimmingCharacters(in: .whitespacesAndNewlines)
+      let output = String(
+        String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 ? "\n" : $0 })
+      )
+      .trimmingCharacters(in: .whitespacesAndNewlines)
       records.append(
         AnswerRecord(
           task: task.name, policy: choice.name, length: length, seed: seed, conditions: conditions,
-          context: index, text: hash, question: number, prompt: question.text, references: question.references,
+          context: index, text: hash, question: number, prompt: question.text,
+          references: question.references,
           output: output, score: question.scoring.score(output, question.references),
           depth: question.depth, promptTokens: end.promptTokens,
           contextSeconds: reading.prefillSeconds, questionSeconds: end.prefillSeconds,

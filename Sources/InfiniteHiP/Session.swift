@@ -176,7 +176,8 @@ public final class Session: Sendable {
   ) async throws {
     try await begin()
     defer { end() }
-    let ids = try state.withLock { $0.pending } + model.tokens(of: .tokens(tokens), atBeginning: false)
+    let ids =
+      try state.withLock { $0.pending } + model.tokens(of: .tokens(tokens), atBeginning: false)
     try check(newTokens: ids.count, generated: 0)
     let seen = ids.count - min(observed, ids.count)
     var next = 0

@@ -15,7 +15,8 @@ import Testing
 
   private static let prose = Prose(
     String(
-      repeating: "It was late. The train had left without him! What was he to do now? He walked on. ",
+      repeating:
+        "It was late. The train had left without him! What was he to do now? He walked on. ",
       count: 40))
 
   private static func model() throws -> LanguageModel {
@@ -35,7 +36,8 @@ import Testing
     let context = try task.context(1, request(model, length: length))
     let read = model.tokenizer.encode(context.text, special: .text).count
     for question in context.questions {
-      let asked = model.tokenizer.encode(question.text + question.answerPrefix, special: .text).count
+      let asked = model.tokenizer.encode(question.text + question.answerPrefix, special: .text)
+        .count
       let total = read + asked + question.maximumTokens
       #expect(total <= length, "\(total) tokens")
       // Frequent words grow in steps of a 64th of the length, common words in tens.
@@ -99,7 +101,8 @@ import Testing
   }
 
   @Test func aStoppedRunGoesOnFromItsAnswers() async throws {
-    let folder = URL.temporaryDirectory.appending(path: "eval-\(UUID())").path(percentEncoded: false)
+    let folder = URL.temporaryDirectory.appending(path: "eval-\(UUID())").path(
+      percentEncoded: false)
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let model = try Self.model()
     let runner = TaskRunner(model, prose: Self.prose, seed: 5)

@@ -76,8 +76,10 @@ public struct ReferenceAttention {
         case .hierarchical(let pruning):
           let block = row / pruning.queryBlock
           let starts = selected?.blocks[head][block] ?? []
-          output += attend(
-            row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning)).output
+          output +=
+            attend(
+              row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning)
+            ).output
         }
       }
     }

@@ -242,7 +242,9 @@ public struct ReferenceSelection {
       var branches =
         count <= kept
         ? (0..<count).map { $0..<$0 + 1 }
-        : (0..<kept).map { (2 * $0 * count + kept) / (2 * kept)..<(2 * ($0 + 1) * count + kept) / (2 * kept) }
+        : (0..<kept).map {
+          (2 * $0 * count + kept) / (2 * kept)..<(2 * ($0 + 1) * count + kept) / (2 * kept)
+        }
       while branches.contains(where: { $0.count > 1 }) {
         let halves = branches.flatMap { branch in
           let middle = branch.lowerBound + branch.count / 2

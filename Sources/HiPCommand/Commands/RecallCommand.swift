@@ -64,7 +64,8 @@ struct RecallCommand: AsyncParsableCommand {
         )
       }
       guard length > 64 * blocks else {
-        throw ValidationError("--lengths has \(length), no more than \(blocks) blocks of 64 queries")
+        throw ValidationError(
+          "--lengths has \(length), no more than \(blocks) blocks of 64 queries")
       }
       let display = ProgressDisplay("Reading \(sizeText(length))")
       defer { display.finish() }

@@ -121,7 +121,8 @@ struct TaskRun {
       }
       if best <= Self.suspiciousScore, let dense = AttentionChoice.named("dense") {
         controls += try await ask(
-          runner, task, dense, min(4096, model.architecture.trainedLength), max(8, samples), records)
+          runner, task, dense, min(4096, model.architecture.trainedLength), max(8, samples), records
+        )
       }
     }
     let report = TaskReport(answers, controls: controls)
@@ -138,7 +139,8 @@ struct TaskRun {
         model: model.path, seed: options.seed, results: report.results), as: name + ".json")
     if !evaluation.json {
       Terminal.line(
-        report.markdown + "\nAnswers, this table, \(name).json and figures are in \(evaluation.out)/")
+        report.markdown
+          + "\nAnswers, this table, \(name).json and figures are in \(evaluation.out)/")
     }
   }
 

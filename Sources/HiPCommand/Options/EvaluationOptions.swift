@@ -17,7 +17,9 @@ struct EvaluationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Questions per task, policy and length.", valueName: "n"))
   var samples: Int?
 
-  @Option(help: ArgumentHelp("The text to read or to hide things in; War and Peace by default.", valueName: "f"))
+  @Option(
+    help: ArgumentHelp(
+      "The text to read or to hide things in; War and Peace by default.", valueName: "f"))
   var file: String?
 
   @Option(
@@ -53,7 +55,8 @@ struct EvaluationOptions: ParsableArguments {
     var result: [Int] = []
     for text in lengths.split(separator: ",") {
       guard let size = TokenSize(argument: text.trimmingCharacters(in: .whitespaces)) else {
-        throw ValidationError("--lengths has \"\(text)\"; give numbers of tokens as 8192, 64K or 1M")
+        throw ValidationError(
+          "--lengths has \"\(text)\"; give numbers of tokens as 8192, 64K or 1M")
       }
       if !result.contains(size.count) { result.append(size.count) }
     }

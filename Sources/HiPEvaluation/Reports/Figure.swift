@@ -113,7 +113,8 @@ extension Figure.LineChart {
       for (place, value) in line.values.enumerated() {
         guard let value else { continue }
         path += "\(path.isEmpty ? "M" : "L")\(x(place)) \(y(value))"
-        body.append("<circle cx=\"\(x(place))\" cy=\"\(y(value))\" r=\"3.5\" style=\"fill: \(color)\"/>")
+        body.append(
+          "<circle cx=\"\(x(place))\" cy=\"\(y(value))\" r=\"3.5\" style=\"fill: \(color)\"/>")
         last = value
       }
       body.append("<path d=\"\(path)\" style=\"fill: none; stroke: \(color); stroke-width: 2\"/>")
@@ -125,7 +126,8 @@ extension Figure.LineChart {
       }
       taken.append(place)
       body.append(
-        "<text x=\"\(labels)\" y=\"\(place)\" style=\"fill: \(color)\">\(escaped(line.name))</text>")
+        "<text x=\"\(labels)\" y=\"\(place)\" style=\"fill: \(color)\">\(escaped(line.name))</text>"
+      )
     }
     return file(labels + 180, top + height + 40, title, body)
   }
@@ -153,7 +155,8 @@ extension Figure.HeatMap {
         body.append(
           "<rect x=\"\(x + 1)\" y=\"\(y + 1)\" width=\"\(cell.width - 2)\" height=\"\(cell.height - 2)\" "
             + "rx=\"3\" style=\"fill: color-mix(in oklab, var(--high) \(share)%, var(--low))\"/>"
-            + "<text x=\"\(x + cell.width / 2)\" y=\"\(y + 20)\" text-anchor=\"middle\">\(share)</text>")
+            + "<text x=\"\(x + cell.width / 2)\" y=\"\(y + 20)\" text-anchor=\"middle\">\(share)</text>"
+        )
       }
     }
     let width = max(left + columns.count * cell.width + 24, 16 + title.count * 9)

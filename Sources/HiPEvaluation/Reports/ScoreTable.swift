@@ -18,7 +18,8 @@ public struct ScoreTable: Sendable {
   func limit(of task: String) -> String? {
     guard let control = controls.first(where: { $0.task == task }), control.score < Self.ability
     else { return nil }
-    return "needs a larger model (dense at \(sizeText(control.length)): \(percent(control.score)) of "
+    return
+      "needs a larger model (dense at \(sizeText(control.length)): \(percent(control.score)) of "
       + "\(control.samples))"
   }
 
@@ -30,7 +31,8 @@ public struct ScoreTable: Sendable {
     for task in distinct(results.map(\.task)) {
       if let limit = limit(of: task) {
         lines.append(
-          "| \(task) | all | \(limit) |" + String(repeating: " |", count: max(0, lengths.count - 1)))
+          "| \(task) | all | \(limit) |" + String(repeating: " |", count: max(0, lengths.count - 1))
+        )
         continue
       }
       for policy in distinct(results.filter { $0.task == task }.map(\.policy)) {

@@ -42,7 +42,8 @@ public struct ContextRequest: Sendable {
     guard fits(make(low * step)) else {
       throw InfiniteHiPError(
         .request,
-        "the questions alone do not fit in \(length) tokens; ask fewer (--samples) or raise --lengths")
+        "the questions alone do not fit in \(length) tokens; ask fewer (--samples) or raise --lengths"
+      )
     }
     var high = max(low + 1, guess / step)
     while fits(make(high * step)) {
@@ -149,11 +150,12 @@ public struct PromptFrame: Sendable {
 
   /// Tokens of the template, and the begin token.
   var overhead: Int {
-    1 + (opening + closing).reduce(0) { sum, piece in
-      switch piece {
-      case .control: sum + 1
-      case .text(let text): sum + tokenCount(text)
+    1
+      + (opening + closing).reduce(0) { sum, piece in
+        switch piece {
+        case .control: sum + 1
+        case .text(let text): sum + tokenCount(text)
+        }
       }
-    }
   }
 }

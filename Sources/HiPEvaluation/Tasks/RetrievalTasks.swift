@@ -24,8 +24,10 @@ enum NeedleTask {
           }) + "\n",
         questions: facts.enumerated().map { index, fact in
           EvaluationContext.Question(
-            text: "What is the special magic number for \(fact.key) mentioned in the provided text?",
-            answerPrefix: " The special magic number for \(fact.key) mentioned in the provided text is",
+            text:
+              "What is the special magic number for \(fact.key) mentioned in the provided text?",
+            answerPrefix:
+              " The special magic number for \(fact.key) mentioned in the provided text is",
             references: [fact.number], scoring: .word, maximumTokens: 24, depth: depth(index))
         })
     }
@@ -74,7 +76,8 @@ enum PasskeyTask {
         "The pass key is \(key). Remember it. \(key) is the pass key.",
         at: Int(depth * Double(count)))
       return EvaluationContext(
-        text: "There is an important info hidden inside a lot of irrelevant text. Find it and memorize "
+        text:
+          "There is an important info hidden inside a lot of irrelevant text. Find it and memorize "
           + "it. I will quiz you about the important information.\n\n"
           + lines.joined(separator: "\n") + "\n\n",
         questions: [

@@ -134,7 +134,8 @@ struct NeedleInAHaystack {
 
   private var introduction: String {
     let type = isSingle ? String(plural.dropLast()) : plural
-    return "\(isSingle ? "A" : "Some") special magic \(type) \(isSingle ? "is" : "are") hidden within "
+    return
+      "\(isSingle ? "A" : "Some") special magic \(type) \(isSingle ? "is" : "are") hidden within "
       + "the following text. Make sure to memorize it. I will quiz you about the \(type) "
       + "afterwards.\n"
   }
@@ -148,7 +149,8 @@ struct NeedleInAHaystack {
         ? names.dropLast().joined(separator: ", ") + ", and " + (names.last ?? "") : names[0]
       let type = isSingle ? String(plural.dropLast()) : plural
       return EvaluationContext.Question(
-        text: "What \(isSingle ? "is" : "are all") the special magic \(type) for \(query) mentioned in "
+        text:
+          "What \(isSingle ? "is" : "are all") the special magic \(type) for \(query) mentioned in "
           + "the provided text?",
         answerPrefix: " The special magic \(type) for \(query) mentioned in the provided text "
           + (isSingle ? "is" : "are"),
@@ -176,7 +178,8 @@ enum VariableTracking {
     return lines.joined(separator: "\n")
   }
 
-  private static func task(_ context: String, value: String) -> (context: String, question: String) {
+  private static func task(_ context: String, value: String) -> (context: String, question: String)
+  {
     (
       "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n"
         + context + "\n",
@@ -207,13 +210,15 @@ enum VariableTracking {
     let demonstration =
       shown.context + shown.question + prefix("12345") + example.joined(separator: " ") + "\n\n"
     return try request.largest(guess: request.length / 16) { count in
-      let (context, question) = task(text(count, lines(chain, value: value), places: places), value: value)
+      let (context, question) = task(
+        text(count, lines(chain, value: value), places: places), value: value)
       return EvaluationContext(
         text: demonstration + context,
         questions: [
           EvaluationContext.Question(
             // RULER's prefix ends in a space, which belongs to the next token.
-            text: question, answerPrefix: String(prefix(value).dropLast()), references: chain, scoring: .containsAll,
+            text: question, answerPrefix: String(prefix(value).dropLast()), references: chain,
+            scoring: .containsAll,
             maximumTokens: 30)
         ])
     }
@@ -241,12 +246,13 @@ enum CommonWords {
     let isShort = request.length < 4096
     let (often, seldom) = isShort ? (6, 1) : (30, 3)
     // Pronounceable words of our own; every list is shuffled.
+    let vowels = ["a", "e", "i", "o", "u"]
     var used: Set<String> = []
     func fresh(_ count: Int) -> [String] {
       var result: [String] = []
       while result.count < count {
         let word = (0..<3).map { _ in
-          words.letters(97...122, count: 1) + "aeiou".randomElement(using: &words.generator).map(String.init)!
+          words.letters(97...122, count: 1) + vowels[Int.random(in: 0..<5, using: &words.generator)]
         }.joined()
         if used.insert(word).inserted { result.append(word) }
       }
@@ -261,7 +267,8 @@ enum CommonWords {
     let exampleCommon = fresh(10)
     let example = task(
       repeated(exampleCommon, isShort ? 3 : 10, fresh(isShort ? 10 : 30), isShort ? 1 : 3))
-    let demonstration = example.context + example.question + prefix + " " + list(exampleCommon) + "\n\n"
+    let demonstration =
+      example.context + example.question + prefix + " " + list(exampleCommon) + "\n\n"
     let common = fresh(10)
     // Enough for any list that could fit: a word takes two tokens or more.
     let others = fresh(min(1_000_000, request.length / (2 * seldom) + 20))
@@ -302,7 +309,8 @@ enum FrequentWords {
           + "three most frequently appeared coded words. " + all.joined(separator: " ") + "\n",
         questions: [
           EvaluationContext.Question(
-            text: "Question: Do not provide any explanation. Please ignore the dots '....'. What are "
+            text:
+              "Question: Do not provide any explanation. Please ignore the dots '....'. What are "
               + "the three most frequently appeared words in the above coded text?",
             answerPrefix: " Answer: According to the coded text above, the three most frequently "
               + "appeared words are:",
