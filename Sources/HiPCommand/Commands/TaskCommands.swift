@@ -99,7 +99,11 @@ struct TaskRun {
   private static let suspiciousScore = 0.2
 
   func run(_ tasks: [EvaluationTask]) async throws {
-    let choices = try evaluation.choices(default: "infinitehip,infinitehip-3k,dense,streaming")
+    // One policy may be named as everywhere else.
+    let named = options.attention.name
+    let choices = try evaluation.choices(
+      default: named == AttentionChoice.automatic.name
+        ? "infinitehip,infinitehip-3k,dense,streaming" : named)
     let lengths = try evaluation.sizes(default: lengths)
     for length in lengths where length < 1024 {
       throw ValidationError("--lengths has \(length); the tasks need 1024 tokens or more")

@@ -135,7 +135,7 @@ extension Figure.LineChart {
 
 extension Figure.HeatMap {
   fileprivate var svg: String {
-    let (left, top, cell) = (72, 48, (width: 72, height: 30))
+    let (left, top, cell) = (96, 48, (width: 72, height: 30))
     var body: [String] = []
     for (column, name) in columns.enumerated() {
       let x = left + column * cell.width + cell.width / 2
