@@ -14,39 +14,6 @@ internal import Synchronization
 /// and heads count equally. The best possible selection of as many blocks per key-value head (or per
 /// head, where a policy selects per head) is measured beside each policy's.
 public struct SelectionRecall: Sendable {
-  /// What was measured of one policy.
-  public struct Result: Sendable {
-    /// The policy.
-    public let policy: String
-    /// Mean number of selected keys per query.
-    public let keys: Double
-    /// One per layer; mean over blocks of queries and heads.
-    public let layers: [Layer]
-
-    /// Mean over layers of the share of the far mass that was selected.
-    public var massShare: Double { mean(\.massShare) }
-    /// Mean over layers of the most that as many blocks can hold.
-    public var bestShare: Double { mean(\.bestShare) }
-    /// Mean over layers of the share of the best blocks that were selected.
-    public var topBlocks: Double { mean(\.topBlocks) }
-
-    private func mean(_ value: (Layer) -> Double) -> Double {
-      layers.isEmpty ? 0 : layers.reduce(0) { $0 + value($1) } / Double(layers.count)
-    }
-  }
-
-  /// One layer's means.
-  public struct Layer: Sendable {
-    /// The layer, counted from 0.
-    public let layer: Int
-    /// Share of the far mass that was selected.
-    public let massShare: Double
-    /// The most that as many blocks can hold.
-    public let bestShare: Double
-    /// Share of the best blocks that were selected.
-    public let topBlocks: Double
-  }
-
   private let choices: [AttentionChoice]
 
   /// Measures these policies, all on the activations of one reading.
@@ -58,7 +25,7 @@ public struct SelectionRecall: Sendable {
   public func measure(
     _ model: LanguageModel, reading tokens: [TokenID], attention: AttentionChoice, blocks: Int,
     progress: @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
-  ) async throws -> [Result] {
+  ) async throws -> [RecallResult] {
     let session = try await model.makeSession(
       attention: attention, alsoSketching: choices.map(\.policy))
     let sums = Mutex([Tally](repeating: Tally(model.architecture.layerCount), count: choices.count))
@@ -73,7 +40,7 @@ public struct SelectionRecall: Sendable {
         }
       }, progress: progress)
     return sums.withLock { sums in
-      zip(choices, sums).map { choice, tally in tally.result(choice.name) }
+      zip(choices, sums).map { choice, tally in tally.result(choice.name, length: tokens.count) }
     }
   }
 
@@ -91,17 +58,15 @@ public struct SelectionRecall: Sendable {
       found[layer].keys += more.keys
     }
 
-    func result(_ name: String) -> Result {
+    func result(_ name: String, length: Int) -> RecallResult {
       let keys = found.reduce(0) { $0 + $1.keys } / max(1, found.reduce(0) { $0 + $1.count })
-      return Result(
-        policy: name, keys: keys,
-        // Layers that a policy reads densely, and any without far keys, say nothing.
-        layers: found.enumerated().filter { $0.element.count > 0 }.map { layer, found in
-          let count = found.count
-          return Layer(
-            layer: layer, massShare: found.share / count, bestShare: found.best / count,
-            topBlocks: found.top / count)
-        })
+      // Layers that a policy reads densely, and any without far keys, say nothing.
+      let layers = found.enumerated().filter { $0.element.count > 0 }.map { layer, found in
+        RecallResult.Layer(
+          layer: layer, massShare: found.share / found.count, bestShare: found.best / found.count,
+          topBlocks: found.top / found.count)
+      }
+      return RecallResult(policy: name, length: length, keys: keys, layers: layers)
     }
   }
 

@@ -19,28 +19,6 @@ struct RecallCommand: AsyncParsableCommand {
   @OptionGroup var evaluation: EvaluationOptions
   @OptionGroup var options: EngineOptions
 
-  struct Result: Encodable {
-    let task = "recall"
-    let policy: String
-    let length: Int
-    let keys: Double
-    let massShare: Double
-    let topBlocks: Double
-    let bestShare: Double
-    let layers: [Layer]
-
-    enum CodingKeys: String, CodingKey {
-      case task, policy, length, keys, massShare, topBlocks, bestShare, layers
-    }
-  }
-
-  struct Layer: Encodable {
-    let layer: Int
-    let massShare: Double
-    let topBlocks: Double
-    let bestShare: Double
-  }
-
   func run() async throws {
     let choices = try evaluation.choices(default: "infinitehip,infinitehip-3k,streaming")
     for choice in choices {
@@ -56,7 +34,7 @@ struct RecallCommand: AsyncParsableCommand {
     let attention = try options.attention.choice()
     let model = try options.loadModel()
     let ids = try model.tokens(of: .text(evaluation.text()), atBeginning: true)
-    var results: [Result] = []
+    var results: [RecallResult] = []
     for length in lengths {
       guard length <= ids.count else {
         throw ValidationError(
@@ -69,27 +47,11 @@ struct RecallCommand: AsyncParsableCommand {
       }
       let display = ProgressDisplay("Reading \(sizeText(length))")
       defer { display.finish() }
-      let measured = try await SelectionRecall(of: choices).measure(
+      results += try await SelectionRecall(of: choices).measure(
         model, reading: Array(ids.prefix(length)), attention: attention, blocks: blocks
       ) { display.update(read: $0, of: $1) }
-      results += measured.map { result in
-        Result(
-          policy: result.policy, length: length, keys: result.keys, massShare: result.massShare,
-          topBlocks: result.topBlocks, bestShare: result.bestShare,
-          layers: result.layers.map {
-            Layer(
-              layer: $0.layer, massShare: $0.massShare, topBlocks: $0.topBlocks,
-              bestShare: $0.bestShare)
-          })
-      }
     }
-    let report = RecallReport(
-      results.map { result in
-        RecallReport.Row(
-          policy: result.policy, length: result.length, keys: result.keys,
-          massShare: result.massShare, bestShare: result.bestShare, topBlocks: result.topBlocks,
-          layers: result.layers.map { ($0.massShare, $0.bestShare) })
-      })
+    let report = RecallReport(results)
     try evaluation.write(report.markdown, to: "recall.md")
     for (name, figure) in report.figures { try evaluation.write(figure.svg, to: name + ".svg") }
     try evaluation.deliver(

@@ -2,33 +2,10 @@
 
 /// Recall of selections as a table and figures.
 public struct RecallReport: Sendable {
-  /// One policy at one length.
-  public struct Row: Sendable {
-    let policy: String
-    let length: Int
-    let keys: Double
-    let massShare, bestShare, topBlocks: Double
-    let layers: [(share: Double, best: Double)]
+  private let rows: [RecallResult]
 
-    /// Stores the parts.
-    public init(
-      policy: String, length: Int, keys: Double, massShare: Double, bestShare: Double,
-      topBlocks: Double, layers: [(share: Double, best: Double)]
-    ) {
-      self.policy = policy
-      self.length = length
-      self.keys = keys
-      self.massShare = massShare
-      self.bestShare = bestShare
-      self.topBlocks = topBlocks
-      self.layers = layers
-    }
-  }
-
-  private let rows: [Row]
-
-  /// Sums up rows.
-  public init(_ rows: [Row]) { self.rows = rows }
+  /// Sums up results.
+  public init(_ rows: [RecallResult]) { self.rows = rows }
 
   /// Shares of the far softmax mass, mean over layers.
   public var markdown: String {
@@ -59,7 +36,7 @@ public struct RecallReport: Sendable {
           series: here.map { row in
             Figure.LineChart.Series(
               name: row.policy,
-              values: row.layers.map { $0.best > 0 ? $0.share / $0.best : nil })
+              values: row.layers.map { $0.bestShare > 0 ? $0.massShare / $0.bestShare : nil })
           }, top: 1))
     }
     return figures
