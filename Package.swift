@@ -92,7 +92,7 @@ let package = Package(
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
     tests("HiPKVStoreTests", ["HiPKVStore"]),
     tests("HiPAttentionTests", ["HiPAttention"]),
-    tests("HiPCPUTests", ["HiPCPU", "CHiPSIMD", "HiPTensors"]),
+    tests("HiPCPUTests", ["HiPCPU", "CHiPSIMD", "HiPTensors", "HiPAttention"]),
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
       "HiPTokenizationTests", ["HiPTokenization", "HiPModelFiles", "InfiniteHiP"],
@@ -107,7 +107,10 @@ let package = Package(
       resources: [.copy("Fixtures")]),
     tests(
       "EndToEndTests",
-      ["InfiniteHiP", "HiPCPU", "HiPCompute", "HiPAttention", "HiPTokenization", "HiPModelFiles"],
+      [
+        "InfiniteHiP", "HiPCPU", "HiPCompute", "HiPAttention", "HiPTokenization", "HiPModelFiles",
+        "HiPTensors",
+      ],
       resources: [.copy("Fixtures")]),
   ]
 )

@@ -15,7 +15,6 @@ INLINE const uint8_t *row_address(const hip_rows *rows, size_t index) {
 INLINE size_t row_bytes(hip_element element, size_t head_size) {
   switch (element) {
   case HIP_F32: return head_size * 4;
-  case HIP_K4: return K4_HEADER + (head_size + 31) / 32 * 16;
   default: return head_size * 2;
   }
 }
@@ -91,40 +90,6 @@ static void score_rows(const float *queries, size_t rows, const float *keys, siz
     }                                                                                              \
   }
 
-/// Two keys in 4 bits times four queries, without their scales: bytes are widened once for the
-/// sixteen elements in their low and the sixteen in their high halves.
-INLINE void score_four_bits(const uint8_t *first, const uint8_t *second, const float *const q[4],
-                            size_t head_size, vec even[4], vec odd[4]) {
-  typedef uint8_t bvec __attribute__((ext_vector_type(LANES)));
-  for (size_t k = 0; k < head_size; k += 32) {
-#pragma clang loop unroll(full)
-    for (size_t part = 0; part < 16; part += LANES) {
-      bvec left_bytes, right_bytes;
-      memcpy(&left_bytes, first + K4_HEADER + k / 2 + part, sizeof left_bytes);
-      memcpy(&right_bytes, second + K4_HEADER + k / 2 + part, sizeof right_bytes);
-      uvec left = __builtin_convertvector(left_bytes, uvec);
-      uvec right = __builtin_convertvector(right_bytes, uvec);
-      vec low_left = __builtin_convertvector(left & 15u, vec);
-      vec low_right = __builtin_convertvector(right & 15u, vec);
-#pragma clang loop unroll(full)
-      for (int i = 0; i < 4; i++) {
-        vec query = load(q[i] + k + part);
-        even[i] = fused(query, low_left, even[i]);
-        odd[i] = fused(query, low_right, odd[i]);
-      }
-      if (k + 16 >= head_size) continue;
-      vec high_left = __builtin_convertvector(left >> 4, vec);
-      vec high_right = __builtin_convertvector(right >> 4, vec);
-#pragma clang loop unroll(full)
-      for (int i = 0; i < 4; i++) {
-        vec query = load(q[i] + k + 16 + part);
-        even[i] = fused(query, high_left, even[i]);
-        odd[i] = fused(query, high_right, odd[i]);
-      }
-    }
-  }
-}
-
 static void score_stored(const hip_rows *keys, const int32_t *indices, size_t count,
                          size_t head_size, const float *queries, size_t rows, float *scores,
                          size_t ld) {
@@ -132,13 +97,8 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
   for (size_t r = 0; r < rows; r += 4) {
     size_t height = rows - r < 4 ? rows - r : 4;
     const float *q[4];
-    quad sums;
     for (size_t i = 0; i < 4; i++) {
       q[i] = queries + (r + (i < height ? i : height - 1)) * head_size;
-      vec sum = 0.0f;
-      if (keys->element == HIP_K4)
-        for (size_t k = 0; k < head_size; k += LANES) sum += load(q[i] + k);
-      sums[i] = sum_lanes(sum);
     }
     for (size_t j = 0; j < count; j += 2) {
       size_t next = j + 1 < count ? j + 1 : j;
@@ -152,15 +112,10 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
       switch (keys->element) {
       case HIP_F16: SCORE_PAIR(AT_F16) break;
       case HIP_BF16: SCORE_PAIR(AT_BF16) break;
-      case HIP_K4: score_four_bits(first, second, q, head_size, even, odd); break;
       default: SCORE_PAIR(AT_F32) break;
       }
       quad a = sums_of(even[0], even[1], even[2], even[3]);
       quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
-      if (keys->element == HIP_K4) {
-        a = a * bfloat_to_float(first) + sums * bfloat_to_float(first + 2);
-        b = b * bfloat_to_float(second) + sums * bfloat_to_float(second + 2);
-      }
       for (size_t i = 0; i < height; i++) {
         scores[(r + i) * ld + j] = a[i];
         scores[(r + i) * ld + next] = next == j ? a[i] : b[i];
@@ -171,12 +126,18 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
 
 static void pack_keys(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                       const float *table, size_t half, const int32_t *positions, float *scratch,
-                      float *panel) {
+                      void *panel) {
   turn(keys, indices, count, head_size, table, half, positions, scratch);
-  for (size_t i = 0; i < HIP_PANEL; i += 4) {
-    const float *row = scratch + i * head_size;
-    transpose4(row, row + head_size, row + 2 * head_size, row + 3 * head_size, head_size,
-               panel + i);
+  for (size_t i = 0; i < HIP_PANEL; i += PANEL_PART)
+    panel_part(scratch + i * head_size, head_size, head_size, 0, i, panel);
+}
+
+static void pack_values(const hip_rows *values, const int32_t *indices, size_t count,
+                        size_t head_size, float *scratch, float *panels) {
+  gather(values, indices, count, head_size, scratch);
+  for (size_t j = 0; j < head_size; j += HIP_PANEL) {
+    size_t columns = head_size - j < HIP_PANEL ? head_size - j : HIP_PANEL;
+    panel_rows(scratch + j, head_size, count, columns, panels + j * HIP_PANEL);
   }
 }
 
@@ -214,8 +175,7 @@ INLINE float row_max(const float *row, size_t n) {
   vec best = -INFINITY;
   size_t j = 0;
   for (; j + LANES <= n; j += LANES) best = __builtin_elementwise_max(best, load(row + j));
-  float maximum = -INFINITY;
-  for (int i = 0; i < LANES; i++) maximum = best[i] > maximum ? best[i] : maximum;
+  float maximum = max_lanes(best);
   for (; j < n; j++) maximum = row[j] > maximum ? row[j] : maximum;
   return maximum;
 }
@@ -273,41 +233,5 @@ static void softmax_finish(hip_softmax *state, size_t rows, size_t head_size) {
     float scale = state->sum[r] > 0 ? 1.0f / state->sum[r] : 0.0f;
     float *out = state->output + r * head_size;
     for (size_t j = 0; j < head_size; j += LANES) store(out + j, load(out + j) * scale);
-  }
-}
-
-// MARK: Selection
-
-static void column_max(const float *scores, size_t ld, size_t rows, size_t columns, float *out) {
-  memcpy(out, scores, columns * sizeof(float));
-  for (size_t r = 1; r < rows; r++) {
-    const float *row = scores + r * ld;
-    size_t j = 0;
-    for (; j + LANES <= columns; j += LANES)
-      store(out + j, __builtin_elementwise_max(load(out + j), load(row + j)));
-    for (; j < columns; j++) out[j] = row[j] > out[j] ? row[j] : out[j];
-  }
-}
-
-static void add_shares(float *scores, size_t ld, size_t rows, size_t columns, float *out) {
-  for (size_t r = 0; r < rows; r++) {
-    float *row = scores + r * ld;
-    float best = row_max(row, columns);
-    vec total = 0.0f;
-    float sum = 0;
-    size_t j = 0;
-    for (; j + LANES <= columns; j += LANES) {
-      vec weight = exponential(load(row + j) - best);
-      total += weight;
-      store(row + j, weight);
-    }
-    for (; j < columns; j++) {
-      row[j] = expf(row[j] - best);
-      sum += row[j];
-    }
-    float scale = 1.0f / (sum + sum_lanes(total));
-    for (j = 0; j + LANES <= columns; j += LANES)
-      store(out + j, fused(load(row + j), (vec)scale, load(out + j)));
-    for (; j < columns; j++) out[j] += row[j] * scale;
   }
 }

@@ -13,6 +13,7 @@
 #define HIP_NAME "avx2"
 #define LANES 8
 #define TILE_ROWS 6
+#define PRODUCT_ELEMENT_IS_BF16 0
 #define TILE_VECTORS 2
 
 #include "vectors.h"
@@ -20,6 +21,11 @@
 /// Adds the lanes down to four.
 static inline quad fold(vec x) {
   return x.lo + x.hi;
+}
+
+/// The greatest of lanes four apart.
+static inline quad fold_max(vec x) {
+  return __builtin_elementwise_max(x.lo, x.hi);
 }
 
 #include "kernels.h"

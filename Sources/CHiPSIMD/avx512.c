@@ -13,6 +13,7 @@
 #define HIP_NAME "avx512"
 #define LANES 16
 #define TILE_ROWS 6
+#define PRODUCT_ELEMENT_IS_BF16 0
 #define TILE_VECTORS 4
 
 #include "vectors.h"
@@ -22,6 +23,13 @@ static inline quad fold(vec x) {
   typedef float octet __attribute__((ext_vector_type(8)));
   octet eight = x.lo + x.hi;
   return eight.lo + eight.hi;
+}
+
+/// The greatest of lanes four apart.
+static inline quad fold_max(vec x) {
+  typedef float octet __attribute__((ext_vector_type(8)));
+  octet eight = __builtin_elementwise_max(x.lo, x.hi);
+  return __builtin_elementwise_max(eight.lo, eight.hi);
 }
 
 #include "kernels.h"

@@ -9,6 +9,7 @@
 #define HIP_NAME "baseline"
 #define LANES 4
 #define TILE_ROWS 4
+#define PRODUCT_ELEMENT_IS_BF16 0
 #define TILE_VECTORS 2
 
 typedef float vec __attribute__((ext_vector_type(LANES)));
@@ -20,6 +21,11 @@ static inline vec fused(vec a, vec b, vec c) { return a * b + c; }
 
 /// Adds the lanes down to four.
 static inline quad fold(vec x) {
+  return x;
+}
+
+/// The greatest of lanes four apart.
+static inline quad fold_max(vec x) {
   return x;
 }
 

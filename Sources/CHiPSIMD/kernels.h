@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The body of every kernel table. A file per instruction set defines `vec`, LANES, TILE_ROWS,
-// TILE_VECTORS, `fused`, `widen_half` and `narrow_half`, and then includes this once.
+// TILE_VECTORS, PRODUCT_ELEMENT_IS_BF16, `fused`, `fold`, `fold_max`, `widen_half` and
+// `narrow_half`, and then includes this once.
 //
 // Conditions that the callers keep: head sizes and widths of F16/BF16/F32 rows are multiples of
 // 16, widths of Q8_0 rows multiples of 32.
@@ -50,6 +51,12 @@ INLINE float sum_lanes(vec x) {
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
+INLINE float max_lanes(vec x) {
+  quad four = fold_max(x);
+  float even = four[0] > four[2] ? four[0] : four[2], odd = four[1] > four[3] ? four[1] : four[3];
+  return even > odd ? even : odd;
+}
+
 /// The sums of four vectors' lanes.
 INLINE quad sums_of(vec a, vec b, vec c, vec d) {
   quad fa = fold(a), fb = fold(b), fc = fold(c), fd = fold(d);
@@ -57,6 +64,24 @@ INLINE quad sums_of(vec a, vec b, vec c, vec d) {
   quad cd = __builtin_shufflevector(fc, fd, 0, 4, 1, 5) + __builtin_shufflevector(fc, fd, 2, 6, 3, 7);
   return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
+
+#if PRODUCT_ELEMENT_IS_BF16
+
+/// exp(x) to 4e-6 of itself.
+INLINE vec exponential(vec x) {
+  __m512 power = _mm512_mul_ps((__m512)x, _mm512_set1_ps(1.44269504f));
+  // Keeps infinities out of the polynomial; 2^-150 is zero in effect.
+  power = _mm512_max_ps(power, _mm512_set1_ps(-150.0f));
+  // The part above the next lower integer; `scalef` takes that integer.
+  vec rest = (vec)_mm512_reduce_ps(power, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  vec poly = fused(rest, (vec)0.013534167f, (vec)0.0520114f);
+  poly = fused(poly, rest, (vec)0.24144275f);
+  poly = fused(poly, rest, (vec)0.69300383f);
+  poly = fused(poly, rest, (vec)1.0000026f);
+  return (vec)_mm512_scalef_ps((__m512)poly, power);
+}
+
+#else
 
 /// exp(x) to about 1 ulp for x <= 88; results below 2^-126 become zero.
 INLINE vec exponential(vec x) {
@@ -78,50 +103,9 @@ INLINE vec exponential(vec x) {
   return (vec)(((ivec)poly + exponent) & ~tiny);
 }
 
+#endif
+
 // MARK: Rows
-
-#define K4_HEADER 4
-
-/// Elements first ..< first + LANES of a key in 4 bits, as numbers from 0 to 15.
-INLINE vec four_bits(const uint8_t *row, size_t first) {
-  typedef uint8_t bvec __attribute__((ext_vector_type(LANES)));
-  bvec bytes;
-  memcpy(&bytes, row + K4_HEADER + first / 32 * 16 + first % 16, sizeof bytes);
-  uvec whole = __builtin_convertvector(bytes, uvec);
-  return __builtin_convertvector(first % 32 < 16 ? whole & 15u : whole >> 4, vec);
-}
-
-INLINE float bfloat_to_float(const uint8_t *p) {
-  uint32_t bits = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 24;
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-INLINE float rounded_to_bfloat(float x, uint8_t *p) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  bits = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
-  p[0] = (uint8_t)bits;
-  p[1] = (uint8_t)(bits >> 8);
-  return bfloat_to_float(p);
-}
-
-static void quantize_key(const float *key, size_t n, uint8_t *out) {
-  float low = key[0], high = key[0];
-  for (size_t i = 1; i < n; i++) {
-    low = key[i] < low ? key[i] : low;
-    high = key[i] > high ? key[i] : high;
-  }
-  float scale = rounded_to_bfloat((high - low) / 15.0f, out);
-  low = rounded_to_bfloat(low, out + 2);
-  memset(out + K4_HEADER, 0, (n + 31) / 32 * 16);
-  for (size_t i = 0; i < n; i++) {
-    float place = scale > 0 ? (key[i] - low) / scale + 0.5f : 0.0f;
-    place = place < 0 ? 0 : place > 15 ? 15 : place;
-    out[K4_HEADER + i / 32 * 16 + i % 16] |= (uint8_t)((uint8_t)place << (i % 32 < 16 ? 0 : 4));
-  }
-}
 
 INLINE void widen_plain(hip_element element, const void *row, size_t first, size_t n, float *out) {
   const uint8_t *bytes = row;
@@ -143,12 +127,6 @@ INLINE void widen_plain(hip_element element, const void *row, size_t first, size
         store(out + b * BLOCK - first + i, widen_bytes((const int8_t *)block + 2 + i) * scale);
     }
     break;
-  case HIP_K4: {
-    vec scale = bfloat_to_float(bytes), low = bfloat_to_float(bytes + 2);
-    for (size_t i = 0; i < n; i += LANES)
-      store(out + i, fused(four_bits(bytes, first + i), scale, low));
-    break;
-  }
   }
 }
 
@@ -219,124 +197,35 @@ static void matvec(hip_element element, const void *w, size_t stride, size_t row
   case HIP_BF16:
     for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot_bf16(row, x, n);
     break;
-  case HIP_K4: // Keys only, never weights.
-    break;
   case HIP_Q8_0:
     for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot_blocks(row, x, n);
     break;
   }
 }
 
-/// Transposes four rows of `n` floats into panel columns j ..< j + 4.
-INLINE void transpose4(const float *a, const float *b, const float *c, const float *d, size_t n,
-                       float *panel) {
-  for (size_t k = 0; k < n; k += 4) {
-    quad ra, rb, rc, rd;
-    memcpy(&ra, a + k, 16);
-    memcpy(&rb, b + k, 16);
-    memcpy(&rc, c + k, 16);
-    memcpy(&rd, d + k, 16);
-    quad ab_low = __builtin_shufflevector(ra, rb, 0, 4, 1, 5);
-    quad ab_high = __builtin_shufflevector(ra, rb, 2, 6, 3, 7);
-    quad cd_low = __builtin_shufflevector(rc, rd, 0, 4, 1, 5);
-    quad cd_high = __builtin_shufflevector(rc, rd, 2, 6, 3, 7);
-    quad out0 = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
-    quad out1 = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
-    quad out2 = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
-    quad out3 = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
-    memcpy(panel + k * HIP_PANEL, &out0, 16);
-    memcpy(panel + (k + 1) * HIP_PANEL, &out1, 16);
-    memcpy(panel + (k + 2) * HIP_PANEL, &out2, 16);
-    memcpy(panel + (k + 3) * HIP_PANEL, &out3, 16);
-  }
-}
+#if PRODUCT_ELEMENT_IS_BF16
+#include "products_bf16.h"
+#else
+#include "products_f32.h"
+#endif
 
 /// Columns that are widened together before they are transposed.
 #define PACK_WIDTH 256
 
 static void pack(hip_element element, const void *w, size_t stride, size_t rows, size_t n,
-                 float *panel) {
+                 void *panel) {
   const uint8_t *bytes = w;
-  float wide[4][PACK_WIDTH];
+  float wide[PANEL_PART * PACK_WIDTH];
   for (size_t first = 0; first < n; first += PACK_WIDTH) {
     size_t width = n - first < PACK_WIDTH ? n - first : PACK_WIDTH;
-    for (size_t r = 0; r < HIP_PANEL; r += 4) {
-      for (size_t i = 0; i < 4; i++) {
-        if (r + i < rows) widen_plain(element, bytes + (r + i) * stride, first, width, wide[i]);
-        else memset(wide[i], 0, width * sizeof(float));
+    for (size_t r = 0; r < HIP_PANEL; r += PANEL_PART) {
+      for (size_t i = 0; i < PANEL_PART; i++) {
+        float *row = wide + i * PACK_WIDTH;
+        if (r + i < rows) widen_plain(element, bytes + (r + i) * stride, first, width, row);
+        else memset(row, 0, width * sizeof(float));
       }
-      transpose4(wide[0], wide[1], wide[2], wide[3], width, panel + first * HIP_PANEL + r);
+      panel_part(wide, PACK_WIDTH, width, first, r, panel);
     }
-  }
-}
-
-/// One register tile: `height` rows times `vectors` vectors of columns.
-INLINE void tile(const int height, const int vectors, const float *a, size_t lda, const float *b,
-                 size_t ldb, size_t k, float *c, size_t ldc, size_t columns, int keep) {
-  vec sum[TILE_ROWS][TILE_VECTORS];
-#pragma clang loop unroll(full)
-  for (int r = 0; r < height; r++)
-#pragma clang loop unroll(full)
-    for (int v = 0; v < vectors; v++) sum[r][v] = 0.0f;
-  for (size_t i = 0; i < k; i++) {
-    vec right[TILE_VECTORS];
-#pragma clang loop unroll(full)
-    for (int v = 0; v < vectors; v++) right[v] = load(b + i * ldb + v * LANES);
-#pragma clang loop unroll(full)
-    for (int r = 0; r < height; r++) {
-      vec left = a[r * lda + i];
-#pragma clang loop unroll(full)
-      for (int v = 0; v < vectors; v++) sum[r][v] = fused(left, right[v], sum[r][v]);
-    }
-  }
-  if (columns >= (size_t)vectors * LANES) {
-#pragma clang loop unroll(full)
-    for (int r = 0; r < height; r++)
-#pragma clang loop unroll(full)
-      for (int v = 0; v < vectors; v++) {
-        float *out = c + r * ldc + v * LANES;
-        store(out, keep ? load(out) + sum[r][v] : sum[r][v]);
-      }
-    return;
-  }
-  for (int r = 0; r < height; r++) {
-    float row[TILE_VECTORS * LANES];
-    for (int v = 0; v < vectors; v++) store(row + v * LANES, sum[r][v]);
-    for (size_t j = 0; j < columns; j++)
-      c[r * ldc + j] = keep ? c[r * ldc + j] + row[j] : row[j];
-  }
-}
-
-#define TILE_OF(height)                                                                            \
-  switch (vectors) {                                                                               \
-  case 1: tile(height, 1, a, lda, b, ldb, k, c, ldc, columns, keep); break;                        \
-  case 2: tile(height, 2, a, lda, b, ldb, k, c, ldc, columns, keep); break;                        \
-  case 3: if (TILE_VECTORS > 2) tile(height, TILE_VECTORS > 2 ? 3 : 2, a, lda, b, ldb, k, c, ldc, columns, keep); break; \
-  default: if (TILE_VECTORS > 3) tile(height, TILE_VECTORS, a, lda, b, ldb, k, c, ldc, columns, keep); break; \
-  }
-
-static void tile_rows(size_t height, size_t vectors, const float *a, size_t lda, const float *b,
-                      size_t ldb, size_t k, float *c, size_t ldc, size_t columns, int keep) {
-  switch (height) {
-  case 1: TILE_OF(1); break;
-  case 2: TILE_OF(2); break;
-  case 4: TILE_OF(4); break;
-  default: TILE_OF(TILE_ROWS); break;
-  }
-}
-
-static void gemm(const float *a, size_t lda, size_t rows, const float *b, size_t ldb, size_t k,
-                 float *c, size_t ldc, size_t columns, int keep) {
-  size_t width = TILE_VECTORS * LANES;
-  for (size_t r = 0; r < rows;) {
-    size_t left = rows - r;
-    size_t height = left >= TILE_ROWS ? TILE_ROWS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-    for (size_t j = 0; j < columns; j += width) {
-      size_t rest = columns - j;
-      size_t vectors = rest >= width ? TILE_VECTORS : (rest + LANES - 1) / LANES;
-      tile_rows(height, vectors, a + r * lda, lda, b + j, ldb, k, c + r * ldc + j, ldc, rest, keep);
-    }
-    r += height;
   }
 }
 
@@ -381,12 +270,14 @@ static void rotate(const float *x, const float *table, size_t half, size_t head_
 }
 
 #include "attention.h"
+#include "selection.h"
 
 const hip_kernels HIP_TABLE = {
     .name = HIP_NAME,
     .widen = widen,
     .narrow = narrow,
     .matvec = matvec,
+    .product_element = PRODUCT_ELEMENT,
     .pack = pack,
     .gemm = gemm,
     .rms_norm = rms_norm,
@@ -396,12 +287,18 @@ const hip_kernels HIP_TABLE = {
     .gather_keys = gather_keys,
     .score_rows = score_rows,
     .score_stored = score_stored,
-    .gather = gather,
+    .pack_values = pack_values,
     .softmax_fold = softmax_fold,
     .softmax_merge = softmax_merge,
     .softmax_finish = softmax_finish,
     .column_max = column_max,
-    .add_shares = add_shares,
+    .weight_bytes = WEIGHT_BYTES,
+    .share_tile = share_tile,
+    .share_add = share_add,
     .moments = moments,
     .quantize_key = quantize_key,
+    .prepare_queries = prepare_queries,
+    .pack_coarse = pack_coarse,
+    .score_coarse = score_coarse,
+    .score_four_bits = score_four_bits,
 };

@@ -11,12 +11,18 @@
 #define HIP_NAME "neon"
 #define LANES 4
 #define TILE_ROWS 6
+#define PRODUCT_ELEMENT_IS_BF16 0
 #define TILE_VECTORS 4
 
 #include "vectors.h"
 
 /// Adds the lanes down to four.
 static inline quad fold(vec x) {
+  return x;
+}
+
+/// The greatest of lanes four apart.
+static inline quad fold_max(vec x) {
   return x;
 }
 

@@ -7,6 +7,7 @@
 extern const hip_kernels hip_baseline_kernels;
 extern const hip_kernels hip_avx2_kernels;
 extern const hip_kernels hip_avx512_kernels;
+extern const hip_kernels hip_avx512_bf16_kernels;
 extern const hip_kernels hip_neon_kernels;
 
 #endif

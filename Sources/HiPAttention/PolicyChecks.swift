@@ -86,6 +86,13 @@ extension HierarchicalPruning {
             + "for chunks of \(stage.chunkSize)")
       }
     }
+    if stage.estimate == .fourBit {
+      guard stage.chunkSize % 8 == 0, sink % 8 == 0 else {
+        throw PolicyError(
+          "\(name): keys in \"4-bit\" are kept in groups of 8: \"chunk\" (\(stage.chunkSize)) and "
+            + "the sink (\(sink)) must be multiples of 8")
+      }
+    }
     guard let before else { return }
     guard before.chunkSize % stage.chunkSize == 0 else {
       throw PolicyError(

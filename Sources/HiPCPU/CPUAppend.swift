@@ -81,9 +81,10 @@ extension CPUBackend {
     guard let offset = layout.sketchOffset(layer: layer, kvHead: kvHead, .fourBit),
       let page = pages.addresses[slot]
     else { return }
+    let (group, place) = inside.quotientAndRemainder(dividingBy: KVLayout.fourBitGroup)
     table.quantize_key(
       key, layout.shape.headSize,
-      UnsafeMutablePointer(mutating: page) + offset + inside * layout.fourBitRowByteCount)
+      UnsafeMutablePointer(mutating: page) + offset + group * layout.fourBitGroupByteCount, place)
   }
 
   private func sketch(
@@ -122,9 +123,10 @@ extension CPUBackend {
       element: layout.element.kernelElement, body)
   }
 
-  /// Calls `body` with rows that stand `rowsPerPage` to a page, `stride` bytes apart.
+  /// Calls `body` with rows that stand `rowsPerPage` to a page, `stride` bytes apart; without
+  /// `element` they are rows of bytes.
   func withRows<Result>(
-    _ view: KVView, offset: Int, rowsPerPage: Int, stride: Int, element: hip_element,
+    _ view: KVView, offset: Int, rowsPerPage: Int, stride: Int, element: hip_element = HIP_F32,
     _ body: (inout hip_rows) -> Result
   ) -> Result {
     let pages = unsafeDowncast(view.pages, to: CPUPageTable.self)

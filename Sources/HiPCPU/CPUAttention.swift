@@ -89,12 +89,12 @@ extension CPUBackend {
       for tile in tiles {
         let count = job.tile(tile).count
         score(tile, of: job, rotations, memory)
-        table.gather(&valueRows, memory.indices, count, size, memory.values)
+        table.pack_values(&valueRows, memory.indices, count, size, memory.gathered, memory.values)
         table.softmax_fold(
           memory.scores, rows, count, memory.first, memory.last, size, &state)
         for column in stride(from: 0, to: size, by: panel) {
           table.gemm(
-            memory.scores, panel, rows, memory.values + column, size, count,
+            HIP_F32, memory.scores, panel, rows, memory.values + column * panel, count,
             state.output + column, size, min(panel, size - column), 1)
         }
       }
@@ -127,7 +127,7 @@ extension CPUBackend {
         table.pack_keys(
           &keyRows, memory.indices, count, size, turns, rotations.half, memory.positions,
           memory.gathered, memory.keys)
-        table.gemm(queries, size, rows, memory.keys, panel, size, memory.scores, panel, panel, 0)
+        table.gemm(HIP_F32, queries, size, rows, memory.keys, size, memory.scores, panel, panel, 0)
       }
     }
   }
@@ -187,10 +187,12 @@ struct TileMemory {
     let size = job.input.shape.headSize
     let rows = job.rowCount
     let panel = Int(HIP_PANEL)
+    let padded = (size + panel - 1) / panel * panel
     let turns = job.far.quarters == nil ? 0 : panel * 2 * rotations.half
     scratch.reset(
       4 * Scratch.size(rows) + 3 * Scratch.size(rows * size) + Scratch.size(rows * panel)
-        + 3 * Scratch.size(panel * size) + Scratch.size(turns) + 2 * Scratch.size(panel))
+        + 2 * Scratch.size(panel * size) + Scratch.size(panel * padded) + Scratch.size(turns) + 2
+        * Scratch.size(panel))
     maximum = scratch.take(rows)
     sum = scratch.take(rows)
     output = scratch.take(rows * size)
@@ -198,7 +200,7 @@ struct TileMemory {
     far = scratch.take(rows * size)
     scores = scratch.take(rows * panel)
     keys = scratch.take(panel * size)
-    values = scratch.take(panel * size)
+    values = scratch.take(panel * padded)
     gathered = scratch.take(panel * size)
     blended = scratch.take(turns)
     first = scratch.takeIntegers(rows)

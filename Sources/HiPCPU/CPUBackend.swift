@@ -19,6 +19,8 @@ public final class CPUBackend: ComputeBackend {
   nonisolated(unsafe) private var scratches: [Scratch]
   /// Partial results of split attention.
   nonisolated(unsafe) let partials = Scratch()
+  /// A product's left-hand side in the precision of the products.
+  nonisolated(unsafe) let narrowedInputs = Scratch()
   /// Scores of one pruning stage.
   nonisolated(unsafe) let selectionScores = Scratch()
 

@@ -54,7 +54,12 @@ extension CPUBackend {
         let count = job.tile(tile).count
         score(tile, of: job, rotations, memory)
         table.softmax_fold(memory.scores, rows, count, memory.first, memory.last, size, &state)
-        table.gemm(shares, rows, 1, memory.scores, panel, rows, masses, panel, count, 0)
+        masses.update(repeating: 0, count: panel)
+        for row in 0..<rows {
+          for column in 0..<panel {
+            masses[column] += shares[row] * memory.scores[row * panel + column]
+          }
+        }
         for column in 0..<count { weighed[place + column].mass += masses[column] }
         place += count
       }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import CHiPSIMD
-internal import HiPTensors
+public import HiPTensors
 
 /// An instruction set with kernels of its own.
 public enum CPUKernels: String, Sendable, CaseIterable {
   case baseline, avx2, avx512, neon
+  /// AVX-512 with its bfloat16 and 8-bit dot products; the others compute in float32.
+  case avx512BFloat16 = "avx512-bf16"
 
   /// The kernels that this build holds and this machine can run, slowest first.
   public static var supported: [CPUKernels] { allCases.filter { $0.table != nil } }
@@ -13,12 +15,18 @@ public enum CPUKernels: String, Sendable, CaseIterable {
   /// The fastest kernels of this machine.
   public static var best: CPUKernels { supported.last ?? .baseline }
 
+  /// What the factors of products are rounded to; sums are float32.
+  ///
+  /// With bfloat16, selections also score keys in 8 bits.
+  public var productElement: ElementType { self == .avx512BFloat16 ? .bfloat16 : .float32 }
+
   package var table: UnsafePointer<hip_kernels>? {
     switch self {
     case .baseline: hip_kernels_for(HIP_BASELINE)
     case .avx2: hip_kernels_for(HIP_AVX2)
     case .avx512: hip_kernels_for(HIP_AVX512)
     case .neon: hip_kernels_for(HIP_NEON)
+    case .avx512BFloat16: hip_kernels_for(HIP_AVX512_BF16)
     }
   }
 }

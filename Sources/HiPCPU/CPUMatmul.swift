@@ -44,6 +44,8 @@ extension CPUBackend {
     let width = call.weight.columns
     let panel = Int(HIP_PANEL)
     let element = call.weight.element.kernelElement
+    let inputs = narrowed(call.input)
+    let bytesPerInput = table.product_element == HIP_BF16 ? 2 : 4
     pool.run((outputs + panel - 1) / panel) { item, thread in
       let first = item * panel
       let count = min(panel, outputs - first)
@@ -58,10 +60,27 @@ extension CPUBackend {
             + call.weight.element.byteCount(of: start),
           call.weight.rowByteCount, count, depth, unpacked)
         table.gemm(
-          call.input.floats + start, width, call.input.rows, unpacked, panel, depth,
+          table.product_element, inputs + start * bytesPerInput, width, call.input.rows, unpacked,
+          depth,
           call.output.floats + first, outputs, count,
           call.update == .add || start > 0 ? 1 : 0)
       }
     }
+  }
+
+  /// The rows in the precision of the products.
+  private func narrowed(_ input: DeviceTensor) -> UnsafeRawPointer {
+    guard table.product_element != HIP_F32 else { return UnsafeRawPointer(input.floats) }
+    let width = input.columns
+    narrowedInputs.reset(Scratch.size(input.rows * width / 2))
+    let rows = narrowedInputs.take(input.rows * width / 2)
+    let grain = 64
+    pool.run((input.rows + grain - 1) / grain) { item, _ in
+      let first = item * grain
+      let count = min(grain, input.rows - first) * width
+      table.narrow(
+        table.product_element, input.floats(row: first), count, rows + first * width / 2)
+    }
+    return UnsafeRawPointer(rows)
   }
 }

@@ -128,16 +128,18 @@ extension CPUBackend {
   func withKeys(_ job: ScoringJob, _ body: (inout hip_rows) -> Void) {
     let cache = job.call.input.cache
     let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
-    if job.stage.estimate == .fourBit {
-      guard
-        let offset = layout.sketchOffset(layer: cache.layer, kvHead: job.kvHead, .fourBit)
-      else { preconditionFailure("the cache keeps no keys in 4 bits") }
-      withRows(
-        cache, offset: offset, rowsPerPage: KVLayout.pageSize, stride: layout.fourBitRowByteCount,
-        element: HIP_K4, body)
-      return
-    }
     withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: job.kvHead), body)
+  }
+
+  /// Calls `body` with the groups of a job's keys in 4 bits.
+  private func withFourBitKeys(_ job: ScoringJob, _ body: (inout hip_rows) -> Void) {
+    let cache = job.call.input.cache
+    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
+    guard let offset = layout.sketchOffset(layer: cache.layer, kvHead: job.kvHead, .fourBit)
+    else { preconditionFailure("the cache keeps no keys in 4 bits") }
+    withRows(
+      cache, offset: offset, rowsPerPage: KVLayout.pageSize / KVLayout.fourBitGroup,
+      stride: layout.fourBitGroupByteCount, body)
   }
 
   // MARK: Halving
@@ -190,7 +192,7 @@ extension CPUBackend {
               &keyRows, probes, count, size, turns ? job.rotations.table : nil,
               job.rotations.half, positions, gathered, keys)
           }
-          table.gemm(branches[branch], size, rows, keys, panel, size, products, panel, panel, 0)
+          table.gemm(HIP_F32, branches[branch], size, rows, keys, size, products, panel, panel, 0)
           table.column_max(products, panel, rows, panel, best[branch])
         }
         searching = 0
@@ -248,7 +250,7 @@ extension CPUBackend {
     let most = jobs.map(\.rowCount).max() ?? 0
     scratch.reset(
       Scratch.size(most * size) + jobs.count * Scratch.size(most * 2 * size)
-        + scoringSize(rowCount, columns: largest.activeCount, depth: 2 * size))
+        + columnScratchSize(rowCount, columns: largest.activeCount, depth: 2 * size))
     let pooled = scratch.take(most * size)
     let rows = zip(jobs, scores).map { job, scores in
       pool(job, into: pooled, position: queryPosition(job, branch: 1))
@@ -267,7 +269,7 @@ extension CPUBackend {
       cache, offset: offset, rowsPerPage: KVLayout.pageSize / chunkSize,
       stride: 2 * layout.rowByteCount, element: layout.element.kernelElement
     ) { sketch in
-      scoreColumns(largest, rows, depth: 2 * size, &sketch, turned: false, scratch) {
+      rank(rows, .rows(depth: 2 * size), largest.pruning.ranking, &sketch, scratch) {
         columns, indices, _ in
         for column in columns {
           indices[column - columns.lowerBound] = largest.chunks[column] / Int32(chunkSize)
@@ -286,23 +288,40 @@ extension CPUBackend {
     let columns = active * chunkSize
     scratch.reset(
       Scratch.size(job.rowCount * size) + Scratch.size(columns)
-        + scoringSize(job.rowCount, columns: columns, depth: size))
+        + columnScratchSize(job.rowCount, columns: columns, depth: size))
     let queries = scratch.take(job.rowCount * size)
     pool(job, into: queries, position: queryPosition(job, branch: 1))
     let perKey = scratch.take(columns)
-    let turned = keyPosition(job, chunk: 0, key: 0) != nil
-    withKeys(job) { keyRows in
-      let rows = ScoredRows(
-        queries: queries, count: job.rowCount, columns: columns, total: perKey)
-      scoreColumns(job, [rows], depth: size, &keyRows, turned: turned, scratch) {
-        columns, indices, positions in
-        var (chunk, inside) = columns.lowerBound.quotientAndRemainder(dividingBy: chunkSize)
-        for column in 0..<columns.count {
-          let key = job.chunks[chunk] + Int32(inside)
-          indices[column] = key
-          if turned { positions[column] = keyPosition(job, chunk: chunk, key: key) ?? 0 }
-          inside += 1
-          if inside == chunkSize { (chunk, inside) = (chunk + 1, 0) }
+    let rows = [
+      ScoredRows(queries: queries, count: job.rowCount, columns: columns, total: perKey)
+    ]
+    let ranking = job.pruning.ranking
+    if job.stage.estimate == .fourBit {
+      withFourBitKeys(job) { groups in
+        rank(rows, .fourBit(headSize: size), ranking, &groups, scratch) { columns, firsts, _ in
+          let group = KVLayout.fourBitGroup
+          for (index, column) in stride(
+            from: columns.lowerBound, to: columns.upperBound, by: group
+          ).enumerated() {
+            let (chunk, inside) = column.quotientAndRemainder(dividingBy: chunkSize)
+            firsts[index] = job.chunks[chunk] + Int32(inside)
+          }
+        }
+      }
+    } else {
+      let turned = keyPosition(job, chunk: 0, key: 0) != nil
+      withKeys(job) { keyRows in
+        rank(
+          rows, .keys(headSize: size, turned ? job.rotations : nil), ranking, &keyRows, scratch
+        ) { columns, indices, positions in
+          var (chunk, inside) = columns.lowerBound.quotientAndRemainder(dividingBy: chunkSize)
+          for column in 0..<columns.count {
+            let key = job.chunks[chunk] + Int32(inside)
+            indices[column] = key
+            if turned { positions[column] = keyPosition(job, chunk: chunk, key: key) ?? 0 }
+            inside += 1
+            if inside == chunkSize { (chunk, inside) = (chunk + 1, 0) }
+          }
         }
       }
     }
@@ -310,93 +329,9 @@ extension CPUBackend {
       var total = perKey[chunk * chunkSize]
       for key in 1..<max(1, chunkSize) {
         let value = perKey[chunk * chunkSize + key]
-        total = job.pruning.ranking == .maximum ? max(total, value) : total + value
+        total = ranking == .maximum ? max(total, value) : total + value
       }
       scores[chunk] = total
-    }
-  }
-
-  // MARK: Columns
-
-  /// Queries that share a softmax, and where what they give their columns is summed up.
-  private struct ScoredRows {
-    /// `[count, depth]`.
-    let queries: UnsafeMutablePointer<Float>
-    let count: Int
-    let columns: Int
-    let total: UnsafeMutablePointer<Float>
-  }
-
-  /// Rows whose scores are held at a time.
-  private static var scoredRows: Int { 32 }
-
-  private func scoringSize(_ rowCount: Int, columns: Int, depth: Int) -> Int {
-    let panel = Int(HIP_PANEL)
-    let padded = (columns + panel - 1) / panel * panel
-    return Scratch.size(rowCount <= Self.fewRows ? 0 : padded * depth)
-      + Scratch.size(panel * depth)
-      + Scratch.size(Self.scoredRows * padded) + 2 * Scratch.size(panel) + Scratch.size(padded)
-  }
-
-  /// Scores all columns by all rows, and puts rows together by the policy's ranking.
-  ///
-  /// `fill` writes the rows to read for a range of columns, and the positions they turn to.
-  private func scoreColumns(
-    _ job: ScoringJob, _ groups: [ScoredRows], depth: Int, _ rows: inout hip_rows, turned: Bool,
-    _ scratch: Scratch,
-    fill: (Range<Int>, UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>) -> Void
-  ) {
-    let panel = Int(HIP_PANEL)
-    let columns = groups.map(\.columns).max() ?? 0
-    let padded = (columns + panel - 1) / panel * panel
-    // Few rows: keys are scored where they lie instead of being transposed into panels.
-    let few = groups.reduce(0) { $0 + $1.count } <= Self.fewRows ? groups.first : nil
-    let panels = scratch.take(few == nil ? padded * depth : 0)
-    let gathered = scratch.take(panel * depth)
-    let scores = scratch.take(Self.scoredRows * padded)
-    let indices = scratch.takeIntegers(panel)
-    let positions = scratch.takeIntegers(panel)
-    let best = scratch.take(padded)
-    let rotations = turned ? job.rotations.table : nil
-    for start in stride(from: 0, to: columns, by: panel) {
-      let count = min(panel, columns - start)
-      fill(start..<start + count, indices, positions)
-      if let few, rotations == nil {
-        table.score_stored(
-          &rows, indices, count, depth, few.queries, few.count, scores + start, padded)
-      } else if let few {
-        table.gather_keys(
-          &rows, indices, count, depth, rotations, job.rotations.half, positions, gathered)
-        table.score_rows(few.queries, few.count, gathered, depth, scores + start, padded)
-      } else {
-        table.pack_keys(
-          &rows, indices, count, depth, rotations, job.rotations.half, positions, gathered,
-          panels + start * depth)
-      }
-    }
-    for group in groups {
-      let total = group.total
-      switch job.pruning.ranking {
-      case .maximum: total.update(repeating: -.infinity, count: group.columns)
-      case .share: total.update(repeating: 0, count: group.columns)
-      }
-      for first in stride(from: 0, to: group.count, by: Self.scoredRows) {
-        let height = min(Self.scoredRows, group.count - first)
-        if few == nil {
-          for start in stride(from: 0, to: group.columns, by: panel) {
-            table.gemm(
-              group.queries + first * depth, depth, height, panels + start * depth, panel, depth,
-              scores + start, padded, panel, 0)
-          }
-        }
-        switch job.pruning.ranking {
-        case .maximum:
-          table.column_max(scores, padded, height, group.columns, best)
-          for column in 0..<group.columns { total[column] = max(total[column], best[column]) }
-        case .share:
-          table.add_shares(scores, padded, height, group.columns, total)
-        }
-      }
     }
   }
 }

@@ -75,7 +75,7 @@ extension CPUBackend {
             &keyRows, probes, columns, headSize, turns ? job.rotations.table : nil,
             job.rotations.half, positions, gathered, keys)
         }
-        table.gemm(queries, headSize, rows, keys, panel, headSize, products, panel, panel, 0)
+        table.gemm(HIP_F32, queries, headSize, rows, keys, headSize, products, panel, panel, 0)
         table.column_max(products, panel, rows, panel, best)
         for column in 0..<columns {
           let half = (first + column) / size

@@ -6,19 +6,20 @@ internal import HiPTensors
 /// Working memory of one thread: grows to the largest need and stays.
 final class Scratch {
   private var buffer = HostBuffer<Float>(count: 0)
-  private var used = 0
+  /// How much is taken; setting it back frees what was taken since.
+  var mark = 0
 
   /// Starts anew with room for `count` floats; what was taken before is void.
   func reset(_ count: Int) {
-    used = 0
+    mark = 0
     if buffer.elements.count < count { buffer = HostBuffer<Float>(count: count + count / 4) }
   }
 
   /// The next `count` floats, 64-byte aligned, contents undefined.
   func take(_ count: Int) -> UnsafeMutablePointer<Float> {
-    let start = used
-    used += (count + 15) / 16 * 16
-    precondition(used <= buffer.elements.count, "scratch memory was reset too small")
+    let start = mark
+    mark += (count + 15) / 16 * 16
+    precondition(mark <= buffer.elements.count, "scratch memory was reset too small")
     return buffer.elements.baseAddress.unsafelyUnwrapped + start
   }
 

@@ -7,7 +7,8 @@ public import HiPTensors
 ///
 /// A page holds, layer by layer and head by head: keys `[pageSize, headSize]`, values
 /// `[pageSize, headSize]`, and each sketch: the moments of the page's chunks,
-/// `[pageSize / chunk, 2, headSize]` (means, then variances), or its keys in 4 bits, `[pageSize]`.
+/// `[pageSize / chunk, 2, headSize]` (means, then variances), or its keys in 4 bits,
+/// `[pageSize / 8]` groups.
 public struct KVLayout: Sendable, Hashable {
   /// Tokens in a page.
   ///
@@ -32,8 +33,11 @@ public struct KVLayout: Sendable, Hashable {
     self.sketches = sketches
   }
 
-  /// Bytes of one key in 4 bits: scale, minimum, and 16 bytes for every 32 elements.
-  public var fourBitRowByteCount: Int { 4 + (shape.headSize + 31) / 32 * 16 }
+  /// Keys in 4 bits that are stored together.
+  public static let fourBitGroup = 8
+
+  /// Bytes of a group of keys in 4 bits: of each key scale, minimum, and half a byte per element.
+  public var fourBitGroupByteCount: Int { Self.fourBitGroup * (4 + shape.headSize / 2) }
 
   /// Bytes of one key or value of one head.
   public var rowByteCount: Int { element.byteCount(of: shape.headSize) }
@@ -43,7 +47,7 @@ public struct KVLayout: Sendable, Hashable {
   private func byteCount(_ sketch: KeySketch) -> Int {
     switch sketch {
     case .moments(let chunkSize): Self.pageSize / chunkSize * 2 * rowByteCount
-    case .fourBit: Self.pageSize * fourBitRowByteCount
+    case .fourBit: Self.pageSize / Self.fourBitGroup * fourBitGroupByteCount
     }
   }
 

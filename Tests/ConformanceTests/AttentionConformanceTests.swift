@@ -18,9 +18,6 @@ import Testing
     RotaryEmbedding(base: 10_000, dimensions: shape.headSize)
   }
 
-  /// Float32 sums of up to 300 terms around 1 err by about 1e-6; measured worst: 2.1e-6.
-  static let tolerance = 1e-5
-
   @Test(arguments: TestedBackend.available, shapes)
   func denseEqualsTheReference(_ backend: TestedBackend, _ shape: AttentionShape) throws {
     for (queries, keys) in [(1, 1), (1, 300), (70, 70), (65, 300), (3, 64)] {
@@ -29,7 +26,7 @@ import Testing
         let result = try layer.run(.dense, on: backend.make(), rotary: rotary)
         #expect(result.selection == nil)
         expectClose(
-          result.output, layer.reference(rotary).run(.dense), within: Self.tolerance,
+          result.output, layer.reference(rotary).run(.dense), within: backend.tolerance,
           "\(queries) queries, \(keys) keys")
       }
     }
@@ -43,7 +40,7 @@ import Testing
       for rotary in [nil, Self.rotary(shape)] {
         let result = try layer.run(policy, on: backend.make(), rotary: rotary)
         expectClose(
-          result.output, layer.reference(rotary).run(policy), within: Self.tolerance,
+          result.output, layer.reference(rotary).run(policy), within: backend.tolerance,
           "sink \(sink), window \(window)")
       }
     }
@@ -57,7 +54,7 @@ import Testing
     for stretch in [RotaryStretch.linear(factor: 2.5), .ntk(factor: 4), .dynamic] {
       let result = try layer.run(.stretched(stretch), on: backend.make(), rotary: rotary)
       expectClose(
-        result.output, layer.reference(rotary).run(.stretched(stretch)), within: Self.tolerance,
+        result.output, layer.reference(rotary).run(.stretched(stretch)), within: backend.tolerance,
         "\(stretch)")
     }
   }
@@ -70,9 +67,12 @@ import Testing
       let layer = Layer(queries: queries, keys: 230, shape: shape, seed: 6)
       for rotary in [nil, Self.rotary(shape)] {
         let result = try layer.run(policy, on: backend.make(), rotary: rotary)
-        expectClose(
-          result.output, layer.reference(rotary).run(policy), within: Self.tolerance,
-          "recent \(recent), heavy \(heavy)")
+        // Rounding evicts the other of two keys whose masses nearly tie, and outputs follow.
+        let expected = layer.reference(rotary).run(policy)
+        let close = zip(result.output, expected).count { abs(Double($0) - $1) <= backend.tolerance }
+        #expect(
+          Double(close) >= backend.blocksInCommon * Double(expected.count),
+          "recent \(recent), heavy \(heavy): \(close) of \(expected.count)")
       }
     }
   }
@@ -132,25 +132,29 @@ import Testing
 
   @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 20) }
 
-  @Test(arguments: TestedBackend.available, prunings.indices)
-  func selectionEqualsTheReference(_ backend: TestedBackend, _ index: Int) throws {
-    let pruning = Self.prunings[index]
+  @Test(arguments: TestedBackend.available)
+  func selectionEqualsTheReference(_ backend: TestedBackend) throws {
     let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
-    for (queries, keys, rotated) in [
-      (70, 400, true), (1, 333, true), (70, 400, false), (40, 90, true),
-    ] {
-      let layer = Layer(queries: queries, keys: keys, shape: shape, seed: UInt64(index))
-      let rotary = rotated ? Self.rotary(shape) : nil
-      let result = try layer.run(.hierarchical(pruning), on: backend.make(), rotary: rotary)
-      let expected = ReferenceSelection(layer.reference(rotary)).run(pruning)
-      #expect(result.selection == expected, "\(queries) queries, \(keys) keys")
-      // With the reference's blocks, so that one exchanged block does not hide an error.
-      let given = try layer.run(
-        .hierarchical(pruning), on: backend.make(), rotary: rotary, selection: expected)
-      expectClose(
-        given.output,
-        layer.reference(rotary).run(.hierarchical(pruning), selection: expected),
-        within: Self.tolerance, "\(queries) queries, \(keys) keys")
+    var blocks = CommonBlocks()
+    for (index, pruning) in Self.prunings.enumerated() {
+      for (queries, keys, rotated) in [
+        (70, 400, true), (1, 333, true), (70, 400, false), (40, 90, true),
+      ] {
+        let name = "policy \(index), \(queries) queries, \(keys) keys"
+        let layer = Layer(queries: queries, keys: keys, shape: shape, seed: UInt64(index))
+        let rotary = rotated ? Self.rotary(shape) : nil
+        let result = try layer.run(.hierarchical(pruning), on: backend.make(), rotary: rotary)
+        let expected = ReferenceSelection(layer.reference(rotary)).run(pruning)
+        blocks.add(result.selection, expected, name)
+        // With the reference's blocks, so that one exchanged block does not hide an error.
+        let given = try layer.run(
+          .hierarchical(pruning), on: backend.make(), rotary: rotary, selection: expected)
+        expectClose(
+          given.output,
+          layer.reference(rotary).run(.hierarchical(pruning), selection: expected),
+          within: backend.tolerance, name)
+      }
     }
+    #expect(blocks.share >= backend.blocksInCommon, "\(blocks)")
   }
 }

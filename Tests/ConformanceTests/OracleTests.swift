@@ -50,12 +50,14 @@ import Testing
         sharing: item.shared ? .allHeads : .head, positions: positions))
   }
 
-  @Test func referenceAndCPUFollowTheOracle() throws {
+  @Test(arguments: TestedBackend.fastest)
+  func referenceAndCPUFollowTheOracle(_ backend: TestedBackend) throws {
     #expect(fixture.cases.count == 24)
     let shape = AttentionShape(
       heads: fixture.heads, kvHeads: fixture.kvHeads, headSize: fixture.headSize)
     let queryWidth = shape.heads * shape.headSize
     let keyWidth = shape.kvHeads * shape.headSize
+    var blocks = CommonBlocks()
     for item in fixture.cases {
       let name = "\(item.rule), shared \(item.shared), rows \(item.first) + \(item.count)"
       let pruning = try pruning(item)
@@ -70,18 +72,24 @@ import Testing
         queries: queries, keys: keys, values: values, shape: shape, rotary: rotary)
       let selected = ReferenceSelection(reference).run(pruning)
       #expect(selected.blocks.map { $0[0] } == item.blocks, "reference, \(name)")
-      let result = try AttentionOperator(on: CPUBackend()).run(
-        queries: queries, keys: keys, values: values, shape: shape,
-        policy: .hierarchical(pruning), rotary: rotary)
-      #expect(result.selection?.blocks.map { $0[0] } == item.blocks, "CPU, \(name)")
+      func run(_ selection: BlockSelection?) throws -> AttentionOperator.Result {
+        try AttentionOperator(on: backend.make()).run(
+          queries: queries, keys: keys, values: values, shape: shape,
+          policy: .hierarchical(pruning), rotary: rotary, selection: selection)
+      }
+      blocks.add(try run(nil).selection, selected, name)
+      let result = try run(selected)
       let expected = reference.run(.hierarchical(pruning), selection: selected)
       for (row, values) in zip(item.count == 1 ? [0] : [0, item.count - 1], item.output) {
         let range = row * queryWidth..<(row + 1) * queryWidth
         expectClose(
           expected[range].map(Float.init), values, within: 1e-6, "reference, \(name), row \(row)")
-        expectClose(Array(result.output[range]), values, within: 1e-5, "CPU, \(name), row \(row)")
+        expectClose(
+          Array(result.output[range]), values, within: backend.tolerance,
+          "CPU, \(name), row \(row)")
       }
       #expect(keys.count == fixture.length * keyWidth)
     }
+    #expect(blocks.share >= backend.blocksInCommon, "\(blocks)")
   }
 }

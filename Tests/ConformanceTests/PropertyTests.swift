@@ -27,14 +27,17 @@ import Testing
       attentionPositions: attention)
   }
 
-  @Test(arguments: [ChunkRanking.maximum, .share], [65, 97, 128, 300, 449])
-  func aBudgetThatCoversTheContextEqualsDense(_ ranking: ChunkRanking, _ length: Int) throws {
-    let policy = AttentionPolicy.hierarchical(try pruning(keep: 4096, coarse: 4096, ranking))
-    let layer = Layer(queries: min(length, 130), keys: length, shape: shape, seed: 3)
-    let backend = try CPUBackend(threads: 2)
-    let dense = try layer.run(.dense, on: backend, rotary: rotary)
-    let sparse = try layer.run(policy, on: backend, rotary: rotary)
-    expectClose(sparse.output, dense.output.map(Double.init), within: 1e-5, "\(length) keys")
+  @Test(arguments: TestedBackend.fastest, [65, 97, 128, 300, 449])
+  func aBudgetThatCoversTheContextEqualsDense(_ tested: TestedBackend, _ length: Int) throws {
+    for ranking in [ChunkRanking.maximum, .share] {
+      let policy = AttentionPolicy.hierarchical(try pruning(keep: 4096, coarse: 4096, ranking))
+      let layer = Layer(queries: min(length, 130), keys: length, shape: shape, seed: 3)
+      let backend = try tested.make()
+      let dense = try layer.run(.dense, on: backend, rotary: rotary)
+      let sparse = try layer.run(policy, on: backend, rotary: rotary)
+      expectClose(
+        sparse.output, dense.output.map(Double.init), within: tested.tolerance, "\(length) keys")
+    }
   }
 
   @Test(arguments: [ChunkRanking.maximum, .share])
@@ -88,9 +91,11 @@ import Testing
       .dense, .streaming(.standard), .hierarchical(try pruning(keep: 2048, coarse: 4096, .share)),
     ]
     for policy in policies {
-      let whole = try layer.run(policy, on: CPUBackend(threads: 1), rotary: rotary)
+      let whole = try layer.run(
+        policy, on: CPUBackend(threads: 1, kernels: .fastestExact), rotary: rotary)
       for threads in [2, 5, 16] {
-        let split = try layer.run(policy, on: CPUBackend(threads: threads), rotary: rotary)
+        let split = try layer.run(
+          policy, on: CPUBackend(threads: threads, kernels: .fastestExact), rotary: rotary)
         #expect(split.selection == whole.selection)
         expectClose(split.output, whole.output.map(Double.init), within: 2e-6, "\(threads) threads")
       }

@@ -3,6 +3,7 @@
 import Foundation
 import HiPAttention
 import HiPCPU
+import HiPTensors
 import HiPTokenization
 import InfiniteHiP
 import TestSupport
@@ -23,20 +24,39 @@ import Testing
     let meanNLL: Double
   }
 
-  /// Tolerances for 16-bit keys and values: measured worst 0.0075 per token, 2.2e-3 in the mean
-  /// square.
+  /// How far the log-likelihoods of tokens may be off, by what products are rounded to.
+  private struct Tolerance {
+    let token, square, mean: Double
+    /// Tokens from which on the mean counts: shorter texts are one token's luck.
+    let meanLength: Int
+
+    init(_ kernels: CPUKernels) {
+      (token, square, mean, meanLength) =
+        switch kernels.productElement {
+        // Measured worst 0.17, 0.033 and 2e-4.
+        case .bfloat16: (0.3, 0.05, 1.5e-3, 1000)
+        // 16-bit keys and values are all that is rounded: measured worst 0.0075, 2.2e-3 and 3.2e-4.
+        default: (0.03, 5e-3, 1e-3, 1)
+        }
+    }
+  }
+
   @Test(arguments: CPUKernels.supported)
   func likelihoodsEqualThoseOfTransformers(_ kernels: CPUKernels) async throws {
     let model = try LanguageModel.load(DemoModel.path, on: CPUBackend(kernels: kernels))
+    let tolerance = Tolerance(kernels)
     for item in try fixture("logits", as: [Likelihoods].self) {
       if kernels == .baseline, item.ids.count > 300 { continue }
       let session = try await model.makeSession()
       let values = try await session.negativeLogLikelihoods(of: item.ids)
-      expectClose(values.map { Float(-$0) }, item.logprob, within: 0.03, item.name)
+      expectClose(values.map { Float(-$0) }, item.logprob, within: tolerance.token, item.name)
       let mean = values.reduce(0, +) / Double(values.count)
-      #expect(abs(mean - item.meanNLL) < 1e-3, "\(item.name)")
+      if values.count >= tolerance.meanLength {
+        #expect(abs(mean - item.meanNLL) < tolerance.mean, "\(item.name)")
+      }
       let squares = zip(values, item.logprob).reduce(0) { $0 + ($1.0 + $1.1) * ($1.0 + $1.1) }
-      #expect((squares / Double(values.count)).squareRoot() < 5e-3, "\(item.name)")
+      #expect(
+        (squares / Double(values.count)).squareRoot() < tolerance.square, "\(item.name)")
     }
   }
 

@@ -2,6 +2,7 @@
 
 import CHiPSIMD
 import Foundation
+import HiPAttention
 import HiPCPU
 import HiPTensors
 import TestSupport
@@ -96,10 +97,14 @@ import Testing
         }
         tiled.withUnsafeMutableBufferPointer { output in
           table.gemm(
-            x, width, inputs, panel, 64, width, output.baseAddress! + first, outputs, count, 1)
+            HIP_F32, x, width, inputs, panel, width, output.baseAddress! + first, outputs, count, 1)
         }
       }
-      expectClose(tiled, expected.map { $0 + 1 }, within: 2e-4, "gemm \(outputs) x \(width)")
+      // In bfloat16 each factor is off by up to 2^-9 of itself: measured worst 3e-4 of the row.
+      expectClose(
+        tiled, expected.map { $0 + 1 },
+        within: table.product_element == HIP_F32 ? 2e-4 : 0.02 * (expected.map(abs).max() ?? 0),
+        "gemm \(outputs) x \(width)")
     }
   }
 
@@ -154,19 +159,130 @@ import Testing
     let table = try table(kernels)
     for columns in [1, 15, 64, 100] {
       var numbers = SeededNumbers(10)
-      let ld = 112
-      var scores = (0..<3 * ld).map { _ in numbers.normal() * 20 }
-      let copy = scores.map(Double.init)
-      var shares = [Float](repeating: 0, count: columns)
-      table.add_shares(&scores, ld, 3, columns, &shares)
-      var expected = [Double](repeating: 0, count: columns)
-      for row in 0..<3 {
-        let part = copy[row * ld..<row * ld + columns]
+      let (rows, tiles) = (3, (columns + 63) / 64)
+      let scores = (0..<rows * columns).map { _ in numbers.normal() * 20 }
+      var weights = [Float](repeating: 0, count: rows * tiles * 64)
+      var maxima = [Float](repeating: 0, count: rows * tiles)
+      var sums = maxima
+      for index in 0..<tiles {
+        let count = min(64, columns - index * 64)
+        var tile = [Float](repeating: .nan, count: rows * 64)
+        for row in 0..<rows {
+          for column in 0..<count {
+            tile[row * 64 + column] = scores[row * columns + index * 64 + column]
+          }
+        }
+        weights.withUnsafeMutableBytes { weights in
+          maxima.withUnsafeMutableBufferPointer { maxima in
+            sums.withUnsafeMutableBufferPointer { sums in
+              table.share_tile(
+                &tile, rows, count, weights.baseAddress! + index * 64 * table.weight_bytes,
+                tiles * 64, maxima.baseAddress! + index, sums.baseAddress! + index, tiles)
+            }
+          }
+        }
+      }
+      var shares = [Float](repeating: 0, count: tiles * 64)
+      table.share_add(weights, tiles * 64, rows, tiles, &maxima, sums, tiles, &shares)
+      var expected = [Double](repeating: 0, count: tiles * 64)
+      for row in 0..<rows {
+        let part = scores[row * columns..<(row + 1) * columns].map(Double.init)
         let top = part.max() ?? 0
         let total = part.reduce(0) { $0 + exp($1 - top) }
-        for column in 0..<columns { expected[column] += exp(copy[row * ld + column] - top) / total }
+        for column in 0..<columns { expected[column] += exp(part[column] - top) / total }
       }
-      expectClose(shares, expected, within: 1e-6, "\(columns) columns")
+      // Weights that wait in bfloat16 are off by 2^-9.
+      expectClose(
+        shares, expected, within: table.weight_bytes == 4 ? 1e-6 : 4e-3, "\(columns) columns")
+    }
+  }
+
+  /// Scores of 4-bit keys are exact but for the query's 8 bits where a table has such products.
+  @Test(arguments: CPUKernels.supported, [16, 64, 80, 256])
+  func fourBitScoresEqualTheScalarOnes(_ kernels: CPUKernels, _ headSize: Int) throws {
+    let table = try table(kernels)
+    var numbers = SeededNumbers(12)
+    let groups = 6
+    let groupBytes = 8 * (4 + headSize / 2)
+    var stored = [UInt8](repeating: 0, count: groups * groupBytes)
+    let keys = (0..<groups * 8).map { _ in numbers.normals(headSize) }
+    for (index, key) in keys.enumerated() {
+      stored.withUnsafeMutableBufferPointer { stored in
+        table.quantize_key(key, headSize, stored.baseAddress! + index / 8 * groupBytes, index % 8)
+      }
+    }
+    for rows in [1, 3, 4, 17] {
+      let queries = numbers.normals(rows * headSize)
+      let width = headSize + Int(HIP_QUERY_HEADER)
+      var prepared = [Float](repeating: 0, count: rows * width)
+      table.prepare_queries(queries, rows, headSize, &prepared)
+      var firsts: [Int32] = [40, 0, 16, 24, 8]
+      var scores = [Float](repeating: 0, count: rows * 64)
+      stored.withUnsafeBufferPointer { stored in
+        let pages: [UnsafePointer<UInt8>?] = [stored.baseAddress]
+        pages.withUnsafeBufferPointer { pages in
+          var rowsOfGroups = hip_rows(
+            pages: pages.baseAddress, page_shift: 3, element: HIP_F32, offset: 0,
+            stride: groupBytes)
+          table.score_four_bits(
+            &rowsOfGroups, &firsts, firsts.count, headSize, prepared, rows, &scores, 64)
+        }
+      }
+      for row in 0..<rows {
+        let query = queries[row * headSize..<(row + 1) * headSize].map(Double.init)
+        let expected = firsts.flatMap { first in
+          (0..<8).map { place in
+            zip(query, FourBitKey(keys[Int(first) + place]).values)
+              .reduce(0.0) { $0 + $1.0 * Double($1.1) }
+          }
+        }
+        expectClose(
+          Array(scores[row * 64..<row * 64 + 40]), expected,
+          // 8 bits of the query: measured worst 0.11 times the root of the head size.
+          within: table.product_element == HIP_F32 ? 1e-4 : 0.15 * Double(headSize).squareRoot(),
+          "\(rows) rows, row \(row)")
+      }
+    }
+  }
+
+  @Test(arguments: CPUKernels.supported, [16, 64, 80, 256])
+  func coarseScoresAreCloseToTheScalarOnes(_ kernels: CPUKernels, _ headSize: Int) throws {
+    let table = try table(kernels)
+    var numbers = SeededNumbers(13)
+    let keys = numbers.normals(64 * headSize)
+    for rows in [1, 2, 7, 12] {
+      let queries = numbers.normals(rows * headSize)
+      var prepared = [Float](repeating: 0, count: rows * (headSize + Int(HIP_QUERY_HEADER)))
+      table.prepare_queries(queries, rows, headSize, &prepared)
+      var indices = (0..<50).map(Int32.init)
+      var positions = indices
+      var panel = [Float](repeating: 0, count: 64 * (headSize + 1))
+      var scratch = [Float](repeating: 0, count: 64 * headSize)
+      var scores = [Float](repeating: .nan, count: rows * 64)
+      keys.withUnsafeBytes { keys in
+        let pages: [UnsafePointer<UInt8>?] = [keys.bindMemory(to: UInt8.self).baseAddress]
+        pages.withUnsafeBufferPointer { pages in
+          var stored = hip_rows(
+            pages: pages.baseAddress, page_shift: 6, element: HIP_F32, offset: 0,
+            stride: headSize * 4)
+          table.pack_coarse(
+            &stored, &indices, 50, headSize, nil, 0, &positions, &scratch, &panel)
+        }
+      }
+      table.score_coarse(panel, headSize, prepared, rows, &scores, 64)
+      for row in 0..<rows {
+        let expected = (0..<64).map { key in
+          key < 50
+            ? (0..<headSize).reduce(0.0) {
+              $0 + Double(queries[row * headSize + $1]) * Double(keys[key * headSize + $1])
+            } : 0
+        }
+        expectClose(
+          Array(scores[row * 64..<row * 64 + 64]), expected,
+          // 8 bits of query and key: measured worst 0.03 times the root of the head size.
+          within: table.product_element == HIP_F32 ? 1e-4 : 0.04 * Double(headSize).squareRoot(),
+          "\(rows) rows, row \(row)")
+      }
     }
   }
 

@@ -2,8 +2,8 @@
 // The CPU kernels, as tables of functions: one table per instruction set, chosen at run time.
 //
 // No function here allocates, starts a thread or keeps state. Sizes are element counts unless the
-// name says bytes. A "panel" is a matrix block of up to 64 columns stored as [k][HIP_PANEL]: the
-// form in which every product here reads its right-hand side.
+// name says bytes. A "panel" is a matrix block of up to 64 columns, in the form in which a
+// table's products read their right-hand side; it takes at most k * HIP_PANEL floats.
 #ifndef CHIPSIMD_H
 #define CHIPSIMD_H
 
@@ -13,6 +13,14 @@
 /// Columns of a panel: outputs of a weight matrix, keys of an attention tile, or value dimensions.
 #define HIP_PANEL 64
 
+/// Keys in 4 bits come in groups: 8 bfloat16 scales, 8 bfloat16 minima, then for every 8 elements
+/// four bytes of each key, of which byte i holds element i in its low and element 4 + i in its high
+/// half; an element is minimum + n * scale.
+#define HIP_K4_GROUP 8
+
+/// Floats in front of a prepared query's elements.
+#define HIP_QUERY_HEADER 3
+
 /// How the elements of a row are stored.
 typedef enum hip_element {
   HIP_F32 = 0,
@@ -20,9 +28,6 @@ typedef enum hip_element {
   HIP_BF16 = 2,
   /// Blocks of 32 signed bytes behind one half-precision scale (34 bytes).
   HIP_Q8_0 = 3,
-  /// A key in 4 bits: bfloat16 scale and minimum, then for every 32 elements 16 bytes that hold
-  /// element i in their low and element 16 + i in their high half; value = minimum + n * scale.
-  HIP_K4 = 4,
 } hip_element;
 
 /// The keys or values of one head, in pages of equal token count.
@@ -59,13 +64,15 @@ typedef struct hip_kernels {
   /// out[r] = dot(row r of w, x) for `rows` rows of n elements, `stride` bytes apart.
   void (*matvec)(hip_element element, const void *w, size_t stride, size_t rows, const float *x,
                  size_t n, float *out);
+  /// How products take their factors: HIP_F32, or HIP_BF16 with float32 sums.
+  hip_element product_element;
   /// panel[k][r] = w[r][k] for `rows` (at most 64) rows; absent rows become zero.
   void (*pack)(hip_element element, const void *w, size_t stride, size_t rows, size_t n,
-               float *panel);
-  /// c[r][j] = (keep ? c[r][j] : 0) + sum over k of a[r][k] * b[k][j], j < columns <= 64.
-  /// b's rows are `ldb` floats apart and readable up to a multiple of 16 columns.
-  void (*gemm)(const float *a, size_t lda, size_t rows, const float *b, size_t ldb, size_t k,
-               float *c, size_t ldc, size_t columns, int keep);
+               void *panel);
+  /// c[r][j] = (keep ? c[r][j] : 0) + sum over k of a[r][k] * panel[k][j], j < columns <= 64.
+  /// a's elements are HIP_F32, or already `product_element` (then k and lda are even).
+  void (*gemm)(hip_element element, const void *a, size_t lda, size_t rows, const void *panel,
+               size_t k, float *c, size_t ldc, size_t columns, int keep);
 
   /// out = x / rms(x) * weight.
   void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *out);
@@ -77,11 +84,11 @@ typedef struct hip_kernels {
                  float *out);
 
   /// Gathers `count` (at most 64) keys, rotates each by its position's row of `table` (of
-  /// 2 * half floats; null: no rotation), and packs them as panel[head_size][64]; absent keys
+  /// 2 * half floats; null: no rotation), and packs them as the columns of a panel; absent keys
   /// become zero. `scratch` holds 64 * head_size floats.
   void (*pack_keys)(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                     const float *table, size_t half, const int32_t *positions, float *scratch,
-                    float *panel);
+                    void *panel);
   /// Gathers and rotates like `pack_keys`, but leaves the keys as rows [64][head_size]: for few
   /// queries the transposition would cost more than it saves.
   void (*gather_keys)(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
@@ -94,9 +101,10 @@ typedef struct hip_kernels {
   void (*score_stored)(const hip_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *queries, size_t rows, float *scores,
                        size_t ld);
-  /// Gathers `count` rows as float32, [64][head_size]; absent ones become zero.
-  void (*gather)(const hip_rows *rows, const int32_t *indices, size_t count, size_t head_size,
-                 float *out);
+  /// Gathers `count` (at most 64) values and packs them as the depth of panels, one for every 64
+  /// dimensions, 64 * 64 floats apart. `scratch` holds 64 * head_size floats.
+  void (*pack_values)(const hip_rows *values, const int32_t *indices, size_t count,
+                      size_t head_size, float *scratch, float *panels);
   /// Folds a tile of scores [rows][64] into the softmax state and leaves the tile's weights in
   /// their place. Row r takes columns first[r] ..< last[r] only (null: 0 ..< count).
   void (*softmax_fold)(float *scores, size_t rows, size_t count, const int32_t *first,
@@ -108,18 +116,49 @@ typedef struct hip_kernels {
 
   /// out[j] = max over rows of scores[r][j].
   void (*column_max)(const float *scores, size_t ld, size_t rows, size_t columns, float *out);
-  /// out[j] += sum over rows of softmax(scores[r])[j]; the scores are overwritten.
-  void (*add_shares)(float *scores, size_t ld, size_t rows, size_t columns, float *out);
+  /// Bytes of a weight between the two passes.
+  size_t weight_bytes;
+  /// First pass over a tile of scores [rows][64] of `columns` keys: weights[r][j] becomes
+  /// exp(score - largest of the tile) and each row's largest score and sum of weights are noted, at
+  /// r * tile_ld. Weights are of `weight_bytes` each, `ld` of them to a row.
+  void (*share_tile)(float *scores, size_t rows, size_t columns, void *weights, size_t ld,
+                     float *maximum, float *sum, size_t tile_ld);
+  /// Second pass: out[j] += sum over rows of row r's share of softmax mass in column j, for
+  /// `tiles` tiles; `maximum` is overwritten.
+  void (*share_add)(const void *weights, size_t ld, size_t rows, size_t tiles, float *maximum,
+                    const float *sum, size_t tile_ld, float *out);
   /// mean[i], variance[i] of `count` consecutive keys from `first` on, over the keys.
   void (*moments)(const hip_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
                   float *variance);
-  /// Writes one key as HIP_K4: 4 + 16 * ceil(n / 32) bytes; n is a multiple of 16.
-  void (*quantize_key)(const float *key, size_t n, uint8_t *out);
+  /// Writes one key, of n elements (a multiple of 8), to its place in a group of 4-bit keys.
+  void (*quantize_key)(const float *key, size_t n, uint8_t *group, size_t place);
+  /// Brings queries into the form in which keys are scored for a selection, in 8 bits where the
+  /// table has products of those: head_size + HIP_QUERY_HEADER floats each.
+  void (*prepare_queries)(const float *queries, size_t rows, size_t head_size, float *out);
+  /// Packs keys as `pack_keys` does, for `score_coarse`, in 8 bits where the table has products of
+  /// those. The panel takes (head_size + 1) * HIP_PANEL floats at most.
+  void (*pack_coarse)(const hip_rows *keys, const int32_t *indices, size_t count,
+                      size_t head_size, const float *table, size_t half,
+                      const int32_t *positions, float *scratch, void *panel);
+  /// scores[r][j] = dot(prepared query r, key j) for the 64 keys of a panel of `pack_coarse`.
+  void (*score_coarse)(const void *panel, size_t head_size, const float *queries, size_t rows,
+                       float *scores, size_t ld);
+  /// scores[r][8 * g + i] = dot(query r, key firsts[g] + i) for `count` (at most 8) groups, whose
+  /// first keys are multiples of 8 and whose rows are groups. `scores` has room for an even number.
+  void (*score_four_bits)(const hip_rows *groups, const int32_t *firsts, size_t count,
+                          size_t head_size, const float *queries, size_t rows, float *scores,
+                          size_t ld);
 } hip_kernels;
 
 /// Instruction sets that have a table.
-typedef enum hip_isa { HIP_BASELINE = 0, HIP_AVX2 = 1, HIP_AVX512 = 2, HIP_NEON = 3 } hip_isa;
-#define HIP_ISA_COUNT 4
+typedef enum hip_isa {
+  HIP_BASELINE = 0,
+  HIP_AVX2 = 1,
+  HIP_AVX512 = 2,
+  HIP_NEON = 3,
+  /// AVX-512 with its bfloat16 and 8-bit dot products (BF16, VNNI).
+  HIP_AVX512_BF16 = 4,
+} hip_isa;
 
 /// The table of an instruction set; null when this build or this machine lacks it.
 const hip_kernels *hip_kernels_for(hip_isa isa);

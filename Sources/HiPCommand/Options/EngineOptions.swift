@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import ArgumentParser
+public import ArgumentParser
 import HiPAttention
-import HiPCPU
+public import HiPCPU
 import InfiniteHiP
+
+extension CPUKernels: ExpressibleByArgument {}
 
 /// What every command can be told about model, attention and sampling.
 struct EngineOptions: ParsableArguments {
@@ -17,6 +19,13 @@ struct EngineOptions: ParsableArguments {
 
   @Option(help: ArgumentHelp("Threads that compute. (default: one per core)", valueName: "n"))
   var threads: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Kernels of the CPU, of those that this machine runs: \(Self.kernelNames). All but "
+        + "avx512-bf16 compute in float32. (default: \(CPUKernels.best.rawValue))",
+      valueName: "set"))
+  var kernels: CPUKernels?
 
   @Option(help: ArgumentHelp("Seed of everything random.", valueName: "n"))
   var seed: UInt64 = 0
@@ -73,9 +82,15 @@ struct EngineOptions: ParsableArguments {
     return options
   }
 
+  private static var kernelNames: String {
+    CPUKernels.supported.map(\.rawValue).joined(separator: ", ")
+  }
+
   var contextLimit: Int { context?.count ?? LanguageModel.defaultContextLimit }
 
-  func makeBackend() throws -> CPUBackend { try CPUBackend(threads: threads) }
+  func makeBackend() throws -> CPUBackend {
+    try CPUBackend(threads: threads, kernels: kernels ?? .best)
+  }
 
   /// Path of the model's file.
   func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
