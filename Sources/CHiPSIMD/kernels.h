@@ -271,6 +271,7 @@ static void rotate(const float *x, const float *table, size_t half, size_t head_
 
 #include "attention.h"
 #include "selection.h"
+#include "sketches.h"
 
 const hip_kernels HIP_TABLE = {
     .name = HIP_NAME,
@@ -301,4 +302,6 @@ const hip_kernels HIP_TABLE = {
     .pack_coarse = pack_coarse,
     .score_coarse = score_coarse,
     .score_four_bits = score_four_bits,
+    .quantize_moments = quantize_moments,
+    .score_moments = score_moments,
 };

@@ -66,6 +66,19 @@ extension HierarchicalPruning {
         "\(name): \"keep\" is \(stage.keep); it must be a positive multiple of \"chunk\", "
           + "\(stage.chunkSize)")
     }
+    if let proportion = stage.proportion {
+      guard proportion.share > 0, proportion.share <= 1 else {
+        throw PolicyError(
+          "\(name): \"keepShare\" is \(proportion.share); it must be above 0, at most 1")
+      }
+      guard (0...stage.keep).contains(proportion.least) else {
+        throw PolicyError(
+          "\(name): \"keepLeast\" is \(proportion.least); it must be 0 to \"keep\", \(stage.keep)")
+      }
+      guard stage.estimate != .tree else {
+        throw PolicyError("\(name): \"tree\" keeps \"keep\" keys; leave \"keepShare\" out")
+      }
+    }
     guard stage.refreshInterval >= 1 else {
       throw PolicyError("\(name): \"refresh\" is \(stage.refreshInterval); it must be 1 or more")
     }
@@ -80,10 +93,10 @@ extension HierarchicalPruning {
           + "\"ranking\": \"share\" use \"moments\" or \"exact\"")
     }
     if stage.estimate == .moments {
-      guard 256 % stage.chunkSize == 0, sink % stage.chunkSize == 0 else {
+      guard [8, 16, 32].contains(stage.chunkSize), sink % (8 * stage.chunkSize) == 0 else {
         throw PolicyError(
-          "\(name): \"moments\" are kept for chunks that divide 256 and the sink (\(sink)), not "
-            + "for chunks of \(stage.chunkSize)")
+          "\(name): \"moments\" are kept for groups of 8 chunks of 8, 16 or 32 keys, and the sink "
+            + "(\(sink)) must be a multiple of a group; \"chunk\" is \(stage.chunkSize)")
       }
     }
     if stage.estimate == .fourBit {
@@ -94,6 +107,9 @@ extension HierarchicalPruning {
       }
     }
     guard let before else { return }
+    guard stage.estimate != .moments else {
+      throw PolicyError("\(name): \"moments\" scan all chunks: they go with the first stage")
+    }
     guard before.chunkSize % stage.chunkSize == 0 else {
       throw PolicyError(
         "\(name): its chunk of \(stage.chunkSize) does not divide the chunk before, "

@@ -167,6 +167,8 @@ private func encodeStages(
     var object = list.nestedContainer(keyedBy: FieldName.self)
     try object.encode(stage.chunkSize, forKey: "chunk")
     try object.encode(stage.keep, forKey: "keep")
+    try object.encodeIfPresent(stage.proportion?.share, forKey: "keepShare")
+    try object.encodeIfPresent(stage.proportion?.least, forKey: "keepLeast")
     try object.encode(stage.refreshInterval, forKey: "refresh")
     try object.encode(stage.queryStride, forKey: "queryStride")
     try object.encode(stage.estimate.rawValue, forKey: "estimate")
@@ -175,9 +177,13 @@ private func encodeStages(
 
 extension PruningStage {
   fileprivate init(_ fields: StrictFields) throws {
-    try fields.allow(["chunk", "keep", "refresh", "queryStride", "estimate"])
+    try fields.allow(
+      ["chunk", "keep", "refresh", "queryStride", "estimate"]
+        + (fields.has("keepLeast") || fields.has("keepShare") ? ["keepShare", "keepLeast"] : []))
     try self.init(
       chunkSize: fields.integer("chunk"), keep: fields.integer("keep"),
+      proportion: fields.has("keepLeast") || fields.has("keepShare")
+        ? Proportion(share: fields.number("keepShare"), least: fields.integer("keepLeast")) : nil,
       refreshInterval: fields.integer("refresh", default: 1),
       queryStride: fields.integer("queryStride", default: 1),
       estimate: fields.word("estimate", default: .halving))

@@ -51,7 +51,9 @@ extension HierarchicalPruning {
   /// questions stand and single keys matter, go from the moments to keys in 4 bits to exact scores.
   public static let infiniteHiP = HierarchicalPruning(
     unchecked: [
-      PruningStage(chunkSize: 8, keep: 24576, queryStride: 16, estimate: .moments),
+      PruningStage(
+        chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 6144), queryStride: 16,
+        estimate: .moments),
       PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
     ],
     fineStages: [

@@ -6,6 +6,8 @@ public struct PruningStage: Sendable, Hashable {
   public var chunkSize: Int
   /// Keys that stay candidates after the stage; the last stage's are attended.
   public var keep: Int
+  /// Keeps fewer than `keep` of few candidates.
+  public var proportion: Proportion?
   /// Decoding steps after which the stage is computed anew.
   public var refreshInterval: Int
   /// Neighbouring queries that are averaged before scoring.
@@ -15,14 +17,37 @@ public struct PruningStage: Sendable, Hashable {
 
   /// Stores the parts; `HierarchicalPruning` checks them.
   public init(
-    chunkSize: Int, keep: Int, refreshInterval: Int = 1, queryStride: Int = 1,
-    estimate: ChunkEstimate = .halving
+    chunkSize: Int, keep: Int, proportion: Proportion? = nil, refreshInterval: Int = 1,
+    queryStride: Int = 1, estimate: ChunkEstimate = .halving
   ) {
     self.chunkSize = chunkSize
     self.keep = keep
+    self.proportion = proportion
     self.refreshInterval = refreshInterval
     self.queryStride = queryStride
     self.estimate = estimate
+  }
+
+  /// A share of the candidates, and the least number of keys that stay whatever the share.
+  public struct Proportion: Sendable, Hashable {
+    /// From 0 to 1.
+    public var share: Double
+    /// Keys.
+    public var least: Int
+
+    /// Stores the parts.
+    public init(share: Double, least: Int) {
+      self.share = share
+      self.least = least
+    }
+  }
+
+  /// How many chunks stay of `count` that take part.
+  public func keptChunks(of count: Int) -> Int {
+    let most = min(count, keep / chunkSize)
+    guard let proportion else { return most }
+    let share = Int((Double(count) * proportion.share).rounded(.up))
+    return min(most, max(share, proportion.least / chunkSize))
   }
 }
 

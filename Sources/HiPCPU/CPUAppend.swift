@@ -81,10 +81,11 @@ extension CPUBackend {
     guard let offset = layout.sketchOffset(layer: layer, kvHead: kvHead, .fourBit),
       let page = pages.addresses[slot]
     else { return }
-    let (group, place) = inside.quotientAndRemainder(dividingBy: KVLayout.fourBitGroup)
+    let (group, place) = inside.quotientAndRemainder(dividingBy: KVLayout.groupSize)
     table.quantize_key(
       key, layout.shape.headSize,
-      UnsafeMutablePointer(mutating: page) + offset + group * layout.fourBitGroupByteCount, place)
+      UnsafeMutablePointer(mutating: page) + offset + group * layout.groupByteCount(.fourBit), place
+    )
   }
 
   private func sketch(
@@ -93,10 +94,8 @@ extension CPUBackend {
     let pages = unsafeDowncast(view.pages, to: CPUPageTable.self)
     let layout = pages.store.layout
     let size = layout.shape.headSize
-    guard
-      let offset = layout.sketchOffset(
-        layer: view.layer, kvHead: kvHead, .moments(chunkSize: chunkSize))
-    else { return }
+    let kind = KeySketch.moments(chunkSize: chunkSize)
+    guard let offset = layout.sketchOffset(layer: view.layer, kvHead: kvHead, kind) else { return }
     let scratch = scratch(thread)
     scratch.reset(2 * Scratch.size(size))
     let mean = scratch.take(size)
@@ -106,11 +105,11 @@ extension CPUBackend {
       table.moments(&keys, start, chunkSize, size, mean, variance)
     }
     guard let page = pages.addresses[start / KVLayout.pageSize] else { return }
-    let place =
-      UnsafeMutableRawPointer(mutating: page) + offset
-      + start % KVLayout.pageSize / chunkSize * 2 * layout.rowByteCount
-    table.narrow(layout.element.kernelElement, mean, size, place)
-    table.narrow(layout.element.kernelElement, variance, size, place + layout.rowByteCount)
+    let (group, place) = (start % KVLayout.pageSize / chunkSize).quotientAndRemainder(
+      dividingBy: KVLayout.groupSize)
+    table.quantize_moments(
+      mean, variance, size,
+      UnsafeMutablePointer(mutating: page) + offset + group * layout.groupByteCount(kind), place)
   }
 
   /// Calls `body` with the rows of one head at `offset` in the pages, one per token.

@@ -57,9 +57,6 @@ extension CPUBackend {
     }
   }
 
-  /// Queries up to which keys are scored row by row instead of being transposed into panels.
-  static var fewRows: Int { 8 }
-
   /// Runs one part of a job's key tiles and hands the softmax state on, before its memory is reused.
   private func attendPart(
     _ job: AttentionJob, part: Int, of parts: Int, _ rotations: Rotations, thread: Int,

@@ -6,172 +6,170 @@ internal import HiPCompute
 
 /// Queries that share a softmax, and where what they give their columns is summed up.
 struct ScoredRows {
-  /// `[count, depth]`.
+  /// `[count, headSize]`; of moments, each followed by half its squares.
   let queries: UnsafeMutablePointer<Float>
   let count: Int
+  let headSize: Int
   let columns: Int
+  /// Neighbouring columns that are put together: their sum is all that is needed.
+  let fold: Int
+  /// `[columns / fold]`.
   let total: UnsafeMutablePointer<Float>
 }
 
 /// What the columns of a ranking are.
 enum ScoredColumns {
-  /// Stored rows of `depth` elements.
-  case rows(depth: Int)
-  /// Keys, turned to positions when there are rotations.
-  case keys(headSize: Int, Rotations?)
+  /// Moments of chunks, in groups.
+  case moments
   /// Keys in 4 bits, in groups.
-  case fourBit(headSize: Int)
+  case fourBit
+  /// Keys, turned to positions when there are rotations.
+  case keys(Rotations?)
+}
+
+/// Which rows a tile of up to 64 columns reads, and the positions that they turn to.
+struct ColumnTile {
+  let indices, positions: UnsafeMutablePointer<Int32>
+
+  /// Where the tile's `key`-th key stands: folded keys are 16 columns apart, so that vectors add up.
+  static func column(of key: Int, fold: Int) -> Int {
+    fold == 1 ? key : key % fold * (Int(HIP_PANEL) / fold) + key / fold
+  }
 }
 
 extension CPUBackend {
-  /// Rows whose weights are held at a time: with 24K columns they fit a second-level cache.
-  private static var rankedRows: Int { 12 }
+  /// Queries up to which keys are scored row by row instead of being transposed into panels.
+  static var fewRows: Int { 8 }
+
+  /// Rows whose weights are held at a time: with 24K folded columns they fit a second-level cache.
+  private static var rankedRows: Int { 32 }
 
   /// Scratch memory that `rank` takes.
-  func columnScratchSize(_ rowCount: Int, columns: Int, depth: Int) -> Int {
+  func rankScratchSize(_ kind: ScoredColumns, rowCount: Int, columns: Int, headSize: Int) -> Int {
     let panel = Int(HIP_PANEL)
     let tiles = (columns + panel - 1) / panel
-    let padded = tiles * panel
-    return Scratch.size(padded * (rowCount <= Self.fewRows ? 0 : depth + 1))
-      + Scratch.size(panel * depth) + Scratch.size(rowCount * (depth + Int(HIP_QUERY_HEADER)))
-      + Scratch.size(Self.rankedRows * panel) + Scratch.size(Self.rankedRows * padded)
-      + 2 * Scratch.size(Self.rankedRows * tiles) + 2 * Scratch.size(panel) + Scratch.size(padded)
+    let rows = min(rowCount, Self.rankedRows)
+    let panels =
+      if case .keys = kind {
+        rowCount <= Self.fewRows ? panel * headSize : tiles * panel * (headSize + 1)
+      } else { 0 }
+    return Scratch.size(panels) + Scratch.size(panel * headSize)
+      + Scratch.size(2 * rowCount * (headSize + Int(HIP_QUERY_HEADER)))
+      + Scratch.size(rows * panel) + Scratch.size(rows * tiles * panel)
+      + 2 * Scratch.size(rows * tiles) + 2 * Scratch.size(panel) + Scratch.size(tiles * panel)
   }
 
-  /// Scores all columns by all rows, and puts the rows of each group together by `ranking`.
+  /// Scores all columns by all rows, and puts the rows together by `ranking`.
   ///
-  /// `fill` writes the rows to read for a range of columns (of 4-bit keys, the first key of each
-  /// group), and the positions they turn to.
+  /// `fill` writes what the tile that begins at a column reads: of groups, the first row of each.
   func rank(
-    _ groups: [ScoredRows], _ kind: ScoredColumns, _ ranking: ChunkRanking,
-    _ stored: inout hip_rows, _ scratch: Scratch,
-    fill: (Range<Int>, UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>) -> Void
+    _ rows: ScoredRows, _ kind: ScoredColumns, _ ranking: ChunkRanking,
+    _ stored: inout hip_rows, _ scratch: Scratch, fill: (_ start: Int, ColumnTile) -> Void
   ) {
     let panel = Int(HIP_PANEL)
-    let columns = groups.map(\.columns).max() ?? 0
-    let tiles = (columns + panel - 1) / panel
-    let rowCount = groups.reduce(0) { $0 + $1.count }
-    let indices = scratch.takeIntegers(panel)
-    let positions = scratch.takeIntegers(panel)
-    let tile = scratch.take(Self.rankedRows * panel)
-    func width(_ start: Int, of columns: Int) -> Int { min(panel, columns - start) }
-    switch kind {
-    case .fourBit(let headSize):
-      let queryWidth = headSize + Int(HIP_QUERY_HEADER)
-      let prepared = scratch.take(rowCount * queryWidth)
-      for group in groups {
-        table.prepare_queries(group.queries, group.count, headSize, prepared)
-        rank(group, ranking, tile, scratch) { start, first, height in
-          let count = width(start, of: group.columns)
-          fill(start..<start + count, indices, positions)
-          table.score_four_bits(
-            &stored, indices, count / KVLayout.fourBitGroup, headSize,
-            prepared + first * queryWidth, height, tile, panel)
-        }
-      }
-    case .rows(let depth) where rowCount <= Self.fewRows:
-      rankFew(groups, depth: depth, nil)
-    case .keys(let headSize, let rotations) where rowCount <= Self.fewRows:
-      rankFew(groups, depth: headSize, rotations)
-    case .rows(let depth):
-      let gathered = scratch.take(panel * depth)
-      let panels = scratch.take(tiles * panel * depth)
-      for start in stride(from: 0, to: columns, by: panel) {
-        let count = width(start, of: columns)
-        fill(start..<start + count, indices, positions)
-        table.pack_keys(
-          &stored, indices, count, depth, nil, 0, positions, gathered, panels + start * depth)
-      }
-      for group in groups {
-        rank(group, ranking, tile, scratch) { start, first, height in
-          table.gemm(
-            HIP_F32, group.queries + first * depth, depth, height, panels + start * depth, depth,
-            tile,
-            panel, panel, 0)
-        }
-      }
-    case .keys(let headSize, let rotations):
-      let gathered = scratch.take(panel * headSize)
-      let panelSize = panel * (headSize + 1)
-      let panels = scratch.take(tiles * panelSize)
-      let queryWidth = headSize + Int(HIP_QUERY_HEADER)
-      let prepared = scratch.take(rowCount * queryWidth)
-      for start in stride(from: 0, to: columns, by: panel) {
-        let count = width(start, of: columns)
-        fill(start..<start + count, indices, positions)
-        table.pack_coarse(
-          &stored, indices, count, headSize, rotations?.table, rotations?.half ?? 0, positions,
-          gathered, panels + start / panel * panelSize)
-      }
-      for group in groups {
-        table.prepare_queries(group.queries, group.count, headSize, prepared)
-        rank(group, ranking, tile, scratch) { start, first, height in
-          table.score_coarse(
-            panels + start / panel * panelSize, headSize, prepared + first * queryWidth, height,
-            tile, panel)
-        }
-      }
+    let size = rows.headSize
+    let read = ColumnTile(
+      indices: scratch.takeIntegers(panel), positions: scratch.takeIntegers(panel))
+    let queryWidth = size + Int(HIP_QUERY_HEADER)
+    func prepared(_ count: Int) -> UnsafeMutablePointer<Float> {
+      let queries = scratch.take(count * queryWidth)
+      table.prepare_queries(rows.queries, count, size, queries)
+      return queries
     }
-    /// Few rows: keys are scored where they lie instead of being transposed into panels.
-    func rankFew(_ groups: [ScoredRows], depth: Int, _ rotations: Rotations?) {
-      let gathered = scratch.take(panel * depth)
-      for group in groups {
-        rank(group, ranking, tile, scratch) { start, first, height in
-          let count = width(start, of: group.columns)
-          let queries = group.queries + first * depth
-          fill(start..<start + count, indices, positions)
-          if let rotations {
-            table.gather_keys(
-              &stored, indices, count, depth, rotations.table, rotations.half, positions, gathered)
-            table.score_rows(queries, height, gathered, depth, tile, panel)
-          } else {
-            table.score_stored(&stored, indices, count, depth, queries, height, tile, panel)
-          }
+    func groups(_ start: Int) -> Int {
+      (min(panel, rows.columns - start) + KVLayout.groupSize - 1) / KVLayout.groupSize
+    }
+    switch kind {
+    case .moments:
+      let queries = prepared(2 * rows.count)
+      fold(rows, ranking, scratch) { start, first, height, tile in
+        fill(start, read)
+        table.score_moments(
+          &stored, read.indices, groups(start), size, queries + 2 * first * queryWidth, height,
+          tile, panel)
+      }
+    case .fourBit:
+      let queries = prepared(rows.count)
+      fold(rows, ranking, scratch) { start, first, height, tile in
+        fill(start, read)
+        table.score_four_bits(
+          &stored, read.indices, groups(start), size, queries + first * queryWidth, height, tile,
+          panel)
+      }
+    case .keys(let rotations) where rows.count <= Self.fewRows:
+      // Keys are scored where they lie instead of being transposed into panels.
+      let gathered = scratch.take(panel * size)
+      fold(rows, ranking, scratch) { start, first, height, tile in
+        let queries = rows.queries + first * size
+        fill(start, read)
+        if let rotations {
+          table.gather_keys(
+            &stored, read.indices, panel, size, rotations.table, rotations.half, read.positions,
+            gathered)
+          table.score_rows(queries, height, gathered, size, tile, panel)
+        } else {
+          table.score_stored(&stored, read.indices, panel, size, queries, height, tile, panel)
         }
+      }
+    case .keys(let rotations):
+      let gathered = scratch.take(panel * size)
+      let panelSize = panel * (size + 1)
+      let panels = scratch.take((rows.columns + panel - 1) / panel * panelSize)
+      let queries = prepared(rows.count)
+      for start in stride(from: 0, to: rows.columns, by: panel) {
+        fill(start, read)
+        table.pack_coarse(
+          &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
+          read.positions, gathered, panels + start / panel * panelSize)
+      }
+      fold(rows, ranking, scratch) { start, first, height, tile in
+        table.score_coarse(
+          panels + start / panel * panelSize, size, queries + first * queryWidth, height, tile,
+          panel)
       }
     }
   }
 
-  /// Ranks the columns by one group's rows; `score` writes a tile of scores for the columns from
+  /// Puts the rows' scores of each column together; `score` writes a tile of them for the columns from
   /// `start` and `height` rows from `first`.
-  private func rank(
-    _ group: ScoredRows, _ ranking: ChunkRanking, _ tile: UnsafeMutablePointer<Float>,
-    _ scratch: Scratch, score: (_ start: Int, _ first: Int, _ height: Int) -> Void
+  private func fold(
+    _ rows: ScoredRows, _ ranking: ChunkRanking, _ scratch: Scratch,
+    score: (_ start: Int, _ first: Int, _ height: Int, _ tile: UnsafeMutablePointer<Float>) -> Void
   ) {
     let panel = Int(HIP_PANEL)
-    let tiles = (group.columns + panel - 1) / panel
-    let padded = tiles * panel
-    let mark = scratch.mark
-    defer { scratch.mark = mark }
+    let tiles = (rows.columns + panel - 1) / panel
+    let most = min(rows.count, Self.rankedRows)
+    let width = panel / rows.fold
+    let padded = tiles * width
+    let tile = scratch.take(most * panel)
     let total = scratch.take(padded)
-    let weights = scratch.take(Self.rankedRows * padded)
-    let maxima = scratch.take(Self.rankedRows * tiles)
-    let sums = scratch.take(Self.rankedRows * tiles)
+    let weights = scratch.take(most * padded)
+    let maxima = scratch.take(most * tiles)
+    let sums = scratch.take(most * tiles)
     total.update(repeating: ranking == .maximum ? -.infinity : 0, count: padded)
-    for first in stride(from: 0, to: group.count, by: Self.rankedRows) {
-      let height = min(Self.rankedRows, group.count - first)
+    for first in stride(from: 0, to: rows.count, by: most) {
+      let height = min(most, rows.count - first)
       for index in 0..<tiles {
         let start = index * panel
-        let count = min(panel, group.columns - start)
-        score(start, first, height)
+        let count = min(panel, rows.columns - start)
+        score(start, first, height, tile)
         switch ranking {
         case .maximum:
-          let best = weights
-          table.column_max(tile, panel, height, panel, best)
+          table.column_max(tile, panel, height, panel, weights)
           for column in 0..<count {
-            total[start + column] = max(total[start + column], best[column])
+            total[start + column] = max(total[start + column], weights[column])
           }
         case .share:
           table.share_tile(
-            tile, height, count, UnsafeMutableRawPointer(weights) + start * table.weight_bytes,
-            padded, maxima + index,
-            sums + index, tiles)
+            tile, height, count, rows.fold,
+            UnsafeMutableRawPointer(weights) + index * width * table.weight_bytes, padded,
+            maxima + index, sums + index, tiles)
         }
       }
       if ranking == .share {
-        table.share_add(weights, padded, height, tiles, maxima, sums, tiles, total)
+        table.share_add(weights, padded, height, tiles, width, maxima, sums, tiles, total)
       }
     }
-    group.total.update(from: total, count: group.columns)
+    rows.total.update(from: total, count: rows.columns / rows.fold)
   }
 }

@@ -61,7 +61,7 @@ extension CPUBackend {
     guard active > 0 else { return }
     switch job.stage.estimate {
     case .halving: halve(job, active, into: scores, scratch(thread))
-    case .moments: scoreMoments([job], into: [scores], scratch(thread))
+    case .moments: scoreMoments(job, active, into: scores, scratch(thread))
     case .exact, .fourBit: scoreKeys(job, active, into: scores, scratch(thread))
     case .tree: preconditionFailure("the tree search has no list of chunks to score")
     }
@@ -131,15 +131,17 @@ extension CPUBackend {
     withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: job.kvHead), body)
   }
 
-  /// Calls `body` with the groups of a job's keys in 4 bits.
-  private func withFourBitKeys(_ job: ScoringJob, _ body: (inout hip_rows) -> Void) {
+  /// Calls `body` with the groups of a sketch of a job's keys.
+  private func withGroups(
+    _ job: ScoringJob, _ sketch: KeySketch, _ body: (inout hip_rows) -> Void
+  ) {
     let cache = job.call.input.cache
     let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
-    guard let offset = layout.sketchOffset(layer: cache.layer, kvHead: job.kvHead, .fourBit)
-    else { preconditionFailure("the cache keeps no keys in 4 bits") }
+    guard let offset = layout.sketchOffset(layer: cache.layer, kvHead: job.kvHead, sketch)
+    else { preconditionFailure("the cache keeps no \(sketch)") }
     withRows(
-      cache, offset: offset, rowsPerPage: KVLayout.pageSize / KVLayout.fourBitGroup,
-      stride: layout.fourBitGroupByteCount, body)
+      cache, offset: offset, rowsPerPage: layout.groupsPerPage(sketch),
+      stride: layout.groupByteCount(sketch), body)
   }
 
   // MARK: Halving
@@ -219,60 +221,34 @@ extension CPUBackend {
 
   // MARK: Moments
 
-  /// Scores the first stage of several blocks of queries, which look at the same sketch.
-  func scoreFirst(
-    _ jobs: [ScoringJob], into scores: [UnsafeMutablePointer<Float>], thread: Int
-  ) {
-    for (job, scores) in zip(jobs, scores) {
-      for index in job.activeCount..<job.chunks.count { scores[index] = Self.inactive }
-    }
-    scoreMoments(jobs, into: scores, scratch(thread))
-  }
-
-  /// Log masses from the sketch: a product over twice the head size, queries and half their squares
-  /// against means and variances.
-  ///
-  /// The jobs differ in their queries only.
+  /// Log masses from the sketch: queries and half their squares against means and variances.
   private func scoreMoments(
-    _ jobs: [ScoringJob], into scores: [UnsafeMutablePointer<Float>], _ scratch: Scratch
+    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
   ) {
-    guard let largest = jobs.max(by: { $0.activeCount < $1.activeCount }), largest.activeCount > 0
-    else { return }
-    let size = largest.call.input.shape.headSize
-    let cache = largest.call.input.cache
-    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
-    let chunkSize = largest.stage.chunkSize
-    guard
-      let offset = layout.sketchOffset(
-        layer: cache.layer, kvHead: largest.kvHead, .moments(chunkSize: chunkSize))
-    else { preconditionFailure("the cache keeps no moments of \(chunkSize)-key chunks") }
-    let rowCount = jobs.reduce(0) { $0 + $1.rowCount }
-    let most = jobs.map(\.rowCount).max() ?? 0
+    let size = job.call.input.shape.headSize
+    let rows = job.rowCount
+    let chunkSize = job.stage.chunkSize
     scratch.reset(
-      Scratch.size(most * size) + jobs.count * Scratch.size(most * 2 * size)
-        + columnScratchSize(rowCount, columns: largest.activeCount, depth: 2 * size))
-    let pooled = scratch.take(most * size)
-    let rows = zip(jobs, scores).map { job, scores in
-      pool(job, into: pooled, position: queryPosition(job, branch: 1))
-      let queries = scratch.take(job.rowCount * 2 * size)
-      for row in 0..<job.rowCount {
-        for element in 0..<size {
-          let value = pooled[row * size + element]
-          queries[row * 2 * size + element] = value
-          queries[row * 2 * size + size + element] = value * value / 2
-        }
+      Scratch.size(rows * size) + Scratch.size(2 * rows * size)
+        + rankScratchSize(.moments, rowCount: rows, columns: active, headSize: size))
+    let pooled = scratch.take(rows * size)
+    pool(job, into: pooled, position: queryPosition(job, branch: 1))
+    let queries = scratch.take(2 * rows * size)
+    for row in 0..<rows {
+      for element in 0..<size {
+        let value = pooled[row * size + element]
+        queries[row * 2 * size + element] = value
+        queries[row * 2 * size + size + element] = value * value / 2
       }
-      return ScoredRows(
-        queries: queries, count: job.rowCount, columns: job.activeCount, total: scores)
     }
-    withRows(
-      cache, offset: offset, rowsPerPage: KVLayout.pageSize / chunkSize,
-      stride: 2 * layout.rowByteCount, element: layout.element.kernelElement
-    ) { sketch in
-      rank(rows, .rows(depth: 2 * size), largest.pruning.ranking, &sketch, scratch) {
-        columns, indices, _ in
-        for column in columns {
-          indices[column - columns.lowerBound] = largest.chunks[column] / Int32(chunkSize)
+    let scored = ScoredRows(
+      queries: queries, count: rows, headSize: size, columns: active, fold: 1, total: scores)
+    withGroups(job, .moments(chunkSize: chunkSize)) { groups in
+      rank(scored, .moments, job.pruning.ranking, &groups, scratch) { start, tile in
+        // The first stage's chunks are consecutive.
+        let first = job.chunks[start] / Int32(chunkSize)
+        for group in 0..<Int(HIP_PANEL) / KVLayout.groupSize {
+          tile.indices[group] = first + Int32(group * KVLayout.groupSize)
         }
       }
     }
@@ -286,49 +262,52 @@ extension CPUBackend {
     let size = job.call.input.shape.headSize
     let chunkSize = job.stage.chunkSize
     let columns = active * chunkSize
+    let ranking = job.pruning.ranking
+    let turned = keyPosition(job, chunk: 0, key: 0) != nil
+    let isFourBit = job.stage.estimate == .fourBit
+    let kind: ScoredColumns = isFourBit ? .fourBit : .keys(turned ? job.rotations : nil)
+    // Four keys' shares are summed where they are computed, when their order may be chosen.
+    let fold = !isFourBit && ranking == .share && chunkSize % 4 == 0 ? 4 : 1
     scratch.reset(
-      Scratch.size(job.rowCount * size) + Scratch.size(columns)
-        + columnScratchSize(job.rowCount, columns: columns, depth: size))
+      Scratch.size(job.rowCount * size) + Scratch.size(columns / fold)
+        + rankScratchSize(kind, rowCount: job.rowCount, columns: columns, headSize: size))
     let queries = scratch.take(job.rowCount * size)
     pool(job, into: queries, position: queryPosition(job, branch: 1))
-    let perKey = scratch.take(columns)
-    let rows = [
-      ScoredRows(queries: queries, count: job.rowCount, columns: columns, total: perKey)
-    ]
-    let ranking = job.pruning.ranking
-    if job.stage.estimate == .fourBit {
-      withFourBitKeys(job) { groups in
-        rank(rows, .fourBit(headSize: size), ranking, &groups, scratch) { columns, firsts, _ in
-          let group = KVLayout.fourBitGroup
-          for (index, column) in stride(
-            from: columns.lowerBound, to: columns.upperBound, by: group
-          ).enumerated() {
-            let (chunk, inside) = column.quotientAndRemainder(dividingBy: chunkSize)
-            firsts[index] = job.chunks[chunk] + Int32(inside)
+    let totals = scratch.take(columns / fold)
+    let rows = ScoredRows(
+      queries: queries, count: job.rowCount, headSize: size, columns: columns, fold: fold,
+      total: totals)
+    if isFourBit {
+      withGroups(job, .fourBit) { groups in
+        rank(rows, kind, ranking, &groups, scratch) { start, tile in
+          let end = min(start + Int(HIP_PANEL), columns)
+          for (slot, key) in stride(from: start, to: end, by: KVLayout.groupSize).enumerated() {
+            let (chunk, inside) = key.quotientAndRemainder(dividingBy: chunkSize)
+            tile.indices[slot] = job.chunks[chunk] + Int32(inside)
           }
         }
       }
     } else {
-      let turned = keyPosition(job, chunk: 0, key: 0) != nil
-      withKeys(job) { keyRows in
-        rank(
-          rows, .keys(headSize: size, turned ? job.rotations : nil), ranking, &keyRows, scratch
-        ) { columns, indices, positions in
-          var (chunk, inside) = columns.lowerBound.quotientAndRemainder(dividingBy: chunkSize)
-          for column in 0..<columns.count {
-            let key = job.chunks[chunk] + Int32(inside)
-            indices[column] = key
-            if turned { positions[column] = keyPosition(job, chunk: chunk, key: key) ?? 0 }
+      withKeys(job) { keys in
+        rank(rows, kind, ranking, &keys, scratch) { start, tile in
+          var (chunk, inside) = start.quotientAndRemainder(dividingBy: chunkSize)
+          for key in 0..<Int(HIP_PANEL) {
+            let column = ColumnTile.column(of: key, fold: fold)
+            // A tile that is not full repeats the last chunk; its columns do not count.
+            let key = job.chunks[min(chunk, active - 1)] + Int32(inside)
+            tile.indices[column] = key
+            if turned { tile.positions[column] = keyPosition(job, chunk: chunk, key: key) ?? 0 }
             inside += 1
             if inside == chunkSize { (chunk, inside) = (chunk + 1, 0) }
           }
         }
       }
     }
+    let parts = chunkSize / fold
     for chunk in 0..<active {
-      var total = perKey[chunk * chunkSize]
-      for key in 1..<max(1, chunkSize) {
-        let value = perKey[chunk * chunkSize + key]
+      var total = totals[chunk * parts]
+      for part in 1..<max(1, parts) {
+        let value = totals[chunk * parts + part]
         total = ranking == .maximum ? max(total, value) : total + value
       }
       scores[chunk] = total

@@ -80,9 +80,15 @@ extension CPUBackend {
     _ stage: PruningStage, at index: Int, lists: [[Int32]], _ call: SelectCall
   ) -> [[Int32]] {
     // A stage that keeps all that there is has nothing to score.
-    if lists.allSatisfy({ $0.count <= stage.keep / stage.chunkSize }) { return lists }
+    let least = stage.proportion?.least ?? stage.keep
+    if lists.allSatisfy({ $0.count <= least / stage.chunkSize }) { return lists }
     return scored(stage, at: index, lists: lists, call) { list, scores in
-      indicesOfLargest(stage.keep / stage.chunkSize, of: scores).map { list[$0] }
+      var kept = stage.keep / stage.chunkSize
+      if stage.proportion != nil {
+        let inactive = Float(ReferenceSelection.inactiveScore)
+        kept = stage.keptChunks(of: scores.count { $0 != inactive })
+      }
+      return indicesOfLargest(kept, of: scores).map { list[$0] }
     }
   }
 
@@ -125,22 +131,9 @@ extension CPUBackend {
         limit: index == 0 ? gridLength(call, block: block) - pruning.pruningWindow : .max,
         rotations: rotations)
     }
-    // In the first stage, neighbouring blocks of queries go through the same sketch.
-    let together =
-      index == 0 && stage.estimate == .moments
-      ? max(1, blockCount * sets / pool.threadCount / max(1, sets)) : 1
-    let runs = (blockCount + together - 1) / together
-    pool.run(runs * sets) { item, thread in
-      let (run, set) = item.quotientAndRemainder(dividingBy: sets)
-      let blocks = run * together..<min(blockCount, (run + 1) * together)
-      if blocks.count == 1 {
-        let block = blocks.lowerBound
-        score(job(block, set), into: scores + (block * sets + set) * stride, thread: thread)
-      } else {
-        scoreFirst(
-          blocks.map { job($0, set) }, into: blocks.map { scores + ($0 * sets + set) * stride },
-          thread: thread)
-      }
+    pool.run(blockCount * sets) { item, thread in
+      let (block, set) = item.quotientAndRemainder(dividingBy: sets)
+      score(job(block, set), into: scores + item * stride, thread: thread)
     }
     var results = [Result?](repeating: nil, count: lists.count)
     results.withUnsafeMutableBufferPointer { results in

@@ -6,9 +6,8 @@ public import HiPTensors
 /// Where keys, values and sketches lie inside a page.
 ///
 /// A page holds, layer by layer and head by head: keys `[pageSize, headSize]`, values
-/// `[pageSize, headSize]`, and each sketch: the moments of the page's chunks,
-/// `[pageSize / chunk, 2, headSize]` (means, then variances), or its keys in 4 bits,
-/// `[pageSize / 8]` groups.
+/// `[pageSize, headSize]`, and each sketch in groups of 8 rows: the moments of the page's chunks,
+/// `[pageSize / chunk / 8]`, or its keys in 4 bits, `[pageSize / 8]`.
 public struct KVLayout: Sendable, Hashable {
   /// Tokens in a page.
   ///
@@ -33,11 +32,25 @@ public struct KVLayout: Sendable, Hashable {
     self.sketches = sketches
   }
 
-  /// Keys in 4 bits that are stored together.
-  public static let fourBitGroup = 8
+  /// Rows of a sketch that are stored together.
+  public static let groupSize = 8
 
-  /// Bytes of a group of keys in 4 bits: of each key scale, minimum, and half a byte per element.
-  public var fourBitGroupByteCount: Int { Self.fourBitGroup * (4 + shape.headSize / 2) }
+  /// Bytes of a group: of each row two 16-bit numbers and its elements, half a byte each of a key in 4
+  /// bits, a byte each of a mean and a variance.
+  public func groupByteCount(_ sketch: KeySketch) -> Int {
+    switch sketch {
+    case .moments: Self.groupSize * (4 + 2 * shape.headSize)
+    case .fourBit: Self.groupSize * (4 + shape.headSize / 2)
+    }
+  }
+
+  /// Groups of a sketch in a page.
+  public func groupsPerPage(_ sketch: KeySketch) -> Int {
+    switch sketch {
+    case .moments(let chunkSize): Self.pageSize / chunkSize / Self.groupSize
+    case .fourBit: Self.pageSize / Self.groupSize
+    }
+  }
 
   /// Bytes of one key or value of one head.
   public var rowByteCount: Int { element.byteCount(of: shape.headSize) }
@@ -45,10 +58,7 @@ public struct KVLayout: Sendable, Hashable {
   private var rowsByteCount: Int { Self.pageSize * rowByteCount }
 
   private func byteCount(_ sketch: KeySketch) -> Int {
-    switch sketch {
-    case .moments(let chunkSize): Self.pageSize / chunkSize * 2 * rowByteCount
-    case .fourBit: Self.pageSize / Self.fourBitGroup * fourBitGroupByteCount
-    }
+    groupsPerPage(sketch) * groupByteCount(sketch)
   }
 
   private var headByteCount: Int {

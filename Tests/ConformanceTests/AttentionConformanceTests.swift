@@ -86,7 +86,7 @@ import Testing
       _ halving: HalvingRule = .implementation
     ) -> Pruning? {
       try? Pruning(
-        reach: StreamingWindow(sink: 32, window: 64), stages: stages,
+        reach: StreamingWindow(sink: 64, window: 64), stages: stages,
         scoring: Pruning.Scoring(
           sharing: sharing, ranking: ranking, positions: positions, halving: halving),
         attentionPositions: attention)
@@ -99,7 +99,10 @@ import Testing
     }
     func estimates(_ first: ChunkEstimate, _ stride: Int) -> [PruningStage] {
       [
-        PruningStage(chunkSize: 16, keep: 96, queryStride: stride, estimate: first),
+        PruningStage(
+          chunkSize: first == .moments ? 8 : 16, keep: 96,
+          proportion: stride == 4 ? .init(share: 0.3, least: 48) : nil, queryStride: stride,
+          estimate: first),
         PruningStage(chunkSize: 8, keep: 40, estimate: .exact),
       ]
     }

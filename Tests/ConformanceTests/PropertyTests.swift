@@ -18,9 +18,10 @@ import Testing
     let estimates: (ChunkEstimate, ChunkEstimate) =
       ranking == .share ? (.moments, .exact) : (.halving, .halving)
     return try HierarchicalPruning(
-      reach: StreamingWindow(sink: 32, window: 64),
+      reach: StreamingWindow(sink: 64, window: 64),
       stages: [
-        PruningStage(chunkSize: 32, keep: coarse, estimate: estimates.0),
+        PruningStage(
+          chunkSize: ranking == .share ? 8 : 32, keep: coarse, estimate: estimates.0),
         PruningStage(chunkSize: 8, keep: keep, estimate: estimates.1),
       ],
       scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: ranking),
@@ -47,14 +48,14 @@ import Testing
     var before: [Set<Int32>] = []
     for keep in [32, 64, 96, 160, 320] {
       let stage = PruningStage(
-        chunkSize: 32, keep: keep, estimate: ranking == .share ? .moments : .halving)
+        chunkSize: 8, keep: keep, estimate: ranking == .share ? .moments : .halving)
       let policy = try HierarchicalPruning(
-        reach: StreamingWindow(sink: 32, window: 64), stages: [stage],
+        reach: StreamingWindow(sink: 64, window: 64), stages: [stage],
         scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: ranking))
       let result = try layer.run(.hierarchical(policy), on: backend, rotary: rotary)
       let now = try #require(result.selection).blocks.map { Set($0[0]) }
       for (smaller, larger) in zip(before, now) { #expect(smaller.isSubset(of: larger)) }
-      #expect(now.allSatisfy { $0.count == keep / 32 })
+      #expect(now.allSatisfy { $0.count == keep / 8 })
       before = now
     }
   }
@@ -75,7 +76,7 @@ import Testing
         policy: .hierarchical(pruning), rotary: rotary)
       for head in 0..<shape.heads {
         let isRead =
-          key < 32 || key >= 500 - 64
+          key < 64 || key >= 500 - 64
           || selection.blocks[head][0].contains { $0 <= key && key < $0 + 8 }
         let range = head * shape.headSize..<(head + 1) * shape.headSize
         #expect(
@@ -113,7 +114,7 @@ import Testing
     let result = try layer.run(
       .hierarchical(pruning), on: CPUBackend(threads: 2), rotary: nil)
     let selection = try #require(result.selection)
-    let mass = layer.massHeld(by: selection, sink: 32, window: 64)
+    let mass = layer.massHeld(by: selection, sink: 64, window: 64)
     #expect(mass >= least, "held \(mass)")
   }
 }

@@ -18,7 +18,7 @@ import Testing
       reach: StreamingWindow(sink: 64, window: 128),
       stages: [
         PruningStage(
-          chunkSize: 64, keep: 512, refreshInterval: 2 * refresh, queryStride: 2, estimate: .moments
+          chunkSize: 8, keep: 512, refreshInterval: 2 * refresh, queryStride: 2, estimate: .moments
         ),
         PruningStage(chunkSize: 8, keep: 256, refreshInterval: refresh, estimate: .exact),
       ],

@@ -74,7 +74,14 @@ import Testing
       #""stages": [{"chunk": 8, "keep": 8, "estimate": "moments"}], "pruningPositions": "absolute""#,
       "one distance"
     ),
-    (#""stages": [{"chunk": 24, "keep": 24, "estimate": "moments"}]"#, "divide"),
+    (#""stages": [{"chunk": 24, "keep": 24, "estimate": "moments"}]"#, "8, 16 or 32 keys"),
+    (
+      #""stages": [{"chunk": 8, "keep": 64}, {"chunk": 8, "keep": 8, "estimate": "moments"}]"#,
+      "the first stage"
+    ),
+    (#""stages": [{"chunk": 8, "keep": 8, "keepShare": 2, "keepLeast": 8}]"#, "at most 1"),
+    (#""stages": [{"chunk": 8, "keep": 8, "keepShare": 0.5, "keepLeast": 9}]"#, #"0 to "keep""#),
+    (#""stages": [{"chunk": 8, "keep": 8, "keepShare": 0.5}]"#, #"needs the key "keepLeast""#),
     (#""stages": [{"chunk": 8, "keep": 8}], "queryBlock": 65"#, "allowed are 16"),
     (#""stages": [{"chunk": 8, "keep": 8}], "layers": [{"layers": [0], "keep": 9}]"#, "multiples"),
     (#""stages": [{"chunk": 8, "keep": 8}], "layers": [{"keep": 8}]"#, "needs the key \"layers\""),

@@ -176,14 +176,14 @@ import Testing
           maxima.withUnsafeMutableBufferPointer { maxima in
             sums.withUnsafeMutableBufferPointer { sums in
               table.share_tile(
-                &tile, rows, count, weights.baseAddress! + index * 64 * table.weight_bytes,
+                &tile, rows, count, 1, weights.baseAddress! + index * 64 * table.weight_bytes,
                 tiles * 64, maxima.baseAddress! + index, sums.baseAddress! + index, tiles)
             }
           }
         }
       }
       var shares = [Float](repeating: 0, count: tiles * 64)
-      table.share_add(weights, tiles * 64, rows, tiles, &maxima, sums, tiles, &shares)
+      table.share_add(weights, tiles * 64, rows, tiles, 64, &maxima, sums, tiles, &shares)
       var expected = [Double](repeating: 0, count: tiles * 64)
       for row in 0..<rows {
         let part = scores[row * columns..<(row + 1) * columns].map(Double.init)
@@ -191,9 +191,9 @@ import Testing
         let total = part.reduce(0) { $0 + exp($1 - top) }
         for column in 0..<columns { expected[column] += exp(part[column] - top) / total }
       }
-      // Weights that wait in bfloat16 are off by 2^-9.
+      // Shares in bfloat16 come of exponentials to 3 %.
       expectClose(
-        shares, expected, within: table.weight_bytes == 4 ? 1e-6 : 4e-3, "\(columns) columns")
+        shares, expected, within: table.weight_bytes == 4 ? 1e-6 : 0.06, "\(columns) columns")
     }
   }
 

@@ -74,7 +74,11 @@ public struct ReferenceSelection {
         let order = chunks[head].indices.sorted {
           scores[head][$0] != scores[head][$1] ? scores[head][$0] > scores[head][$1] : $0 < $1
         }
-        chunks[head] = order.prefix(stage.keep / stage.chunkSize).map { chunks[head][$0] }
+        let active = scores[head].count { $0 != Self.inactiveScore }
+        // Where too few take part, the ones that follow fill up.
+        let kept =
+          stage.proportion == nil ? stage.keep / stage.chunkSize : stage.keptChunks(of: active)
+        chunks[head] = order.prefix(kept).map { chunks[head][$0] }
       }
     }
     let end = firstPosition + pruning.queryBlock
@@ -269,9 +273,11 @@ public struct ReferenceSelection {
     let variance = mean.indices.map { e in
       keys.reduce(0) { $0 + ($1[e] - mean[e]) * ($1[e] - mean[e]) } / count
     }
+    let kept = EightBitMoments(mean: mean.map(Float.init), variance: variance.map(Float.init))
     return queries.map { query in
       query.indices.reduce(0) {
-        $0 + query[$1] * mean[$1] + query[$1] * query[$1] * variance[$1] / 2
+        $0 + query[$1] * Double(kept.mean[$1])
+          + query[$1] * query[$1] * Double(kept.variance[$1]) / 2
       }
     }
   }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sketches of keys: how their groups are written and found.
+
+/// Keys of a group, which lie side by side so that one load brings four elements of each.
+#define GROUP HIP_GROUP
+#define GROUP_HEADER (GROUP * 4)
+
+INLINE float bfloat_to_float(const uint8_t *p) {
+  uint32_t bits = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 24;
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+INLINE float rounded_to_bfloat(float x, uint8_t *p) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  bits = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
+  p[0] = (uint8_t)bits;
+  p[1] = (uint8_t)(bits >> 8);
+  return bfloat_to_float(p);
+}
+
+static void quantize_key(const float *key, size_t n, uint8_t *group, size_t place) {
+  float low = key[0], high = key[0];
+  for (size_t i = 1; i < n; i++) {
+    low = key[i] < low ? key[i] : low;
+    high = key[i] > high ? key[i] : high;
+  }
+  float scale = rounded_to_bfloat((high - low) / 15.0f, group + place * 2);
+  low = rounded_to_bfloat(low, group + (GROUP + place) * 2);
+  for (size_t i = 0; i < n; i += 8) {
+    uint8_t *out = group + GROUP_HEADER + i / 8 * GROUP * 4 + place * 4;
+    uint8_t digits[8];
+    for (size_t j = 0; j < 8; j++) {
+      float x = scale > 0 ? (key[i + j] - low) / scale + 0.5f : 0.0f;
+      digits[j] = (uint8_t)(x < 0 ? 0 : x > 15 ? 15 : x);
+    }
+    for (size_t j = 0; j < 4; j++) out[j] = (uint8_t)(digits[j] | digits[4 + j] << 4);
+  }
+}
+
+/// Writes n elements as n bytes, four of each row of a group side by side: add + x / scale, rounded.
+INLINE void quantize_bytes(const float *x, size_t n, float scale, float add, uint8_t *out) {
+  for (size_t i = 0; i < n; i += 4)
+    for (size_t j = 0; j < 4; j++) {
+      float whole = scale > 0 ? floorf(x[i + j] / scale + 0.5f) + add : add;
+      out[i / 4 * GROUP * 4 + j] = (uint8_t)(whole < 0 ? 0 : whole > 255 ? 255 : whole);
+    }
+}
+
+static void quantize_moments(const float *mean, const float *variance, size_t n, uint8_t *group,
+                             size_t place) {
+  float most = 0, widest = 0;
+  for (size_t i = 0; i < n; i++) {
+    float size = fabsf(mean[i]);
+    most = size > most ? size : most;
+    widest = variance[i] > widest ? variance[i] : widest;
+  }
+  float scale = rounded_to_bfloat(most / 127.0f, group + place * 2);
+  quantize_bytes(mean, n, scale, 128.0f, group + GROUP_HEADER + place * 4);
+  scale = rounded_to_bfloat(widest / 255.0f, group + (GROUP + place) * 2);
+  quantize_bytes(variance, n, scale, 0.0f, group + GROUP_HEADER + n * GROUP + place * 4);
+}
+
+/// A query that is prepared for scoring: what its elements are multiplied by, their sum, 128 times
+/// the sum of what they are stored as, then the elements.
+#define QUERY_HEADER HIP_QUERY_HEADER
+
+typedef float gvec __attribute__((ext_vector_type(GROUP)));
+
+INLINE void load_group(const uint8_t *p, gvec *out) {
+  typedef uint16_t bits16 __attribute__((ext_vector_type(GROUP)));
+  typedef uint32_t bits32 __attribute__((ext_vector_type(GROUP)));
+  bits16 bits;
+  memcpy(&bits, p, sizeof bits);
+  *out = (gvec)(__builtin_convertvector(bits, bits32) << 16);
+}
+
+INLINE const uint8_t *group_address(const hip_rows *groups, const int32_t *firsts, size_t i) {
+  return row_address(groups, (size_t)firsts[i] / GROUP);
+}
+
+INLINE void prefetch_group(const uint8_t *group, size_t row_bytes) {
+  for (size_t line = 0; line < GROUP_HEADER + row_bytes * GROUP; line += CACHE_LINE)
+    __builtin_prefetch(group + line);
+}
+
+#if PRODUCT_ELEMENT_IS_BF16
+#include "scores_vnni.h"
+#else
+#include "scores_f32.h"
+#endif
