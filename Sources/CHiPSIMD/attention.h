@@ -15,6 +15,7 @@ INLINE const uint8_t *row_address(const hip_rows *rows, size_t index) {
 INLINE size_t row_bytes(hip_element element, size_t head_size) {
   switch (element) {
   case HIP_F32: return head_size * 4;
+  case HIP_Q8_0: return head_size / BLOCK * BLOCK_BYTES;
   default: return head_size * 2;
   }
 }
@@ -43,83 +44,132 @@ INLINE void turn(const hip_rows *keys, const int32_t *indices, size_t count, siz
   }
 }
 
-static void gather_keys(const hip_rows *keys, const int32_t *indices, size_t count,
-                        size_t head_size, const float *table, size_t half,
-                        const int32_t *positions, float *out) {
-  turn(keys, indices, count, head_size, table, half, positions, out);
-}
-
-static void score_rows(const float *queries, size_t rows, const float *keys, size_t head_size,
-                       float *scores, size_t ld) {
-  for (size_t r = 0; r < rows; r += 4) {
-    size_t height = rows - r < 4 ? rows - r : 4;
-    // Missing rows repeat the last one: their sums are not stored.
-    const float *q[4];
-    for (size_t i = 0; i < 4; i++)
-      q[i] = queries + (r + (i < height ? i : height - 1)) * head_size;
-    for (size_t j = 0; j < HIP_PANEL; j += 2) {
-      const float *key = keys + j * head_size, *next = key + head_size;
-      vec even[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-      for (size_t k = 0; k < head_size; k += LANES) {
-        vec left = load(key + k), right = load(next + k);
-#pragma clang loop unroll(full)
-        for (int i = 0; i < 4; i++) {
-          vec query = load(q[i] + k);
-          even[i] = fused(query, left, even[i]);
-          odd[i] = fused(query, right, odd[i]);
-        }
-      }
-      quad a = sums_of(even[0], even[1], even[2], even[3]);
-      quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
-      for (size_t i = 0; i < height; i++) {
-        scores[(r + i) * ld + j] = a[i];
-        scores[(r + i) * ld + j + 1] = b[i];
-      }
-    }
-  }
-}
-
-/// Two keys times four queries; missing queries repeat the last one.
+/// A pair of keys times four queries, the halves of each key turned on the way; missing queries repeat
+/// the last one.
 #define SCORE_PAIR(widened)                                                                        \
-  for (size_t k = 0; k < head_size; k += LANES) {                                                  \
-    vec left = widened(first, k), right = widened(second, k);                                      \
-    for (int i = 0; i < 4; i++) {                                                                  \
-      vec query = load(q[i] + k);                                                                  \
-      even[i] = fused(query, left, even[i]);                                                       \
-      odd[i] = fused(query, right, odd[i]);                                                        \
+  {                                                                                                \
+    for (size_t k = 0; k < turned; k += LANES) {                                                   \
+      vec low[2] = {widened(first, k), widened(second, k)};                                        \
+      vec high[2] = {widened(first, half + k), widened(second, half + k)};                         \
+      for (int i = 0; i < 2; i++) {                                                                \
+        vec c = load(angles[i] + k), s = load(angles[i] + half + k);                               \
+        vec real = low[i] * c - high[i] * s;                                                       \
+        high[i] = fused(high[i], c, low[i] * s);                                                   \
+        low[i] = real;                                                                             \
+      }                                                                                            \
+      for (int i = 0; i < 4; i++) {                                                                \
+        vec query = load(q[i] + k);                                                                \
+        even[i] = fused(query, low[0], even[i]);                                                   \
+        odd[i] = fused(query, low[1], odd[i]);                                                     \
+        query = load(q[i] + half + k);                                                             \
+        even[i] = fused(query, high[0], even[i]);                                                  \
+        odd[i] = fused(query, high[1], odd[i]);                                                    \
+      }                                                                                            \
+    }                                                                                              \
+    for (size_t k = 2 * turned; k < head_size; k += LANES) {                                       \
+      vec left = widened(first, k), right = widened(second, k);                                    \
+      for (int i = 0; i < 4; i++) {                                                                \
+        vec query = load(q[i] + k);                                                                \
+        even[i] = fused(query, left, even[i]);                                                     \
+        odd[i] = fused(query, right, odd[i]);                                                      \
+      }                                                                                            \
     }                                                                                              \
   }
 
-static void score_stored(const hip_rows *keys, const int32_t *indices, size_t count,
-                         size_t head_size, const float *queries, size_t rows, float *scores,
-                         size_t ld) {
+/// Scores `count` stored keys by at most four queries; keys are turned by whole vectors.
+INLINE void score_four(const hip_rows *keys, const int32_t *indices, size_t count,
+                       size_t head_size, const float *table, size_t half,
+                       const int32_t *positions, const float *queries, size_t height,
+                       float *scores, size_t ld) {
   size_t bytes = row_bytes(keys->element, head_size);
+  size_t turned = table ? half : 0;
+  const float *q[4], *angles[2] = {table, table};
+  for (size_t i = 0; i < 4; i++) q[i] = queries + (i < height ? i : height - 1) * head_size;
+  for (size_t j = 0; j < count; j += 2) {
+    size_t next = j + 1 < count ? j + 1 : j;
+    for (size_t ahead = j + ROWS_AHEAD; ahead < j + ROWS_AHEAD + 2 && ahead < count; ahead++) {
+      const uint8_t *row = row_address(keys, (size_t)indices[ahead]);
+      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);
+    }
+    const uint8_t *first = row_address(keys, (size_t)indices[j]);
+    const uint8_t *second = row_address(keys, (size_t)indices[next]);
+    if (table) {
+      angles[0] = table + (size_t)positions[j] * 2 * half;
+      angles[1] = table + (size_t)positions[next] * 2 * half;
+    }
+    vec even[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    switch (keys->element) {
+    case HIP_F16: SCORE_PAIR(AT_F16) break;
+    case HIP_BF16: SCORE_PAIR(AT_BF16) break;
+    case HIP_Q8_0: SCORE_PAIR(AT_Q8) break;
+    default: SCORE_PAIR(AT_F32) break;
+    }
+    quad a = sums_of(even[0], even[1], even[2], even[3]);
+    quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
+    for (size_t i = 0; i < height; i++) {
+      scores[i * ld + j] = a[i];
+      scores[i * ld + next] = next == j ? a[i] : b[i];
+    }
+  }
+}
+
+static void score_stored(const hip_rows *keys, const int32_t *indices, size_t count,
+                         size_t head_size, const float *table, size_t half,
+                         const int32_t *positions, float *scratch, const float *queries,
+                         size_t rows, float *scores, size_t ld) {
+  hip_rows turned = *keys;
+  const uint8_t *page = (const uint8_t *)scratch;
+  int32_t order[HIP_PANEL];
+  if (table && half % LANES != 0) {
+    // Halves that fill no vectors are turned row by row first.
+    turn(keys, indices, count, head_size, table, half, positions, scratch);
+    turned = (hip_rows){.pages = &page, .page_shift = 6, .stride = head_size * sizeof(float)};
+    for (size_t j = 0; j < count; j++) order[j] = (int32_t)j;
+    indices = order;
+    table = NULL;
+  }
+  for (size_t r = 0; r < rows; r += 4)
+    score_four(&turned, indices, count, head_size, table, half, positions,
+               queries + r * head_size, rows - r < 4 ? rows - r : 4, scores + r * ld, ld);
+}
+
+/// Dimensions whose sums stay in registers: with four rows of them 16 vectors of 16.
+#define VALUE_PART (4 * LANES)
+
+#define ADD_VALUES(widened)                                                                        \
+  for (size_t j = 0; j < count; j++) {                                                             \
+    if (j + ROWS_AHEAD < count) {                                                                  \
+      const uint8_t *row = row_address(values, (size_t)indices[j + ROWS_AHEAD]);                   \
+      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);      \
+    }                                                                                              \
+    const uint8_t *row = row_address(values, (size_t)indices[j]);                                  \
+    for (int v = 0; v < 4; v++) {                                                                  \
+      if (k + (size_t)v * LANES >= head_size) break;                                               \
+      vec value = widened(row, k + (size_t)v * LANES);                                             \
+      for (int i = 0; i < 4; i++) sums[i][v] = fused((vec)w[i][j], value, sums[i][v]);             \
+    }                                                                                              \
+  }
+
+static void add_values(const hip_rows *values, const int32_t *indices, size_t count,
+                       size_t head_size, const float *weights, size_t rows, size_t ld, float *out) {
+  size_t bytes = row_bytes(values->element, head_size);
   for (size_t r = 0; r < rows; r += 4) {
     size_t height = rows - r < 4 ? rows - r : 4;
-    const float *q[4];
-    for (size_t i = 0; i < 4; i++) {
-      q[i] = queries + (r + (i < height ? i : height - 1)) * head_size;
-    }
-    for (size_t j = 0; j < count; j += 2) {
-      size_t next = j + 1 < count ? j + 1 : j;
-      for (size_t ahead = j + ROWS_AHEAD; ahead < j + ROWS_AHEAD + 2 && ahead < count; ahead++) {
-        const uint8_t *row = row_address(keys, (size_t)indices[ahead]);
-        for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);
+    const float *w[4];
+    for (size_t i = 0; i < 4; i++) w[i] = weights + (r + (i < height ? i : height - 1)) * ld;
+    for (size_t k = 0; k < head_size; k += VALUE_PART) {
+      vec sums[4][4] = {{0.0f}};
+      switch (values->element) {
+      case HIP_F16: ADD_VALUES(AT_F16) break;
+      case HIP_BF16: ADD_VALUES(AT_BF16) break;
+      case HIP_Q8_0: ADD_VALUES(AT_Q8) break;
+      default: ADD_VALUES(AT_F32) break;
       }
-      const uint8_t *first = row_address(keys, (size_t)indices[j]);
-      const uint8_t *second = row_address(keys, (size_t)indices[next]);
-      vec even[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-      switch (keys->element) {
-      case HIP_F16: SCORE_PAIR(AT_F16) break;
-      case HIP_BF16: SCORE_PAIR(AT_BF16) break;
-      default: SCORE_PAIR(AT_F32) break;
-      }
-      quad a = sums_of(even[0], even[1], even[2], even[3]);
-      quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
-      for (size_t i = 0; i < height; i++) {
-        scores[(r + i) * ld + j] = a[i];
-        scores[(r + i) * ld + next] = next == j ? a[i] : b[i];
-      }
+      for (size_t i = 0; i < height; i++)
+        for (size_t v = 0; v < 4 && k + v * LANES < head_size; v++) {
+          float *to = out + (r + i) * head_size + k + v * LANES;
+          store(to, load(to) + sums[i][v]);
+        }
     }
   }
 }

@@ -134,6 +134,22 @@ static void widen(hip_element element, const void *row, size_t first, size_t n, 
   widen_plain(element, row, first, n, out);
 }
 
+/// 32 elements as signed bytes behind a scale.
+INLINE void narrow_block(const float *x, uint8_t *out) {
+  vec greatest = 0.0f;
+  for (size_t i = 0; i < BLOCK; i += LANES)
+    greatest = __builtin_elementwise_max(greatest, __builtin_elementwise_abs(load(x + i)));
+  uint8_t halves[2 * LANES];
+  narrow_half((vec)(max_lanes(greatest) / 127.0f), halves);
+  memcpy(out, halves, 2);
+  // The scale as it is stored, so that the elements make up for its rounding.
+  float scale = half_to_float(out);
+  for (size_t i = 0; i < BLOCK; i++) {
+    float whole = scale > 0 ? rintf(x[i] / scale) : 0.0f;
+    out[2 + i] = (uint8_t)(int8_t)(whole < -127 ? -127 : whole > 127 ? 127 : whole);
+  }
+}
+
 static void narrow(hip_element element, const float *x, size_t n, void *out) {
   uint8_t *bytes = out;
   switch (element) {
@@ -142,6 +158,9 @@ static void narrow(hip_element element, const float *x, size_t n, void *out) {
     break;
   case HIP_BF16:
     for (size_t i = 0; i < n; i += LANES) narrow_bfloat(load(x + i), bytes + i * 2);
+    break;
+  case HIP_Q8_0:
+    for (size_t i = 0; i < n; i += BLOCK) narrow_block(x + i, bytes + i / BLOCK * BLOCK_BYTES);
     break;
   default:
     memcpy(out, x, n * 4);
@@ -179,6 +198,9 @@ INLINE float dot_blocks(const uint8_t *row, const float *x, size_t n) {
 #define AT_F32(row, i) load((const float *)(row) + (i))
 #define AT_F16(row, i) widen_half((row) + (i) * 2)
 #define AT_BF16(row, i) widen_bfloat((row) + (i) * 2)
+#define AT_Q8(row, i)                                                                              \
+  (widen_bytes((const int8_t *)(row) + (i) / BLOCK * BLOCK_BYTES + 2 + (i) % BLOCK) *              \
+   half_to_float((row) + (i) / BLOCK * BLOCK_BYTES))
 
 INLINE float dot_f32(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT_F32); }
 INLINE float dot_f16(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT_F16); }
@@ -285,9 +307,8 @@ const hip_kernels HIP_TABLE = {
     .swiglu = swiglu,
     .rotate = rotate,
     .pack_keys = pack_keys,
-    .gather_keys = gather_keys,
-    .score_rows = score_rows,
     .score_stored = score_stored,
+    .add_values = add_values,
     .pack_values = pack_values,
     .softmax_fold = softmax_fold,
     .softmax_merge = softmax_merge,

@@ -36,9 +36,10 @@ extension CPUBackend {
       return hip_softmax(
         maximum: start, sum: start + Scratch.size(rows), output: start + 2 * Scratch.size(rows))
     }
+    let prepared = (0..<jobs).map { work.job($0) }
     pool.run(jobs * parts) { item, thread in
       let (job, part) = item.quotientAndRemainder(dividingBy: parts)
-      attendPart(work.job(job), part: part, of: parts, rotations, thread: thread) { partial, rows in
+      attendPart(prepared[job], part: part, of: parts, rotations, thread: thread) { partial, rows in
         let kept = state(job, part)
         kept.maximum.update(from: partial.maximum, count: rows)
         kept.sum.update(from: partial.sum, count: rows)
@@ -46,7 +47,7 @@ extension CPUBackend {
       }
     }
     pool.run(jobs) { index, _ in
-      let job = work.job(index)
+      let job = prepared[index]
       var merged = state(index, 0)
       for part in 1..<parts {
         var next = state(index, part)
@@ -86,9 +87,14 @@ extension CPUBackend {
       for tile in tiles {
         let count = job.tile(tile).count
         score(tile, of: job, rotations, memory)
-        table.pack_values(&valueRows, memory.indices, count, size, memory.gathered, memory.values)
         table.softmax_fold(
           memory.scores, rows, count, memory.first, memory.last, size, &state)
+        guard rows > Self.fewRows else {
+          table.add_values(
+            &valueRows, memory.indices, count, size, memory.scores, rows, panel, state.output)
+          continue
+        }
+        table.pack_values(&valueRows, memory.indices, count, size, memory.gathered, memory.values)
         for column in stride(from: 0, to: size, by: panel) {
           table.gemm(
             HIP_F32, memory.scores, panel, rows, memory.values + column * panel, count,
@@ -116,10 +122,9 @@ extension CPUBackend {
     let queries = isFar ? memory.far : memory.near
     withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: kvHead)) { keyRows in
       if rows <= Self.fewRows {
-        table.gather_keys(
+        table.score_stored(
           &keyRows, memory.indices, count, size, turns, rotations.half, memory.positions,
-          memory.keys)
-        table.score_rows(queries, rows, memory.keys, size, memory.scores, panel)
+          memory.gathered, queries, rows, memory.scores, panel)
       } else {
         table.pack_keys(
           &keyRows, memory.indices, count, size, turns, rotations.half, memory.positions,

@@ -11,60 +11,83 @@ extension CPUBackend {
   private static var unpackedWidth: Int { 512 }
 
   /// Streams the weights for few rows, unpacks them in panels for many.
-  public func multiply(_ call: MatmulCall) {
-    if call.input.rows < Self.streamedRows { stream(call) } else { multiplyPanels(call) }
-  }
-
-  private func stream(_ call: MatmulCall) {
-    let outputs = call.weight.rows
-    let grain = max(32, (outputs / (pool.threadCount * 4) + 15) / 16 * 16)
-    let element = call.weight.element.kernelElement
-    let rowBytes = call.weight.rowByteCount
-    pool.run((outputs + grain - 1) / grain) { item, thread in
-      let first = item * grain
-      let count = min(grain, outputs - first)
-      let scratch = scratch(thread)
-      scratch.reset(Scratch.size(count))
-      let product = scratch.take(count)
-      for row in 0..<call.input.rows {
-        table.matvec(
-          element, call.weight.bytes + first * rowBytes, rowBytes, count,
-          call.input.floats(row: row), call.input.columns, product)
-        let output = call.output.floats(row: row) + first
-        switch call.update {
-        case .replace: for index in 0..<count { output[index] = product[index] }
-        case .add: for index in 0..<count { output[index] += product[index] }
-        }
+  ///
+  /// All products make one loop, so that threads wait for each other once.
+  public func multiply(_ calls: [MatmulCall]) {
+    guard let rows = calls.first?.input.rows else { return }
+    if rows < Self.streamedRows {
+      run(calls, grain: streamedOutputs(calls)) { call, outputs, thread in
+        stream(call, outputs, thread)
+      }
+    } else {
+      let inputs = narrowed(calls[0].input)
+      run(calls, grain: Int(HIP_PANEL)) { call, outputs, thread in
+        multiplyPanel(call, outputs, inputs, thread)
       }
     }
   }
 
-  private func multiplyPanels(_ call: MatmulCall) {
-    let outputs = call.weight.rows
+  /// Calls `body` for every `grain` outputs of every product.
+  private func run(
+    _ calls: [MatmulCall], grain: Int, _ body: (MatmulCall, Range<Int>, _ thread: Int) -> Void
+  ) {
+    let counts = calls.map { ($0.weight.rows + grain - 1) / grain }
+    pool.run(counts.reduce(0, +)) { item, thread in
+      var item = item
+      for (call, count) in zip(calls, counts) {
+        guard item >= count else {
+          body(call, item * grain..<min((item + 1) * grain, call.weight.rows), thread)
+          return
+        }
+        item -= count
+      }
+    }
+  }
+
+  /// Outputs of a streamed item: four items per thread even out the end.
+  private func streamedOutputs(_ calls: [MatmulCall]) -> Int {
+    let outputs = calls.reduce(0) { $0 + $1.weight.rows }
+    return max(32, (outputs / (pool.threadCount * 4) + 15) / 16 * 16)
+  }
+
+  private func stream(_ call: MatmulCall, _ outputs: Range<Int>, _ thread: Int) {
+    let rowBytes = call.weight.rowByteCount
+    let scratch = scratch(thread)
+    scratch.reset(Scratch.size(outputs.count))
+    let product = scratch.take(outputs.count)
+    for row in 0..<call.input.rows {
+      table.matvec(
+        call.weight.element.kernelElement, call.weight.bytes + outputs.lowerBound * rowBytes,
+        rowBytes, outputs.count, call.input.floats(row: row), call.input.columns, product)
+      let output = call.output.floats(row: row) + outputs.lowerBound
+      switch call.update {
+      case .replace: output.update(from: product, count: outputs.count)
+      case .add: for index in 0..<outputs.count { output[index] += product[index] }
+      }
+    }
+  }
+
+  private func multiplyPanel(
+    _ call: MatmulCall, _ outputs: Range<Int>, _ inputs: UnsafeRawPointer, _ thread: Int
+  ) {
     let width = call.weight.columns
     let panel = Int(HIP_PANEL)
-    let element = call.weight.element.kernelElement
-    let inputs = narrowed(call.input)
+    let weight = call.weight
     let bytesPerInput = table.product_element == HIP_BF16 ? 2 : 4
-    pool.run((outputs + panel - 1) / panel) { item, thread in
-      let first = item * panel
-      let count = min(panel, outputs - first)
-      let scratch = scratch(thread)
-      scratch.reset(Scratch.size(Self.unpackedWidth * panel))
-      let unpacked = scratch.take(Self.unpackedWidth * panel)
-      for start in stride(from: 0, to: width, by: Self.unpackedWidth) {
-        let depth = min(Self.unpackedWidth, width - start)
-        table.pack(
-          element,
-          call.weight.bytes + first * call.weight.rowByteCount
-            + call.weight.element.byteCount(of: start),
-          call.weight.rowByteCount, count, depth, unpacked)
-        table.gemm(
-          table.product_element, inputs + start * bytesPerInput, width, call.input.rows, unpacked,
-          depth,
-          call.output.floats + first, outputs, count,
-          call.update == .add || start > 0 ? 1 : 0)
-      }
+    let scratch = scratch(thread)
+    scratch.reset(Scratch.size(Self.unpackedWidth * panel))
+    let unpacked = scratch.take(Self.unpackedWidth * panel)
+    for start in stride(from: 0, to: width, by: Self.unpackedWidth) {
+      let depth = min(Self.unpackedWidth, width - start)
+      table.pack(
+        weight.element.kernelElement,
+        weight.bytes + outputs.lowerBound * weight.rowByteCount
+          + weight.element.byteCount(of: start),
+        weight.rowByteCount, outputs.count, depth, unpacked)
+      table.gemm(
+        table.product_element, inputs + start * bytesPerInput, width, call.input.rows, unpacked,
+        depth, call.output.floats + outputs.lowerBound, weight.rows, outputs.count,
+        call.update == .add || start > 0 ? 1 : 0)
     }
   }
 

@@ -166,6 +166,12 @@ final class CPUSelectionState: SelectionState {
   /// `[stage][owner]`.
   nonisolated(unsafe) var stageInputs: [[[Int32]]] = []
 
+  /// Keeps what a stage starts from in decoding.
+  func keep(_ chunks: [[Int32]], asInputOf stage: Int) {
+    while stageInputs.count <= stage { stageInputs.append([]) }
+    stageInputs[stage] = chunks
+  }
+
   /// Keys that H2O still holds, per key-value head; empty before its first step.
   nonisolated(unsafe) var kept: [[HeavyHitters.KeptKey]] = []
 

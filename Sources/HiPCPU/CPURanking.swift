@@ -102,14 +102,9 @@ extension CPUBackend {
       fold(rows, ranking, scratch) { start, first, height, tile in
         let queries = rows.queries + first * size
         fill(start, read)
-        if let rotations {
-          table.gather_keys(
-            &stored, read.indices, panel, size, rotations.table, rotations.half, read.positions,
-            gathered)
-          table.score_rows(queries, height, gathered, size, tile, panel)
-        } else {
-          table.score_stored(&stored, read.indices, panel, size, queries, height, tile, panel)
-        }
+        table.score_stored(
+          &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
+          read.positions, gathered, queries, height, tile, panel)
       }
     case .keys(let rotations):
       let gathered = scratch.take(panel * size)

@@ -5,16 +5,15 @@ internal import HiPAttention
 public import HiPCompute
 
 extension CPUBackend {
-  /// Per stage: score the chunks (a job per block of queries and set of heads), then per block and
-  /// owner put the sets together and keep the best.
+  /// Per block of queries and owner, a set of heads that share a selection: score the chunks of each
+  /// stage and keep the best.
   public func select(_ call: SelectCall) {
     countSelection()
     let state = unsafeDowncast(call.state, to: CPUSelectionState.self)
     let pruning = call.pruning
-    let shape = call.input.shape
     let rows = call.input.queries.rows
     let blockCount = (rows + pruning.queryBlock - 1) / pruning.queryBlock
-    let owners = pruning.sharing.ownerCount(shape)
+    let owners = pruning.sharing.ownerCount(call.input.shape)
     guard let first = pruning.stages.first else {
       state.blocks = .init(repeating: .init(repeating: [], count: owners), count: blockCount)
       return
@@ -23,21 +22,18 @@ extension CPUBackend {
       state.blocks = searchTree(call, first, blockCount: blockCount, owners: owners)
       return
     }
-    if rows == 1 {
-      while state.stageInputs.count < pruning.stages.count { state.stageInputs.append([]) }
-    }
     // [block * owners + owner], ascending first positions of chunks.
-    var kept: [[Int32]] =
-      call.firstStage > 0 ? state.stageInputs[call.firstStage] : []
-    for index in call.firstStage..<pruning.stages.count {
-      let stage = pruning.stages[index]
-      if rows == 1, index > 0 { state.stageInputs[index] = kept }
-      let lists: [[Int32]] = (0..<blockCount * owners).map { item in
-        index == 0
-          ? grid(call, block: item / owners)
-          : split(kept[item], pruning.stages[index - 1].chunkSize, into: stage.chunkSize)
+    var kept =
+      call.firstStage > 0
+      ? state.stageInputs[call.firstStage] : .init(repeating: [], count: blockCount * owners)
+    let stages = call.firstStage..<pruning.stages.count
+    if stages.allSatisfy({ scoringSets(pruning.stages[$0], call) == owners }) {
+      kept = runTogether(stages, from: kept, call, state)
+    } else {
+      for index in stages {
+        if rows == 1 { state.keep(kept, asInputOf: index) }
+        kept = run(stageAt: index, from: kept, call)
       }
-      kept = run(stage, at: index, lists: lists, call)
     }
     let size = Int32(pruning.blockSize)
     state.blocks = (0..<blockCount).map { block in
@@ -46,6 +42,65 @@ extension CPUBackend {
         kept[block * owners + owner].map { $0 / size * size }.filter { $0 < end }
       }
     }
+  }
+
+  /// Sets of heads that are scored apart: the halving search takes its own path for each head.
+  private func scoringSets(_ stage: PruningStage, _ call: SelectCall) -> Int {
+    let shape = call.input.shape
+    return stage.estimate == .halving || call.pruning.sharing == .head
+      ? shape.heads : shape.kvHeads
+  }
+
+  /// Every block and owner by itself, on one thread from stage to stage.
+  private func runTogether(
+    _ stages: Range<Int>, from before: [[Int32]], _ call: SelectCall, _ state: CPUSelectionState
+  ) -> [[Int32]] {
+    let pruning = call.pruning
+    let owners = pruning.sharing.ownerCount(call.input.shape)
+    let lengths = stages.map { index in
+      index == 0
+        ? grid(call, block: before.count / owners - 1).count
+        : pruning.stages[index - 1].keep / pruning.stages[index].chunkSize
+    }
+    let longest = Scratch.size(lengths.max() ?? 0)
+    let limits = stages.map { positionLimit(call, pruning.stages[$0], longest: longest) }
+    let rotations = self.rotations(call.input.rotary, count: limits.max() ?? 0)
+    selectionScores.reset(longest * pool.threadCount)
+    let scores = selectionScores.take(longest * pool.threadCount)
+    var results = before
+    // [stage * items + item]
+    var inputs = [[Int32]](repeating: [], count: pruning.stages.count * before.count)
+    results.withUnsafeMutableBufferPointer { results in
+      inputs.withUnsafeMutableBufferPointer { inputs in
+        // Each item writes its own elements.
+        nonisolated(unsafe) let results = results
+        nonisolated(unsafe) let inputs = inputs
+        pool.run(before.count) { item, thread in
+          let (block, owner) = item.quotientAndRemainder(dividingBy: owners)
+          let scores = scores + thread * longest
+          var list = results[item]
+          for index in stages {
+            inputs[index * before.count + item] = list
+            list = chunks(ofStage: index, from: list, block: block, call)
+            let stage = pruning.stages[index]
+            guard !keepsAll(stage, list) else { continue }
+            score(
+              job(
+                call, index, block: block, set: owner, of: owners, list, rotations),
+              into: scores, thread: thread)
+            list = self.kept(stage, of: list, UnsafeBufferPointer(start: scores, count: list.count))
+          }
+          results[item] = list
+        }
+      }
+    }
+    if call.input.queries.rows == 1 {
+      for index in stages {
+        let first = index * before.count
+        state.keep(Array(inputs[first..<first + before.count]), asInputOf: index)
+      }
+    }
+    return results
   }
 
   /// First positions of the first stage's chunks for a block of queries.
@@ -75,21 +130,57 @@ extension CPUBackend {
     return parts
   }
 
+  /// What a stage scores, when the one before has kept `before`.
+  private func chunks(
+    ofStage index: Int, from before: [Int32], block: Int, _ call: SelectCall
+  ) -> [Int32] {
+    let stages = call.pruning.stages
+    return index == 0
+      ? grid(call, block: block)
+      : split(before, stages[index - 1].chunkSize, into: stages[index].chunkSize)
+  }
+
+  /// Whether a stage has nothing to choose.
+  private func keepsAll(_ stage: PruningStage, _ list: [Int32]) -> Bool {
+    list.count <= (stage.proportion?.least ?? stage.keep) / stage.chunkSize
+  }
+
+  /// The chunks of a list that a stage keeps.
+  private func kept(
+    _ stage: PruningStage, of list: [Int32], _ scores: UnsafeBufferPointer<Float>
+  ) -> [Int32] {
+    var count = stage.keep / stage.chunkSize
+    if stage.proportion != nil {
+      let inactive = Float(ReferenceSelection.inactiveScore)
+      count = stage.keptChunks(of: scores.count { $0 != inactive })
+    }
+    return indicesOfLargest(count, of: scores).map { list[$0] }
+  }
+
+  /// What one set of heads scores.
+  private func job(
+    _ call: SelectCall, _ index: Int, block: Int, set: Int, of sets: Int, _ list: [Int32],
+    _ rotations: Rotations
+  ) -> ScoringJob {
+    let size = call.input.shape.heads / sets
+    return ScoringJob(
+      call: call, stage: call.pruning.stages[index], block: block,
+      heads: set * size..<(set + 1) * size, chunks: list,
+      limit: index == 0 ? gridLength(call, block: block) - call.pruning.pruningWindow : .max,
+      rotations: rotations)
+  }
+
   /// Scores one stage's chunks and returns the kept ones, ascending, `[block * owners + owner]`.
   private func run(
-    _ stage: PruningStage, at index: Int, lists: [[Int32]], _ call: SelectCall
+    stageAt index: Int, from before: [[Int32]], _ call: SelectCall
   ) -> [[Int32]] {
-    // A stage that keeps all that there is has nothing to score.
-    let least = stage.proportion?.least ?? stage.keep
-    if lists.allSatisfy({ $0.count <= least / stage.chunkSize }) { return lists }
-    return scored(stage, at: index, lists: lists, call) { list, scores in
-      var kept = stage.keep / stage.chunkSize
-      if stage.proportion != nil {
-        let inactive = Float(ReferenceSelection.inactiveScore)
-        kept = stage.keptChunks(of: scores.count { $0 != inactive })
-      }
-      return indicesOfLargest(kept, of: scores).map { list[$0] }
+    let stage = call.pruning.stages[index]
+    let owners = call.pruning.sharing.ownerCount(call.input.shape)
+    let lists = before.enumerated().map { item, before in
+      chunks(ofStage: index, from: before, block: item / owners, call)
     }
+    if lists.allSatisfy({ keepsAll(stage, $0) }) { return lists }
+    return scored(stage, at: index, lists: lists, call) { kept(stage, of: $0, $1) }
   }
 
   /// The scores of the first stage's chunks.
@@ -113,10 +204,7 @@ extension CPUBackend {
     let shape = call.input.shape
     let pruning = call.pruning
     let owners = pruning.sharing.ownerCount(shape)
-    // The halving search takes its own path for each head.
-    let setSize =
-      stage.estimate == .halving || pruning.sharing == .head ? 1 : shape.groupSize
-    let sets = shape.heads / setSize
+    let sets = scoringSets(stage, call)
     let blockCount = lists.count / owners
     let longest = lists.map(\.count).max() ?? 0
     let stride = Scratch.size(longest)
@@ -124,16 +212,12 @@ extension CPUBackend {
       call.input.rotary, count: positionLimit(call, stage, longest: longest))
     selectionScores.reset(stride * blockCount * sets)
     let scores = selectionScores.take(stride * blockCount * sets)
-    func job(_ block: Int, _ set: Int) -> ScoringJob {
-      ScoringJob(
-        call: call, stage: stage, block: block, heads: set * setSize..<(set + 1) * setSize,
-        chunks: lists[block * owners + set * owners / sets],
-        limit: index == 0 ? gridLength(call, block: block) - pruning.pruningWindow : .max,
-        rotations: rotations)
-    }
     pool.run(blockCount * sets) { item, thread in
       let (block, set) = item.quotientAndRemainder(dividingBy: sets)
-      score(job(block, set), into: scores + item * stride, thread: thread)
+      let list = lists[block * owners + set * owners / sets]
+      score(
+        job(call, index, block: block, set: set, of: sets, list, rotations),
+        into: scores + item * stride, thread: thread)
     }
     var results = [Result?](repeating: nil, count: lists.count)
     results.withUnsafeMutableBufferPointer { results in

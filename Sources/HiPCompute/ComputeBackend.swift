@@ -25,7 +25,8 @@ public protocol ComputeBackend: AnyObject, Sendable {
 
   func embed(_ call: EmbedCall)
   func normalize(_ call: NormCall)
-  func multiply(_ call: MatmulCall)
+  /// Products that all have the same input.
+  func multiply(_ calls: [MatmulCall])
   func activate(_ call: GateCall)
   func append(_ call: AppendCall)
   func select(_ call: SelectCall)

@@ -96,9 +96,11 @@ public final class DecoderModel {
     backend.embed(EmbedCall(tokens: tokens, table: embedding, output: a.hidden))
     for (index, layer) in layers.enumerated() {
       normalize(a.hidden, layer.attentionNorm, into: a.normed)
-      backend.multiply(MatmulCall(input: a.normed, weight: layer.query, output: a.query))
-      backend.multiply(MatmulCall(input: a.normed, weight: layer.key, output: a.key))
-      backend.multiply(MatmulCall(input: a.normed, weight: layer.value, output: a.value))
+      backend.multiply([
+        MatmulCall(input: a.normed, weight: layer.query, output: a.query),
+        MatmulCall(input: a.normed, weight: layer.key, output: a.key),
+        MatmulCall(input: a.normed, weight: layer.value, output: a.value),
+      ])
       let view = cache.view(layer: index)
       backend.append(
         AppendCall(
@@ -112,15 +114,19 @@ public final class DecoderModel {
           layer: index, input: step.input(0..<count, architecture),
           selection: cache.selections[index], backend: backend))
       attention.run(step, architecture: architecture, backend: backend)
-      backend.multiply(
+      backend.multiply([
         MatmulCall(
-          input: a.attended, weight: layer.attentionOutput, output: a.hidden, update: .add))
+          input: a.attended, weight: layer.attentionOutput, output: a.hidden, update: .add)
+      ])
       normalize(a.hidden, layer.feedForwardNorm, into: a.normed)
-      backend.multiply(MatmulCall(input: a.normed, weight: layer.gate, output: a.gate))
-      backend.multiply(MatmulCall(input: a.normed, weight: layer.up, output: a.up))
+      backend.multiply([
+        MatmulCall(input: a.normed, weight: layer.gate, output: a.gate),
+        MatmulCall(input: a.normed, weight: layer.up, output: a.up),
+      ])
       backend.activate(GateCall(gate: a.gate, up: a.up))
-      backend.multiply(
-        MatmulCall(input: a.gate, weight: layer.down, output: a.hidden, update: .add))
+      backend.multiply([
+        MatmulCall(input: a.gate, weight: layer.down, output: a.hidden, update: .add)
+      ])
     }
     cache.advance(count)
     // Dense steps leave no selection that a later one could go on from.
@@ -149,7 +155,9 @@ public final class DecoderModel {
     for first in stride(from: rows.lowerBound, to: rows.upperBound, by: Activations.logitRows) {
       let part = first..<min(first + Activations.logitRows, rows.upperBound)
       let logits = activations.logits.rows(0..<part.count)
-      backend.multiply(MatmulCall(input: a.normed.rows(part), weight: output, output: logits))
+      backend.multiply([
+        MatmulCall(input: a.normed.rows(part), weight: output, output: logits)
+      ])
       result += backend.read(logits)
     }
     return result

@@ -64,7 +64,7 @@ typedef struct hip_kernels {
 
   /// out[i] = row[i] as float32, for n elements starting at element `first` of a row.
   void (*widen)(hip_element element, const void *row, size_t first, size_t n, float *out);
-  /// Rounds n floats to float32, float16 (saturating) or bfloat16, to nearest even.
+  /// Rounds n floats to float32, float16 (saturating), bfloat16 or blocks of bytes, to nearest even.
   void (*narrow)(hip_element element, const float *x, size_t n, void *out);
 
   /// out[r] = dot(row r of w, x) for `rows` rows of n elements, `stride` bytes apart.
@@ -95,18 +95,16 @@ typedef struct hip_kernels {
   void (*pack_keys)(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                     const float *table, size_t half, const int32_t *positions, float *scratch,
                     void *panel);
-  /// Gathers and rotates like `pack_keys`, but leaves the keys as rows [64][head_size]: for few
-  /// queries the transposition would cost more than it saves.
-  void (*gather_keys)(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
-                      const float *table, size_t half, const int32_t *positions, float *out);
-  /// scores[r][j] = dot(query r, key j) for 64 key rows; a row of scores is `ld` floats.
-  void (*score_rows)(const float *queries, size_t rows, const float *keys, size_t head_size,
-                     float *scores, size_t ld);
-  /// scores[r][j] = dot(query r, stored key indices[j]) for `count` keys that need no rotation: read
-  /// once, widened in registers.
+  /// scores[r][j] = dot(query r, stored key indices[j]) for `count` (at most 64) keys, rotated as by
+  /// `pack_keys`: for few queries, reads keys once and packs nothing. `scratch` holds
+  /// 64 * head_size floats.
   void (*score_stored)(const hip_rows *keys, const int32_t *indices, size_t count,
-                       size_t head_size, const float *queries, size_t rows, float *scores,
-                       size_t ld);
+                       size_t head_size, const float *table, size_t half,
+                       const int32_t *positions, float *scratch, const float *queries,
+                       size_t rows, float *scores, size_t ld);
+  /// out[r] += sum over j of weights[r][j] * stored value indices[j], for few rows.
+  void (*add_values)(const hip_rows *values, const int32_t *indices, size_t count,
+                     size_t head_size, const float *weights, size_t rows, size_t ld, float *out);
   /// Gathers `count` (at most 64) values and packs them as the depth of panels, one for every 64
   /// dimensions, 64 * 64 floats apart. `scratch` holds 64 * head_size floats.
   void (*pack_values)(const hip_rows *values, const int32_t *indices, size_t count,
