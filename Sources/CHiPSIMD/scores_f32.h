@@ -55,12 +55,12 @@ INLINE void score_group(const int height, const uint8_t *group, size_t head_size
 }
 
 static void score_four_bits(const hip_rows *groups, const int32_t *firsts, size_t count,
-                            size_t head_size, const float *queries, size_t rows, float *scores,
+                            size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                             size_t ld) {
   size_t query_ld = head_size + QUERY_HEADER;
   for (size_t g = 0; g < count; g++) {
     const uint8_t *group = group_address(groups, firsts, g);
-    if (g + 3 < count) prefetch_group(group_address(groups, firsts, g + 3), head_size / 2);
+    if (g % 2 == 0) prefetch_ahead(groups, firsts, g, known, head_size / 2);
     size_t r = 0;
     for (; r + 4 <= rows; r += 4)
       score_group(4, group, head_size, queries + r * query_ld, scores + r * ld + g * GROUP, ld);
@@ -93,12 +93,12 @@ INLINE void score_part(const int height, const uint8_t *group, size_t head_size,
 }
 
 static void score_moments(const hip_rows *groups, const int32_t *firsts, size_t count,
-                          size_t head_size, const float *queries, size_t rows, float *scores,
+                          size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                           size_t ld) {
   size_t query_ld = 2 * (head_size + QUERY_HEADER);
   for (size_t g = 0; g < count; g++) {
     const uint8_t *group = group_address(groups, firsts, g);
-    if (g + 2 < count) prefetch_group(group_address(groups, firsts, g + 2), 2 * head_size);
+    if (g % 2 == 0) prefetch_ahead(groups, firsts, g, known, 2 * head_size);
     for (size_t r = 0; r < rows;) {
       int height = rows - r >= 4 ? 4 : 1;
       gvec sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};

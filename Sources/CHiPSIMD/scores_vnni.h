@@ -160,15 +160,14 @@ INLINE void score_groups(const int height, const uint8_t *left, const uint8_t *r
 }
 
 static void score_four_bits(const hip_rows *groups, const int32_t *firsts, size_t count,
-                            size_t head_size, const float *queries, size_t rows, float *scores,
+                            size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                             size_t ld) {
   size_t query_ld = head_size + QUERY_HEADER;
   for (size_t g = 0; g < count; g += 2) {
     const uint8_t *left = group_address(groups, firsts, g);
     // Without a second group the first is scored twice; both land in the tile.
     const uint8_t *right = g + 1 < count ? group_address(groups, firsts, g + 1) : left;
-    if (g + 4 < count) prefetch_group(group_address(groups, firsts, g + 4), head_size / 2);
-    if (g + 5 < count) prefetch_group(group_address(groups, firsts, g + 5), head_size / 2);
+    prefetch_ahead(groups, firsts, g, known, head_size / 2);
     for (size_t r = 0; r < rows;) {
       size_t rest = rows - r;
       const float *query = queries + r * query_ld;
@@ -237,15 +236,14 @@ INLINE void score_chunks(const int height, const uint8_t *left, const uint8_t *r
 }
 
 static void score_moments(const hip_rows *groups, const int32_t *firsts, size_t count,
-                          size_t head_size, const float *queries, size_t rows, float *scores,
+                          size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                           size_t ld) {
   size_t query_ld = 2 * (head_size + QUERY_HEADER);
   for (size_t g = 0; g < count; g += 2) {
     const uint8_t *left = group_address(groups, firsts, g);
     // Without a second group the first is scored twice; both land in the tile.
     const uint8_t *right = g + 1 < count ? group_address(groups, firsts, g + 1) : left;
-    if (g + 2 < count) prefetch_group(group_address(groups, firsts, g + 2), 2 * head_size);
-    if (g + 3 < count) prefetch_group(group_address(groups, firsts, g + 3), 2 * head_size);
+    prefetch_ahead(groups, firsts, g, known, 2 * head_size);
     for (size_t r = 0; r < rows;) {
       const float *query = queries + r * query_ld;
       float *out = scores + r * ld + g * GROUP;

@@ -81,9 +81,18 @@ INLINE const uint8_t *group_address(const hip_rows *groups, const int32_t *first
   return row_address(groups, (size_t)firsts[i] / GROUP);
 }
 
-INLINE void prefetch_group(const uint8_t *group, size_t row_bytes) {
-  for (size_t line = 0; line < GROUP_HEADER + row_bytes * GROUP; line += CACHE_LINE)
-    __builtin_prefetch(group + line);
+/// Bytes that are asked for ahead of their use: about what a core can have on its way.
+#define BYTES_AHEAD 3072
+
+/// Asks for the two groups that come BYTES_AHEAD after group `g`.
+INLINE void prefetch_ahead(const hip_rows *groups, const int32_t *firsts, size_t g, size_t known,
+                           size_t row_bytes) {
+  size_t bytes = GROUP_HEADER + row_bytes * GROUP;
+  size_t ahead = g + (BYTES_AHEAD / bytes + 2) / 2 * 2;
+  for (size_t i = ahead; i < ahead + 2 && i < known; i++) {
+    const uint8_t *group = group_address(groups, firsts, i);
+    for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(group + line);
+  }
 }
 
 #if PRODUCT_ELEMENT_IS_BF16

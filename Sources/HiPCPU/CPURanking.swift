@@ -19,10 +19,10 @@ struct ScoredRows {
 
 /// What the columns of a ranking are.
 enum ScoredColumns {
-  /// Moments of chunks, in groups.
-  case moments
-  /// Keys in 4 bits, in groups.
-  case fourBit
+  /// Moments of chunks, in groups; the first chunk of each.
+  case moments([Int32])
+  /// Keys in 4 bits, in groups; the first key of each.
+  case fourBit([Int32])
   /// Keys, turned to positions when there are rotations.
   case keys(Rotations?)
 }
@@ -61,10 +61,11 @@ extension CPUBackend {
 
   /// Scores all columns by all rows, and puts the rows together by `ranking`.
   ///
-  /// `fill` writes what the tile that begins at a column reads: of groups, the first row of each.
+  /// `fill` writes which keys the tile that begins at a column reads.
   func rank(
     _ rows: ScoredRows, _ kind: ScoredColumns, _ ranking: ChunkRanking,
-    _ stored: inout hip_rows, _ scratch: Scratch, fill: (_ start: Int, ColumnTile) -> Void
+    _ stored: inout hip_rows, _ scratch: Scratch,
+    fill: (_ start: Int, ColumnTile) -> Void = { _, _ in }
   ) {
     let panel = Int(HIP_PANEL)
     let size = rows.headSize
@@ -76,26 +77,27 @@ extension CPUBackend {
       table.prepare_queries(rows.queries, count, size, queries)
       return queries
     }
-    func groups(_ start: Int) -> Int {
-      (min(panel, rows.columns - start) + KVLayout.groupSize - 1) / KVLayout.groupSize
+    typealias GroupScore = (
+      UnsafePointer<hip_rows>?, UnsafePointer<Int32>?, Int, Int, Int, UnsafePointer<Float>?, Int,
+      UnsafeMutablePointer<Float>?, Int
+    ) -> Void
+    /// Groups are scored where they lie; `parts` queries make a row.
+    func scoreGroups(_ groups: [Int32], parts: Int, _ score: GroupScore) {
+      let queries = prepared(parts * rows.count)
+      groups.withUnsafeBufferPointer { groups in
+        guard let groups = groups.baseAddress else { return }
+        let known = (rows.columns + KVLayout.groupSize - 1) / KVLayout.groupSize
+        fold(rows, ranking, scratch) { start, first, height, tile in
+          let done = start / KVLayout.groupSize
+          score(
+            &stored, groups + done, min(panel / KVLayout.groupSize, known - done), known - done,
+            size, queries + parts * first * queryWidth, height, tile, panel)
+        }
+      }
     }
     switch kind {
-    case .moments:
-      let queries = prepared(2 * rows.count)
-      fold(rows, ranking, scratch) { start, first, height, tile in
-        fill(start, read)
-        table.score_moments(
-          &stored, read.indices, groups(start), size, queries + 2 * first * queryWidth, height,
-          tile, panel)
-      }
-    case .fourBit:
-      let queries = prepared(rows.count)
-      fold(rows, ranking, scratch) { start, first, height, tile in
-        fill(start, read)
-        table.score_four_bits(
-          &stored, read.indices, groups(start), size, queries + first * queryWidth, height, tile,
-          panel)
-      }
+    case .moments(let groups): scoreGroups(groups, parts: 2, table.score_moments)
+    case .fourBit(let groups): scoreGroups(groups, parts: 1, table.score_four_bits)
     case .keys(let rotations) where rows.count <= Self.fewRows:
       // Keys are scored where they lie instead of being transposed into panels.
       let gathered = scratch.take(panel * size)

@@ -228,9 +228,14 @@ extension CPUBackend {
     let size = job.call.input.shape.headSize
     let rows = job.rowCount
     let chunkSize = job.stage.chunkSize
+    // The first stage's chunks are consecutive.
+    let kind = ScoredColumns.moments(
+      stride(from: 0, to: active, by: KVLayout.groupSize).map {
+        job.chunks[$0] / Int32(chunkSize)
+      })
     scratch.reset(
       Scratch.size(rows * size) + Scratch.size(2 * rows * size)
-        + rankScratchSize(.moments, rowCount: rows, columns: active, headSize: size))
+        + rankScratchSize(kind, rowCount: rows, columns: active, headSize: size))
     let pooled = scratch.take(rows * size)
     pool(job, into: pooled, position: queryPosition(job, branch: 1))
     let queries = scratch.take(2 * rows * size)
@@ -244,13 +249,7 @@ extension CPUBackend {
     let scored = ScoredRows(
       queries: queries, count: rows, headSize: size, columns: active, fold: 1, total: scores)
     withGroups(job, .moments(chunkSize: chunkSize)) { groups in
-      rank(scored, .moments, job.pruning.ranking, &groups, scratch) { start, tile in
-        // The first stage's chunks are consecutive.
-        let first = job.chunks[start] / Int32(chunkSize)
-        for group in 0..<Int(HIP_PANEL) / KVLayout.groupSize {
-          tile.indices[group] = first + Int32(group * KVLayout.groupSize)
-        }
-      }
+      rank(scored, kind, job.pruning.ranking, &groups, scratch)
     }
   }
 
@@ -265,7 +264,12 @@ extension CPUBackend {
     let ranking = job.pruning.ranking
     let turned = keyPosition(job, chunk: 0, key: 0) != nil
     let isFourBit = job.stage.estimate == .fourBit
-    let kind: ScoredColumns = isFourBit ? .fourBit : .keys(turned ? job.rotations : nil)
+    let kind: ScoredColumns =
+      isFourBit
+      ? .fourBit(
+        stride(from: 0, to: columns, by: KVLayout.groupSize).map { key in
+          job.chunks[key / chunkSize] + Int32(key % chunkSize)
+        }) : .keys(turned ? job.rotations : nil)
     // Four keys' shares are summed where they are computed, when their order may be chosen.
     let fold = !isFourBit && ranking == .share && chunkSize % 4 == 0 ? 4 : 1
     scratch.reset(
@@ -279,13 +283,7 @@ extension CPUBackend {
       total: totals)
     if isFourBit {
       withGroups(job, .fourBit) { groups in
-        rank(rows, kind, ranking, &groups, scratch) { start, tile in
-          let end = min(start + Int(HIP_PANEL), columns)
-          for (slot, key) in stride(from: start, to: end, by: KVLayout.groupSize).enumerated() {
-            let (chunk, inside) = key.quotientAndRemainder(dividingBy: chunkSize)
-            tile.indices[slot] = job.chunks[chunk] + Int32(inside)
-          }
-        }
+        rank(rows, kind, ranking, &groups, scratch)
       }
     } else {
       withKeys(job) { keys in

@@ -225,7 +225,8 @@ import Testing
             pages: pages.baseAddress, page_shift: 3, element: HIP_F32, offset: 0,
             stride: groupBytes)
           table.score_four_bits(
-            &rowsOfGroups, &firsts, firsts.count, headSize, prepared, rows, &scores, 64)
+            &rowsOfGroups, &firsts, firsts.count, firsts.count, headSize, prepared, rows, &scores,
+            64)
         }
       }
       for row in 0..<rows {

@@ -153,12 +153,13 @@ typedef struct hip_kernels {
                        float *scores, size_t ld);
   /// scores[r][8 * g + i] = dot(query r, key firsts[g] + i) for `count` (at most 8) groups, whose
   /// first keys are multiples of 8 and whose rows are groups. `scores` has room for an even number.
+  /// `known` groups stand in `firsts`: those behind `count` are asked for ahead.
   void (*score_four_bits)(const hip_rows *groups, const int32_t *firsts, size_t count,
-                          size_t head_size, const float *queries, size_t rows, float *scores,
+                          size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                           size_t ld);
   /// scores[r][8 * g + i] = dot(query 2r, mean) + dot(query 2r + 1, variance) of chunk firsts[g] + i,
   /// for `count` (at most 8) groups of moments, whose first chunks are multiples of 8.
-  void (*score_moments)(const hip_rows *groups, const int32_t *firsts, size_t count,
+  void (*score_moments)(const hip_rows *groups, const int32_t *firsts, size_t count, size_t known,
                         size_t head_size, const float *queries, size_t rows, float *scores,
                         size_t ld);
 } hip_kernels;
