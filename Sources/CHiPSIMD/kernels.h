@@ -107,6 +107,8 @@ INLINE vec exponential(vec x) {
 
 // MARK: Rows
 
+#include "quants.h"
+
 INLINE void widen_plain(hip_element element, const void *row, size_t first, size_t n, float *out) {
   const uint8_t *bytes = row;
   switch (element) {
@@ -127,6 +129,10 @@ INLINE void widen_plain(hip_element element, const void *row, size_t first, size
         store(out + b * BLOCK - first + i, widen_bytes((const int8_t *)block + 2 + i) * scale);
     }
     break;
+  case HIP_Q4_0: widen_digits(HIP_Q4_0, bytes, first, n, out); break;
+  case HIP_Q4_K: widen_digits(HIP_Q4_K, bytes, first, n, out); break;
+  case HIP_Q5_K: widen_digits(HIP_Q5_K, bytes, first, n, out); break;
+  case HIP_Q6_K: widen_digits(HIP_Q6_K, bytes, first, n, out); break;
   }
 }
 
@@ -206,22 +212,22 @@ INLINE float dot_f32(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT
 INLINE float dot_f16(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT_F16); }
 INLINE float dot_bf16(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT_BF16); }
 
+#define EACH_ROW(dot)                                                                              \
+  for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot;                                   \
+  break
+
 static void matvec(hip_element element, const void *w, size_t stride, size_t rows, const float *x,
-                   size_t n, float *out) {
+                   const float *prepared, size_t n, float *out) {
   const uint8_t *row = w;
   switch (element) {
-  case HIP_F32:
-    for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot_f32(row, x, n);
-    break;
-  case HIP_F16:
-    for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot_f16(row, x, n);
-    break;
-  case HIP_BF16:
-    for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot_bf16(row, x, n);
-    break;
-  case HIP_Q8_0:
-    for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot_blocks(row, x, n);
-    break;
+  case HIP_F32: EACH_ROW(dot_f32(row, x, n));
+  case HIP_F16: EACH_ROW(dot_f16(row, x, n));
+  case HIP_BF16: EACH_ROW(dot_bf16(row, x, n));
+  case HIP_Q8_0: EACH_ROW(dot_blocks(row, x, n));
+  case HIP_Q4_0: EACH_ROW(dot_digits(HIP_Q4_0, row, x, prepared, n));
+  case HIP_Q4_K: EACH_ROW(dot_digits(HIP_Q4_K, row, x, prepared, n));
+  case HIP_Q5_K: EACH_ROW(dot_digits(HIP_Q5_K, row, x, prepared, n));
+  case HIP_Q6_K: EACH_ROW(dot_digits(HIP_Q6_K, row, x, prepared, n));
   }
 }
 
@@ -299,6 +305,7 @@ const hip_kernels HIP_TABLE = {
     .name = HIP_NAME,
     .widen = widen,
     .narrow = narrow,
+    .prepare_input = prepare_input,
     .matvec = matvec,
     .product_element = PRODUCT_ELEMENT,
     .pack = pack,

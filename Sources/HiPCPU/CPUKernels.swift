@@ -38,6 +38,10 @@ extension ElementType {
     case .float16: HIP_F16
     case .bfloat16: HIP_BF16
     case .q8_0: HIP_Q8_0
+    case .q4_0: HIP_Q4_0
+    case .q4_K: HIP_Q4_K
+    case .q5_K: HIP_Q5_K
+    case .q6_K: HIP_Q6_K
     }
   }
 }

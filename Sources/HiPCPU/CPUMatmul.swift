@@ -16,8 +16,18 @@ extension CPUBackend {
   public func multiply(_ calls: [MatmulCall]) {
     guard let rows = calls.first?.input.rows else { return }
     if rows < Self.streamedRows {
+      let width = calls[0].input.columns
+      let preparedSize = Scratch.size(width + Int(HIP_PREPARED_EXTRA))
+      narrowedInputs.reset(rows * preparedSize)
+      let prepared = narrowedInputs.take(rows * preparedSize)
+      if calls.contains(where: { $0.weight.element.isBelowEightBits }) {
+        for row in 0..<rows {
+          table.prepare_input(
+            calls[0].input.floats(row: row), width, prepared + row * preparedSize)
+        }
+      }
       run(calls, grain: streamedOutputs(calls)) { call, outputs, thread in
-        stream(call, outputs, thread)
+        stream(call, outputs, prepared, preparedSize, thread)
       }
     } else {
       let inputs = narrowed(calls[0].input)
@@ -50,7 +60,10 @@ extension CPUBackend {
     return max(32, (outputs / (pool.threadCount * 4) + 15) / 16 * 16)
   }
 
-  private func stream(_ call: MatmulCall, _ outputs: Range<Int>, _ thread: Int) {
+  private func stream(
+    _ call: MatmulCall, _ outputs: Range<Int>, _ prepared: UnsafePointer<Float>,
+    _ preparedSize: Int, _ thread: Int
+  ) {
     let rowBytes = call.weight.rowByteCount
     let scratch = scratch(thread)
     scratch.reset(Scratch.size(outputs.count))
@@ -58,7 +71,8 @@ extension CPUBackend {
     for row in 0..<call.input.rows {
       table.matvec(
         call.weight.element.kernelElement, call.weight.bytes + outputs.lowerBound * rowBytes,
-        rowBytes, outputs.count, call.input.floats(row: row), call.input.columns, product)
+        rowBytes, outputs.count, call.input.floats(row: row), prepared + row * preparedSize,
+        call.input.columns, product)
       let output = call.output.floats(row: row) + outputs.lowerBound
       switch call.update {
       case .replace: output.update(from: product, count: outputs.count)

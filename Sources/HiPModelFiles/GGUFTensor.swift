@@ -89,7 +89,11 @@ public struct GGUFTensorType: Sendable, Hashable {
     switch code {
     case 0: .float32
     case 1: .float16
+    case 2: .q4_0
     case 8: .q8_0
+    case 12: .q4_K
+    case 13: .q5_K
+    case 14: .q6_K
     case 30: .bfloat16
     default: nil
     }

@@ -24,6 +24,9 @@
 /// four bytes of each chunk's mean (128 + n), then likewise of its variance (n).
 #define HIP_GROUP 8
 
+/// A prepared input of n elements takes n floats and these.
+#define HIP_PREPARED_EXTRA 256
+
 /// Floats in front of a prepared query's elements.
 #define HIP_QUERY_HEADER 3
 
@@ -34,6 +37,11 @@ typedef enum hip_element {
   HIP_BF16 = 2,
   /// Blocks of 32 signed bytes behind one half-precision scale (34 bytes).
   HIP_Q8_0 = 3,
+  /// Blocks of 32 (Q4_0) and 256 (K) elements in 4 to 6 bits, as GGUF files hold them.
+  HIP_Q4_0 = 4,
+  HIP_Q4_K = 5,
+  HIP_Q5_K = 6,
+  HIP_Q6_K = 7,
 } hip_element;
 
 /// The keys or values of one head, in pages of equal token count.
@@ -67,9 +75,14 @@ typedef struct hip_kernels {
   /// Rounds n floats to float32, float16 (saturating), bfloat16 or blocks of bytes, to nearest even.
   void (*narrow)(hip_element element, const float *x, size_t n, void *out);
 
-  /// out[r] = dot(row r of w, x) for `rows` rows of n elements, `stride` bytes apart.
+  /// Brings n elements (a multiple of 32) into the form in which `matvec` multiplies weights below
+  /// 8 bits: in 8 bits themselves where the table has products of those. `out` takes
+  /// n + HIP_PREPARED_EXTRA floats.
+  void (*prepare_input)(const float *x, size_t n, float *out);
+  /// out[r] = dot(row r of w, x) for `rows` rows of n elements, `stride` bytes apart; `prepared` is
+  /// what `prepare_input` made of x.
   void (*matvec)(hip_element element, const void *w, size_t stride, size_t rows, const float *x,
-                 size_t n, float *out);
+                 const float *prepared, size_t n, float *out);
   /// How products take their factors: HIP_F32, or HIP_BF16 with float32 sums.
   hip_element product_element;
   /// panel[k][r] = w[r][k] for `rows` (at most 64) rows; absent rows become zero.
