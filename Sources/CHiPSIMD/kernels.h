@@ -298,11 +298,14 @@ static void rotate(const float *x, const float *table, size_t half, size_t head_
 }
 
 #include "attention.h"
+#include "peaks.h"
 #include "selection.h"
 #include "sketches.h"
 
 const hip_kernels HIP_TABLE = {
     .name = HIP_NAME,
+    .peak = peak,
+    .stream = stream,
     .widen = widen,
     .narrow = narrow,
     .prepare_input = prepare_input,

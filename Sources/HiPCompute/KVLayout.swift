@@ -3,6 +3,22 @@
 public import HiPAttention
 public import HiPTensors
 
+/// How keys and values are stored.
+public enum KVType: String, Sendable, Hashable, CaseIterable {
+  case f16, bf16
+  /// Blocks of 32 elements in 8 bits.
+  case q8
+
+  /// The element type of the rows.
+  public var element: ElementType {
+    switch self {
+    case .f16: .float16
+    case .bf16: .bfloat16
+    case .q8: .q8_0
+    }
+  }
+}
+
 /// Where keys, values and sketches lie inside a page.
 ///
 /// A page holds, layer by layer and head by head: keys `[pageSize, headSize]`, values

@@ -14,6 +14,17 @@ public struct Weight: Sendable {
   public let columns: Int
   /// Where it lies.
   public let bytes: MappedRange
+
+  /// Stores the parts.
+  public init(
+    name: String, element: ElementType, rows: Int, columns: Int, bytes: MappedRange
+  ) {
+    self.name = name
+    self.element = element
+    self.rows = rows
+    self.columns = columns
+    self.bytes = bytes
+  }
 }
 
 /// Weights by name.

@@ -72,6 +72,21 @@ public final class DecoderModel {
     activations = try Activations(architecture, backend)
   }
 
+  /// Every matrix that a token is multiplied with.
+  private var matrices: [DeviceTensor] {
+    layers.flatMap {
+      [$0.query, $0.key, $0.value, $0.attentionOutput, $0.gate, $0.up, $0.down]
+    } + [output]
+  }
+
+  /// Bytes of weights that a written token reads.
+  public var streamedByteCount: Int { matrices.reduce(0) { $0 + $1.rows * $1.rowByteCount } }
+
+  /// Multiply-adds with weights that a read token takes; logits are made for the last one only.
+  public var multiplicationCount: Int {
+    matrices.dropLast().reduce(0) { $0 + $1.rows * $1.columns }
+  }
+
   /// Which logits a step delivers.
   public enum LogitsRequest: Sendable {
     case none

@@ -42,6 +42,25 @@
     unsafe bytes = UnsafeRawBufferPointer(start: address, count: size)
   }
 
+  /// Memory that no file stands behind, filled once.
+  /// - Parameters:
+  ///   - path: what to call it in errors.
+  ///   - byteCount: its size, above 0.
+  ///   - fill: writes its contents.
+  /// - Throws: `FileError` when there is no memory.
+  public init(
+    anonymous path: String, byteCount: Int, fill: (UnsafeMutableRawBufferPointer) -> Void
+  ) throws(FileError) {
+    let address = unsafe mmap(
+      nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0)
+    guard let address = unsafe address, unsafe address != MAP_FAILED else {
+      throw FileError(path: path, problem: "there is no memory for \(byteCount) bytes")
+    }
+    self.path = path
+    unsafe fill(UnsafeMutableRawBufferPointer(start: address, count: byteCount))
+    unsafe bytes = UnsafeRawBufferPointer(start: address, count: byteCount)
+  }
+
   deinit {
     _ = unsafe munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
   }

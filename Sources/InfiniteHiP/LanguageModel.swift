@@ -33,6 +33,8 @@ public final class LanguageModel: Sendable {
   public let beginToken: TokenID?
   /// Tokens that end an answer.
   public let endTokens: Set<TokenID>
+  /// How sessions store keys and values.
+  public let kvType: KVType
   let engine: Engine
   /// Bytes of the weights in the file.
   public let weightByteCount: Int
@@ -43,18 +45,28 @@ public final class LanguageModel: Sendable {
   /// - Parameters:
   ///   - path: the file.
   ///   - backend: a device that serves this model and no other.
+  ///   - kvType: how sessions store keys and values; `q8` takes about half the memory.
   /// - Throws: `FileError`, `TokenizerError` or `ComputeError`, naming what is wrong.
   public static func load(
-    _ path: String, on backend: sending any ComputeBackend
+    _ path: String, on backend: sending any ComputeBackend, kvType: KVType = .f16
   ) throws -> LanguageModel {
-    try LanguageModel(GGUFFile(path: path), on: backend)
+    try LanguageModel(GGUFFile(path: path), on: backend, kvType: kvType)
   }
 
   /// Places an opened file on a device.
-  public init(_ file: GGUFFile, on backend: sending any ComputeBackend) throws {
+  public init(
+    _ file: GGUFFile, on backend: sending any ComputeBackend, kvType: KVType = .f16
+  ) throws {
     path = file.path
     let architecture = try DecoderArchitecture(file)
     self.architecture = architecture
+    self.kvType = kvType
+    guard architecture.attention.headSize % kvType.element.blockSize == 0 else {
+      throw InfiniteHiPError(
+        .request,
+        "\(file.path): heads of \(architecture.attention.headSize) elements do not fill the blocks of "
+          + "\(kvType.element.blockSize) of \"\(kvType.rawValue)\"; use f16 or bf16")
+    }
     guard architecture.activationByteCount < MachineMemory.physicalByteCount else {
       throw InfiniteHiPError(
         .outOfMemory(
@@ -191,7 +203,7 @@ public final class LanguageModel: Sendable {
       sketches += pruning.sketches.filter { !sketches.contains($0) }
     }
     return KVLayout(
-      layerCount: architecture.layerCount, shape: architecture.attention, element: .float16,
+      layerCount: architecture.layerCount, shape: architecture.attention, element: kvType.element,
       sketches: sketches)
   }
 

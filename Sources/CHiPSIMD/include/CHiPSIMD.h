@@ -70,6 +70,13 @@ typedef struct hip_softmax {
 typedef struct hip_kernels {
   const char *name;
 
+  /// What the machine can do at best: multiply-adds in registers, `rounds` times, with factors in
+  /// float32 (HIP_F32), bfloat16 (HIP_BF16) or bytes (HIP_Q8_0). Returns the number of operations, two
+  /// to a multiply-add; 0 where the table has no such products.
+  double (*peak)(hip_element element, size_t rounds);
+  /// Reads memory and returns what depends on all of it.
+  uint64_t (*stream)(const void *bytes, size_t count);
+
   /// out[i] = row[i] as float32, for n elements starting at element `first` of a row.
   void (*widen)(hip_element element, const void *row, size_t first, size_t n, float *out);
   /// Rounds n floats to float32, float16 (saturating), bfloat16 or blocks of bytes, to nearest even.

@@ -73,7 +73,7 @@ struct InspectCommand: ParsableCommand {
   }
 
   private func describe(_ file: GGUFFile, _ choice: AttentionChoice) throws -> Output {
-    let model = try LanguageModel(file, on: options.makeBackend())
+    let model = try LanguageModel(file, on: options.makeBackend(), kvType: options.kvType)
     let architecture = model.architecture
     let layout = model.cacheLayout(choice)
     let contexts =

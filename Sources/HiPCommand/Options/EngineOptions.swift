@@ -3,9 +3,15 @@
 public import ArgumentParser
 import HiPAttention
 public import HiPCPU
+public import HiPCompute
 import InfiniteHiP
 
-extension CPUKernels: ExpressibleByArgument {}
+extension CPUKernels: ExpressibleByArgument {
+  /// Those that this machine runs.
+  public static var allValueStrings: [String] { supported.map(\.rawValue) }
+}
+
+extension KVType: ExpressibleByArgument {}
 
 /// What every command can be told about model, attention and sampling.
 struct EngineOptions: ParsableArguments {
@@ -22,10 +28,14 @@ struct EngineOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Kernels of the CPU, of those that this machine runs: \(Self.kernelNames). All but "
-        + "avx512-bf16 compute in float32. (default: \(CPUKernels.best.rawValue))",
-      valueName: "set"))
+      "Kernels of the CPU; all but avx512-bf16 compute in float32. (default: "
+        + "\(CPUKernels.best.rawValue))", valueName: "set"))
   var kernels: CPUKernels?
+
+  @Option(
+    help: ArgumentHelp("How keys and values are kept; q8 takes half the memory.", valueName: "type")
+  )
+  var kvType = KVType.f16
 
   @Option(help: ArgumentHelp("Seed of everything random.", valueName: "n"))
   var seed: UInt64 = 0
@@ -82,10 +92,6 @@ struct EngineOptions: ParsableArguments {
     return options
   }
 
-  private static var kernelNames: String {
-    CPUKernels.supported.map(\.rawValue).joined(separator: ", ")
-  }
-
   var contextLimit: Int { context?.count ?? LanguageModel.defaultContextLimit }
 
   func makeBackend() throws -> CPUBackend {
@@ -96,6 +102,6 @@ struct EngineOptions: ParsableArguments {
   func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
 
   func loadModel() throws -> LanguageModel {
-    try LanguageModel.load(modelPath(), on: makeBackend())
+    try LanguageModel.load(modelPath(), on: makeBackend(), kvType: kvType)
   }
 }

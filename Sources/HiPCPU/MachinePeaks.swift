@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CHiPSIMD
+internal import HiPTensors
+
+/// What a machine's cores and memory can do at best: the rooflines that kernels are held against.
+public struct MachinePeaks: Sendable, Hashable, Codable {
+  /// Memory read, in 10^9 bytes a second.
+  public let readGBs: Double
+  /// Multiply-adds with factors in float32, in 10^9 operations a second, two to a multiply-add.
+  public let fp32GFLOPs: Double
+  /// The same in bfloat16; 0 where the kernels have no such products.
+  public let bf16GFLOPs: Double
+  /// The same in bytes; 0 where the kernels have no such products.
+  public let int8GOPs: Double
+}
+
+extension CPUBackend {
+  /// Measures for about a second, with all threads; the best of several rounds.
+  public func measurePeaks() -> MachinePeaks {
+    let clock = ContinuousClock()
+    func best(_ rounds: Int, _ body: () -> Double) -> Double {
+      var best = 0.0
+      for _ in 0..<rounds {
+        var work = 0.0
+        let time = clock.measure { work = body() }
+        best = max(best, work / (time / .nanoseconds(1)))
+      }
+      return best
+    }
+    func peak(_ element: hip_element) -> Double {
+      let threads = pool.threadCount
+      return best(8) {
+        let work = HostBuffer<Double>(count: threads)
+        let elements = work.elements
+        pool.run(threads) { item, _ in elements[item] = table.peak(element, 2_000_000) }
+        return elements.reduce(0, +)
+      }
+    }
+    // Larger than the caches, and than what is left of them after other processes.
+    let part = 1 << 20
+    let memory = HostBuffer<UInt8>(count: 512 << 20)
+    let bytes = memory.elements
+    for place in stride(from: 0, to: bytes.count, by: 4096) {
+      bytes[place] = UInt8(place >> 12 & 255)
+    }
+    let read = best(6) {
+      let parts = bytes.count / part
+      let sums = HostBuffer<UInt64>(count: parts)
+      let elements = sums.elements
+      pool.run(parts) { item, _ in
+        guard let start = bytes.baseAddress else { return }
+        elements[item] = table.stream(start + item * part, part)
+      }
+      return Double(bytes.count)
+    }
+    return MachinePeaks(
+      readGBs: read, fp32GFLOPs: peak(HIP_F32), bf16GFLOPs: peak(HIP_BF16),
+      int8GOPs: peak(HIP_Q8_0))
+  }
+}

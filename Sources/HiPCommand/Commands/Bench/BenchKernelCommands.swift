@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import HiPAttention
+import HiPCPU
+import HiPCompute
+import HiPEvaluation
+import HiPModelFiles
+import HiPModels
+import HiPTensors
+
+/// One kernel's speed, against what the machine can do at best.
+struct KernelResult: Encodable {
+  let name: String
+  let rows: Int
+  /// Bytes that have to be read, in 10^9 a second.
+  let gigabytesPerSecond: Double
+  /// Multiply-adds that have to be done, in 10^9 operations a second.
+  let gigaflopsPerSecond: Double
+  /// Time at the machine's best over time taken.
+  let shareOfRoofline: Double
+}
+
+/// Times calls and prints them.
+private final class KernelBench {
+  let backend: CPUBackend
+  let peaks: MachinePeaks
+  let json: Bool
+  private(set) var results: [KernelResult] = []
+
+  init(_ device: BenchDeviceOptions) throws {
+    backend = try device.makeBackend()
+    peaks = backend.measurePeaks()
+    json = device.json
+    if !json {
+      BenchReport(machine: peaks, results: results).printMachine()
+      Terminal.line("\nkernel                            rows     GB/s  GFLOP/s  of roofline")
+    }
+  }
+
+  /// The median of several runs of `call`, which reads `bytes` and does `operations`.
+  func measure(
+    _ name: String, rows: Int, bytes: Int, operations: Double, peak: Double, _ call: () -> Void
+  ) {
+    let clock = ContinuousClock()
+    call()
+    var times = [clock.measure(call) / .seconds(1)]
+    while times.count < 3 || (times.reduce(0, +) < 0.5 && times.count < 200) {
+      times.append(clock.measure(call) / .seconds(1))
+    }
+    let time = times.sorted()[times.count / 2]
+    let floor = max(Double(bytes) / (peaks.readGBs * 1e9), operations / (peak * 1e9))
+    let result = KernelResult(
+      name: name, rows: rows, gigabytesPerSecond: Double(bytes) / time / 1e9,
+      gigaflopsPerSecond: operations / time / 1e9, shareOfRoofline: floor / time)
+    results.append(result)
+    guard !json else { return }
+    Terminal.line(
+      name + pad("\(rows)", max(1, 38 - name.count))
+        + pad(decimal(result.gigabytesPerSecond, 1), 9)
+        + pad(decimal(result.gigaflopsPerSecond, 1), 9)
+        + pad(decimal(result.shareOfRoofline * 100, 0) + " %", 13))
+  }
+
+  func finish() throws {
+    if json { try Terminal.printJSON(BenchReport(machine: peaks, results: results)) }
+  }
+
+  func tensor(_ rows: Int, _ columns: Int) throws -> DeviceTensor {
+    let tensor = DeviceTensor(
+      buffer: try backend.makeBuffer(byteCount: rows * columns * 4), element: .float32, rows: rows,
+      columns: columns)
+    backend.write(
+      (0..<rows * columns).map { Float(($0 &* 7919) % 1009) / 504 - 1 }, to: tensor)
+    return tensor
+  }
+}
+
+struct BenchMatmulCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "matmul",
+    abstract: "Products with weights of every type: one row (writing) and many (reading).")
+
+  @Option(help: ArgumentHelp("Rows of a reading step.", valueName: "n"))
+  var rows = 512
+
+  @OptionGroup var device: BenchDeviceOptions
+
+  mutating func validate() throws {
+    guard (1...1024).contains(rows) else {
+      throw ValidationError("--rows is \(rows); give 1 to 1024")
+    }
+  }
+
+  func run() throws {
+    let bench = try KernelBench(device)
+    let (outputs, width) = (16384, 2048)
+    for element in ElementType.allCases {
+      let weights = RandomWeights(.llama1B, element: element)
+      let weight = try weights.weight(named: element.rawValue, rows: outputs, columns: width)
+      let tensor = try bench.backend.makeTensor(
+        weight.bytes, element: element, rows: outputs, columns: width)
+      for rows in [1, 4, rows] {
+        let call = MatmulCall(
+          input: try bench.tensor(rows, width), weight: tensor,
+          output: try bench.tensor(rows, outputs))
+        bench.measure(
+          "\(element.rawValue) \(outputs) x \(width)", rows: rows,
+          bytes: outputs * element.byteCount(of: width),
+          operations: 2 * Double(rows * outputs * width),
+          peak: max(bench.peaks.fp32GFLOPs, bench.peaks.bf16GFLOPs)
+        ) { bench.backend.multiply([call]) }
+      }
+    }
+    try bench.finish()
+  }
+}
+
+struct BenchAttentionCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "attention",
+    abstract: "Attention and selection of one layer, of one query and of a block of them.")
+
+  @Option(help: ArgumentHelp("Keys that stand before. (default: 32K)", valueName: "n"))
+  var depth: TokenSize?
+
+  @Option(help: ArgumentHelp("Policies, separated by commas.", valueName: "list"))
+  var attention = "dense,streaming,infinitehip,infinitehip-3k"
+
+  @Option(help: ArgumentHelp("How keys and values are kept.", valueName: "type"))
+  var kvType = KVType.f16
+
+  @Option(help: ArgumentHelp("Queries of a reading step.", valueName: "n"))
+  var rows = 256
+
+  @OptionGroup var device: BenchDeviceOptions
+
+  mutating func validate() throws {
+    guard (1...1024).contains(rows) else {
+      throw ValidationError("--rows is \(rows); give 1 to 1024")
+    }
+  }
+
+  func run() throws {
+    let bench = try KernelBench(device)
+    let shape = ModelShape.llama1B.architecture
+    let depth = depth?.count ?? 32768
+    for name in attention.split(separator: ",") {
+      let choice = try AttentionArgument(name: String(name)).choice()
+      var sketches: [KeySketch] = []
+      if case .hierarchical(let pruning) = choice.policy { sketches = pruning.sketches }
+      let layout = KVLayout(
+        layerCount: 1, shape: shape.attention, element: kvType.element, sketches: sketches)
+      let cache = SequenceCache(pool: CachePool(backend: bench.backend, layout: layout))
+      try cache.fabricate(depth, seed: 1)
+      for rows in [1, rows] where rows < depth {
+        let width = shape.attention.heads * shape.attention.headSize
+        let input = AttentionInput(
+          queries: try bench.tensor(rows, width), shape: shape.attention, start: depth - rows,
+          cache: cache.view(layer: 0), rotary: shape.rotary, trainedLength: shape.trainedLength)
+        let output = try bench.tensor(rows, width)
+        let state = bench.backend.makeSelectionState()
+        let reach: AttendCall.Reach
+        var keys = depth
+        switch choice.policy {
+        case .dense, .stretched: reach = .dense
+        case .streaming(let window):
+          reach = .streaming(window)
+          keys = min(depth, window.sink + window.window)
+        case .heavyHitters:
+          throw ValidationError("\"\(choice.name)\" keeps no cache of a given depth; leave it out")
+        case .hierarchical(let whole):
+          let pruning = rows == 1 ? whole.fine : whole
+          keys = min(depth, pruning.budget)
+          let traffic = layout.bytesRead(byTokenAt: depth, choice, trainedLength: 0)
+          bench.measure(
+            "\(choice.name) select", rows: rows,
+            bytes: rows == 1
+              ? traffic - keys * shape.attention.kvHeads * 2 * layout.rowByteCount : 0,
+            operations: 0, peak: bench.peaks.fp32GFLOPs
+          ) { bench.backend.select(SelectCall(input: input, pruning: pruning, state: state)) }
+          reach = .selected(pruning, state)
+        }
+        bench.measure(
+          "\(choice.name) attend", rows: rows,
+          bytes: rows == 1 ? keys * shape.attention.kvHeads * 2 * layout.rowByteCount : 0,
+          operations: 4 * Double(rows * keys * width),
+          peak: max(bench.peaks.fp32GFLOPs, bench.peaks.bf16GFLOPs)
+        ) { bench.backend.attend(AttendCall(input: input, reach: reach, output: output)) }
+      }
+    }
+    try bench.finish()
+  }
+}

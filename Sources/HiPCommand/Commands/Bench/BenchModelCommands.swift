@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import HiPAttention
+import HiPCPU
+import HiPCompute
+import HiPEvaluation
+import HiPModels
+import InfiniteHiP
+
+struct BenchDecodeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "decode", abstract: "Tokens written per second, at given depths.")
+
+  @Option(help: ArgumentHelp("Tokens that are timed, one by one.", valueName: "n"))
+  var tokens = 16
+
+  @OptionGroup var model: BenchModelOptions
+  @OptionGroup var device: BenchDeviceOptions
+
+  mutating func validate() throws {
+    guard (1...1_000_000).contains(tokens) else {
+      throw ValidationError("--tokens is \(tokens); give 1 to 1000000")
+    }
+  }
+
+  func run() throws {
+    try ModelBench(model, device).run(.decode) { bench, start in
+      // The first steps find cold caches and empty selections.
+      for _ in 0..<2 { _ = try bench.step(1, start) }
+      return try (0..<tokens).map { _ in try bench.step(1, start) }
+    }
+  }
+}
+
+struct BenchPrefillCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "prefill", abstract: "Tokens read per second, at given depths.")
+
+  @Option(help: ArgumentHelp("Tokens of a text.", valueName: "n"))
+  var tokens = 512
+
+  @Option(help: ArgumentHelp("Times that the text is read.", valueName: "n"))
+  var repeats = 3
+
+  @OptionGroup var model: BenchModelOptions
+  @OptionGroup var device: BenchDeviceOptions
+
+  mutating func validate() throws {
+    guard (1...10_000_000).contains(tokens) else {
+      throw ValidationError("--tokens is \(tokens); give 1 to 10000000")
+    }
+    guard (1...1000).contains(repeats) else {
+      throw ValidationError("--repeats is \(repeats); give 1 to 1000")
+    }
+  }
+
+  func run() throws {
+    try ModelBench(model, device).run(.prefill) { bench, start in
+      _ = try bench.step(min(tokens, 64), start)
+      return try (0..<repeats).map { _ in
+        bench.cut(to: start.depth)
+        return try bench.step(tokens, start)
+      }
+    }
+  }
+}
+
+/// Measures steps of a model behind fabricated depths.
+private final class ModelBench {
+  struct Start {
+    let depth: Int
+    let attention: LayerAttention
+  }
+
+  private let options: BenchModelOptions
+  private let json: Bool
+  private let backend: CPUBackend
+  private let model: DecoderModel
+  private let name: String
+  private let peaks: MachinePeaks
+  private let clock = ContinuousClock()
+  private var cache: SequenceCache?
+
+  init(_ options: BenchModelOptions, _ device: BenchDeviceOptions) throws {
+    self.options = options
+    json = device.json
+    backend = try device.makeBackend()
+    (model, name) = try options.load(on: backend)
+    peaks = backend.measurePeaks()
+  }
+
+  /// Takes `count` tokens in; tokens per second.
+  func step(_ count: Int, _ start: Start) throws -> Double {
+    guard let cache else { return 0 }
+    let vocabulary = model.architecture.vocabularySize
+    let time = try clock.measure {
+      for first in stride(from: 0, to: count, by: DecoderModel.largestStep) {
+        let part = min(DecoderModel.largestStep, count - first)
+        let tokens = (0..<part).map { Int32((cache.length + $0) * 37 % vocabulary) }
+        let isLast = first + part == count
+        _ = try model.forward(
+          tokens, cache: cache, attention: start.attention, logits: isLast ? .last : .none)
+      }
+    }
+    return Double(count) / (time / .seconds(1))
+  }
+
+  /// Forgets what stands behind `length`.
+  func cut(to length: Int) { cache?.truncate(to: length) }
+
+  func run(
+    _ kind: BenchResult.Name, _ measure: (ModelBench, Start) throws -> [Double]
+  ) throws {
+    var results: [BenchResult] = []
+    if !json {
+      BenchReport(machine: peaks, results: results).printMachine()
+      Terminal.line("model    \(name); \(backend.name)")
+      Terminal.line("\n          depth  policy            kv    tokens/s (min to max)    of peak")
+    }
+    for depth in try options.depthList() {
+      for choice in try options.choices() {
+        let layout = layout(choice)
+        let cache = SequenceCache(pool: CachePool(backend: backend, layout: layout))
+        self.cache = cache
+        try cache.fabricate(depth, seed: 1)
+        let attention = LayerAttention(
+          choice, trainedLength: model.architecture.trainedLength)
+        let speeds = Spread(try measure(self, Start(depth: depth, attention: attention)))
+        let result = BenchResult(
+          name: kind, depth: depth, tokens: cache.length - depth, policy: choice.name,
+          kvType: options.kvType.rawValue, tokensPerSecond: speeds,
+          attention: depth == 0 ? .real : .fabricated)
+        results.append(result)
+        if !json { show(result, choice, layout) }
+        self.cache = nil
+      }
+    }
+    if json { try Terminal.printJSON(BenchReport(machine: peaks, results: results)) }
+  }
+
+  private func layout(_ choice: AttentionChoice) -> KVLayout {
+    var sketches: [KeySketch] = []
+    if case .hierarchical(let pruning) = choice.policy { sketches = pruning.sketches }
+    return KVLayout(
+      layerCount: model.architecture.layerCount, shape: model.architecture.attention,
+      element: options.kvType.element, sketches: sketches)
+  }
+
+  private func show(_ result: BenchResult, _ choice: AttentionChoice, _ layout: KVLayout) {
+    let speed = result.tokensPerSecond
+    func text(_ value: Double) -> String { decimal(value, value < 100 ? 1 : 0) }
+    let share: String
+    switch result.name {
+    case .decode:
+      let bytes = layout.bytesRead(
+        byTokenAt: result.depth, choice, trainedLength: model.architecture.trainedLength)
+      let floor = Double(model.streamedByteCount + bytes) / (peaks.readGBs * 1e9)
+      share = "\(decimal(floor * speed.median * 100, 0)) % reads"
+    case .prefill:
+      let operations = 2 * Double(model.multiplicationCount) * speed.median / 1e9
+      let peak = max(peaks.bf16GFLOPs, peaks.fp32GFLOPs)
+      share = "\(decimal(operations / peak * 100, 0)) % products"
+    }
+    let spread = "\(text(speed.median)) (\(text(speed.min)) to \(text(speed.max)))"
+    let policy = choice.name.split(separator: "/").last.map(String.init) ?? choice.name
+    Terminal.line(
+      result.name.rawValue.padded(to: 8) + pad(sizeText(result.depth), 7) + "  "
+        + policy.padded(to: 17) + " " + result.kvType.padded(to: 5) + " "
+        + spread.padded(to: 24) + share)
+  }
+}
+
+extension String {
+  /// Filled up with blanks behind.
+  fileprivate func padded(to width: Int) -> String {
+    self + String(repeating: " ", count: max(0, width - count))
+  }
+}

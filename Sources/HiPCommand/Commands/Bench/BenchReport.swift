@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HiPCPU
+import HiPEvaluation
+
+/// What a benchmark prints with `--json`.
+struct BenchReport<Result: Encodable>: Encodable {
+  let machine: MachinePeaks
+  let results: [Result]
+
+  func printMachine() {
+    func whole(_ value: Double) -> String { decimal(value, 0) }
+    let narrow =
+      machine.bf16GFLOPs > 0
+      ? ", bf16 \(whole(machine.bf16GFLOPs)), int8 \(whole(machine.int8GOPs))" : ""
+    Terminal.line(
+      "machine  reads \(decimal(machine.readGBs, 1)) GB/s; fp32 \(whole(machine.fp32GFLOPs))"
+        + "\(narrow) GFLOP/s")
+  }
+}
+
+/// Speeds of one kind of step at one depth.
+struct BenchResult: Encodable {
+  enum Name: String, Encodable { case decode, prefill }
+  enum Attention: String, Encodable { case real, fabricated }
+
+  let name: Name
+  let depth: Int
+  let tokens: Int
+  let policy: String
+  let kvType: String
+  let tokensPerSecond: Spread
+  let attention: Attention
+}
+
+/// The least, the middle and the most of several figures.
+struct Spread: Encodable {
+  let min: Double
+  let median: Double
+  let max: Double
+
+  /// Of one figure at least.
+  init(_ values: [Double]) {
+    let sorted = values.sorted()
+    min = sorted.first ?? 0
+    median = sorted.isEmpty ? 0 : sorted[sorted.count / 2]
+    max = sorted.last ?? 0
+  }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HiPModelFiles
+public import HiPTensors
+
+/// Weights of any shape that mean nothing, made in memory: for measuring speed.
+///
+/// Every weight has memory of its own, so that reading them costs what reading a model costs.
+public struct RandomWeights: WeightSource {
+  /// What errors call it.
+  public let path: String
+  /// How matrices are stored; vectors are float32.
+  public let element: ElementType
+  private let isTied: Bool
+
+  /// Weights of a shape.
+  public init(_ shape: ModelShape, element: ElementType) {
+    path = "\(shape.rawValue) with random weights"
+    self.element = element
+    isTied = shape.isTied
+  }
+
+  /// Everything is there, but an output matrix where the embedding serves as one.
+  public func hasWeight(named name: String) -> Bool {
+    !(isTied && name == WeightNames.gguf.output)
+  }
+
+  /// Makes the weight.
+  public func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight {
+    let element = rows == 1 ? .float32 : element
+    guard columns % element.blockSize == 0 else {
+      throw FileError(
+        path: path,
+        problem: "rows of \(columns) elements do not fill the blocks of \(element.rawValue)")
+    }
+    let byteCount = rows * element.byteCount(of: columns)
+    let memory = unsafe try MappedFile(anonymous: path, byteCount: byteCount) { bytes in
+      unsafe Self.fill(
+        bytes, element,
+        seed: UInt64(truncatingIfNeeded: name.utf8.reduce(7) { $0 &* 31 &+ Int($1) }))
+    }
+    return Weight(
+      name: name, element: element, rows: rows, columns: columns,
+      bytes: MappedRange(file: memory, range: 0..<byteCount))
+  }
+
+  /// Random bits, with scales and exponents that keep elements within a few hundredths of zero.
+  private static func fill(
+    _ bytes: UnsafeMutableRawBufferPointer, _ element: ElementType, seed: UInt64
+  ) {
+    var state = seed | 1
+    func next() -> UInt64 {
+      state ^= state << 13
+      state ^= state >> 7
+      state ^= state << 17
+      return state
+    }
+    let words = bytes.count / 8
+    for word in 0..<words {
+      unsafe bytes.storeBytes(of: next(), toByteOffset: word * 8, as: UInt64.self)
+    }
+    func setHalf(_ bits: UInt16, at offset: Int) {
+      unsafe bytes.storeBytes(of: bits, toByteOffset: offset, as: UInt16.self)
+    }
+    switch element {
+    case .float32:
+      // A vector is a norm's weights.
+      for index in 0..<bytes.count / 4 {
+        let value = 1 + Float(next() >> 40) / Float(1 << 24) * 0.1
+        unsafe bytes.storeBytes(of: value, toByteOffset: index * 4, as: Float.self)
+      }
+    case .float16, .bfloat16:
+      // Exponents of 2^-7 to 2^-5, or 2^-6.
+      for index in 0..<bytes.count / 2 {
+        let bits = UInt16(truncatingIfNeeded: next())
+        setHalf(
+          element == .float16 ? bits & 0x87ff | 0x2000 : bits & 0x807f | 0x3c80, at: index * 2)
+      }
+    case .q8_0, .q4_0, .q4_K, .q5_K, .q6_K:
+      for block in stride(from: 0, to: bytes.count, by: element.blockByteCount) {
+        switch element {
+        case .q8_0: setHalf(0x0c00, at: block)
+        case .q4_0: setHalf(0x1c00, at: block)
+        case .q6_K: setHalf(0x007b, at: block + 208)
+        default:
+          setHalf(0x0200, at: block)
+          setHalf(0x0200, at: block + 2)
+        }
+      }
+    }
+  }
+}
