@@ -41,6 +41,12 @@ static inline vec widen_half(const void *p) {
   return (vec)((uvec)scaled | special | ((wide & 0x8000u) << 16));
 }
 
+static inline float half_to_float(const void *p) {
+  uint16_t padded[LANES] = {0};
+  memcpy(padded, p, 2);
+  return widen_half(padded)[0];
+}
+
 static inline void narrow_half(vec x, void *p) {
   uint16_t out[LANES];
   for (int i = 0; i < LANES; i++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The body of every kernel table. A file per instruction set defines `vec`, LANES, TILE_ROWS,
-// TILE_VECTORS, PRODUCT_ELEMENT_IS_BF16, `fused`, `fold`, `fold_max`, `widen_half` and
-// `narrow_half`, and then includes this once.
+// TILE_VECTORS, PRODUCT_ELEMENT_IS_BF16, `fused`, `fold`, `fold_max`, `widen_half`,
+// `half_to_float` and `narrow_half`, and then includes this once.
 //
 // Conditions that the callers keep: head sizes and widths of F16/BF16/F32 rows are multiples of
 // 16, widths of Q8_0 rows multiples of 32.
@@ -38,12 +38,6 @@ INLINE vec widen_bytes(const int8_t *p) {
   bvec bytes;
   memcpy(&bytes, p, sizeof bytes);
   return __builtin_convertvector(bytes, vec);
-}
-
-INLINE float half_to_float(const void *p) {
-  uint16_t padded[LANES] = {0};
-  memcpy(padded, p, 2);
-  return widen_half(padded)[0];
 }
 
 INLINE float sum_lanes(vec x) {
@@ -223,7 +217,7 @@ static void matvec(hip_element element, const void *w, size_t stride, size_t row
   case HIP_F32: EACH_ROW(dot_f32(row, x, n));
   case HIP_F16: EACH_ROW(dot_f16(row, x, n));
   case HIP_BF16: EACH_ROW(dot_bf16(row, x, n));
-  case HIP_Q8_0: EACH_ROW(dot_blocks(row, x, n));
+  case HIP_Q8_0: EACH_ROW(dot_eight_bits(row, x, prepared, n));
   case HIP_Q4_0: EACH_ROW(dot_digits(HIP_Q4_0, row, x, prepared, n));
   case HIP_Q4_K: EACH_ROW(dot_digits(HIP_Q4_K, row, x, prepared, n));
   case HIP_Q5_K: EACH_ROW(dot_digits(HIP_Q5_K, row, x, prepared, n));

@@ -48,13 +48,19 @@ INLINE void unpack_scales(const uint8_t *block, digits *out) {
       word[1] & 0x3f3f3f3fu,
       ((word[2] >> 4) & 0x0f0f0f0fu) | ((word[1] >> 6) & 0x03030303u) << 4,
   };
-  uint8_t six[16];
-  memcpy(six, packed, sizeof six);
-  float scale = half_to_float(block), minimum = half_to_float(block + 2);
-  for (int j = 0; j < 8; j++) {
-    out->scale[2 * j] = out->scale[2 * j + 1] = scale * six[j];
-    out->minimum[2 * j] = out->minimum[2 * j + 1] = minimum * six[8 + j];
-  }
+  typedef uint8_t bytes16 __attribute__((ext_vector_type(16)));
+  typedef float floats16 __attribute__((ext_vector_type(16)));
+  bytes16 six;
+  memcpy(&six, packed, sizeof six);
+  floats16 both = __builtin_convertvector(six, floats16);
+  floats16 scale = __builtin_shufflevector(both, both, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6,
+                                           7, 7) *
+                   half_to_float(block);
+  floats16 minimum = __builtin_shufflevector(both, both, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13,
+                                             14, 14, 15, 15) *
+                     half_to_float(block + 2);
+  memcpy(out->scale, &scale, sizeof scale);
+  memcpy(out->minimum, &minimum, sizeof minimum);
 }
 
 /// Elements `first` ..< `first + width` of a row, both multiples of the block; the rest is zero.
@@ -70,10 +76,12 @@ INLINE void unpack(hip_element element, const uint8_t *row, size_t first, size_t
         out->scale[2 * b + half] = scale;
         out->minimum[2 * b + half] = 8 * scale;
       }
-      for (size_t i = 0; i < 16; i++) {
-        out->digit[b * 32 + i] = block[2 + i] & 15;
-        out->digit[b * 32 + 16 + i] = block[2 + i] >> 4;
-      }
+      typedef uint8_t bytes16 __attribute__((ext_vector_type(16)));
+      bytes16 pairs;
+      memcpy(&pairs, block + 2, sizeof pairs);
+      bytes16 low = pairs & 15, high = pairs >> 4;
+      memcpy(out->digit + b * 32, &low, sizeof low);
+      memcpy(out->digit + b * 32 + 16, &high, sizeof high);
     }
     break;
   case HIP_Q4_K:
@@ -107,9 +115,10 @@ INLINE void unpack(hip_element element, const uint8_t *row, size_t first, size_t
       STORE_BYTES(to + 96, (next >> 4) | (top >> 6) << 4);
     }
     float scale = half_to_float(block + 208);
-    for (int g = 0; g < DIGIT_GROUPS; g++) {
-      out->scale[g] = scale * (float)(int8_t)block[192 + g];
-      out->minimum[g] = 32 * out->scale[g];
+    for (int g = 0; g < DIGIT_GROUPS; g += LANES) {
+      vec own = widen_bytes((const int8_t *)block + 192 + g) * scale;
+      store(out->scale + g, own);
+      store(out->minimum + g, own * 32.0f);
     }
     break;
   }
@@ -132,9 +141,17 @@ INLINE void widen_digits(hip_element element, const uint8_t *row, size_t first, 
   }
 }
 
+/// Weights are asked for this far ahead: hardware stops at the end of a memory page.
+#define ROW_BYTES_AHEAD 2048
+
 #if PRODUCT_ELEMENT_IS_BF16
 
-// A prepared input: per group of 16 its scale and its sum, then the elements in 8 bits.
+// A prepared input: per group of 16 its scale and its sum, then the elements in 8 bits, once in their
+// order, once as the digits of Q4_K lie (of 128, blocks of 32: 0, 2, 1, 3); and per block of 32, for weights of 8 bits, a scale, what the blocks' offset adds, and the elements in 15 bits as
+// 128 * high + low.
+
+/// Bytes of a block of 32 elements in 15 bits.
+#define FINE_BYTES 72
 
 INLINE size_t padded_width(size_t n) { return (n + SUPER_BLOCK - 1) / SUPER_BLOCK * SUPER_BLOCK; }
 
@@ -142,8 +159,10 @@ static void prepare_input(const float *x, size_t n, float *out) {
   size_t groups = padded_width(n) / DIGIT_GROUP;
   float *scales = out, *sums = out + groups;
   int8_t *elements = (int8_t *)(sums + groups);
-  memset(out, 0, groups * 2 * sizeof(float) + padded_width(n));
-  for (size_t i = 0; i < n; i += BLOCK) {
+  int8_t *paired = elements + padded_width(n);
+  uint8_t *fine = (uint8_t *)paired + padded_width(n);
+  memset(out, 0, groups * 2 * sizeof(float) + 2 * padded_width(n));
+  for (size_t i = 0; i < n; i += BLOCK, fine += FINE_BYTES) {
     vec low = load(x + i), high = load(x + i + 16);
     float most = max_lanes(__builtin_elementwise_max(__builtin_elementwise_abs(low),
                                                      __builtin_elementwise_abs(high)));
@@ -153,14 +172,109 @@ static void prepare_input(const float *x, size_t n, float *out) {
       scales[i / DIGIT_GROUP + half] = most / 127.0f;
       sums[i / DIGIT_GROUP + half] = sum_lanes(parts[half]);
       __m512i whole = _mm512_cvtps_epi32((__m512)(parts[half] * inverse));
-      _mm_storeu_si128((__m128i *)(elements + i + half * 16), _mm512_cvtepi32_epi8(whole));
+      __m128i bytes = _mm512_cvtepi32_epi8(whole);
+      static const size_t places[4] = {0, 64, 32, 96};
+      _mm_storeu_si128((__m128i *)(elements + i + half * 16), bytes);
+      _mm_storeu_si128(
+          (__m128i *)(paired + i / 128 * 128 + places[i / 32 % 4] + half * 16), bytes);
+    }
+    float step = most / 16256.0f;
+    int32_t total = 0;
+    for (size_t half = 0; half < 2; half++) {
+      __m512i whole = _mm512_cvtps_epi32((__m512)(parts[half] * (most > 0 ? 16256.0f / most : 0.0f)));
+      __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(64)), 7);
+      __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 7));
+      _mm_storeu_si128((__m128i *)(fine + 8 + half * 16), _mm512_cvtepi32_epi8(high));
+      _mm_storeu_si128((__m128i *)(fine + 40 + half * 16), _mm512_cvtepi32_epi8(low));
+      total += _mm512_reduce_add_epi32(whole);
+    }
+    total *= -128;
+    memcpy(fine, &step, sizeof step);
+    memcpy(fine + 4, &total, sizeof total);
+  }
+}
+
+/// A row of Q8_0: bytes moved up by 128, times the input in 15 bits.
+INLINE float dot_eight_bits(const uint8_t *row, const float *x, const float *prepared, size_t n) {
+  (void)x;
+  const uint8_t *fine = (const uint8_t *)(prepared + 2 * padded_width(n) / DIGIT_GROUP) +
+                        2 * padded_width(n);
+  typedef float octet __attribute__((ext_vector_type(8)));
+  octet totals[2] = {0.0f, 0.0f};
+  const __m256i offset = _mm256_set1_epi8((char)128);
+#pragma clang loop unroll_count(4)
+  for (size_t b = 0; b < n / BLOCK; b++, row += BLOCK_BYTES, fine += FINE_BYTES) {
+    __builtin_prefetch(row + ROW_BYTES_AHEAD);
+    __m256i bytes = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(row + 2)), offset);
+    int32_t moved;
+    float step;
+    memcpy(&step, fine, sizeof step);
+    memcpy(&moved, fine + 4, sizeof moved);
+    __m256i high = _mm256_dpbusd_epi32(_mm256_setzero_si256(), bytes,
+                                       _mm256_loadu_si256((const __m256i *)(fine + 8)));
+    __m256i low = _mm256_dpbusd_epi32(_mm256_zextsi128_si256(_mm_cvtsi32_si128(moved)), bytes,
+                                      _mm256_loadu_si256((const __m256i *)(fine + 40)));
+    octet sum = (octet)_mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(high, 7), low));
+    totals[b & 1] = __builtin_elementwise_fma(sum, (octet)(half_to_float(row) * step), totals[b & 1]);
+  }
+  octet total = totals[0] + totals[1];
+  quad four = total.lo + total.hi;
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+/// The 8 scales, then the 8 minima of a block of Q4_K or Q5_K, as floats.
+INLINE __m512 six_bits(const uint8_t *block) {
+  __m128i words = _mm_loadu_si128((const __m128i *)(block + 4));
+  __m128i low = _mm_and_si128(words, _mm_set1_epi32(0x3f3f3f3f));
+  __m128i third = _mm_srlv_epi32(_mm_shuffle_epi32(words, 0xaa), _mm_set_epi32(0, 0, 4, 0));
+  __m128i high = _mm_or_si128(
+      _mm_and_si128(third, _mm_set1_epi32(0x0f0f0f0f)),
+      _mm_and_si128(_mm_srli_epi32(words, 2), _mm_set1_epi32(0x30303030)));
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi32(low, high)));
+}
+
+/// A row of Q4_K, whose digits never leave the registers.
+INLINE float dot_four_bits(const uint8_t *row, const float *prepared, size_t n) {
+  size_t groups = padded_width(n) / DIGIT_GROUP;
+  const float *scales = prepared, *sums = prepared + groups;
+  const int8_t *elements = (const int8_t *)(sums + groups) + padded_width(n);
+  // Of 128 elements the blocks of 32 with low and with high digits, and the groups of 16 in those.
+  const __m512i low_groups = _mm512_set_epi32(5, 5, 5, 5, 4, 4, 4, 4, 1, 1, 1, 1, 0, 0, 0, 0);
+  const __m512i twice = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+  const __m512i fifteen = _mm512_set1_epi8(15);
+  vec totals[2] = {0.0f, 0.0f}, minima = 0.0f;
+  for (size_t first = 0; first < n; first += SUPER_BLOCK, row += 144) {
+    __builtin_prefetch(row + ROW_BYTES_AHEAD);
+    __builtin_prefetch(row + ROW_BYTES_AHEAD + 64);
+    __builtin_prefetch(row + ROW_BYTES_AHEAD + 128);
+    __m512 both = six_bits(row);
+    __m512 scale = _mm512_mul_ps(
+        _mm512_permutexvar_ps(twice, both),
+        _mm512_mul_ps(_mm512_loadu_ps(scales + first / DIGIT_GROUP), _mm512_set1_ps(half_to_float(row))));
+    __m512 minimum = _mm512_permutexvar_ps(_mm512_add_epi32(twice, _mm512_set1_epi32(8)), both);
+    minima = fused((vec)minimum, load(sums + first / DIGIT_GROUP) * half_to_float(row + 2), minima);
+#pragma clang loop unroll(full)
+    for (int half = 0; half < 2; half++) {
+      __m512i pairs = _mm512_loadu_si512(row + 16 + half * 64);
+#pragma clang loop unroll(full)
+      for (int high = 0; high < 2; high++) {
+        __m512i digit = _mm512_and_si512(high ? _mm512_srli_epi16(pairs, 4) : pairs, fifteen);
+        __m512i sum = _mm512_dpbusd_epi32(
+            _mm512_setzero_si512(), digit,
+            _mm512_loadu_si512(elements + first + (size_t)half * 128 + (size_t)high * 64));
+        __m512 own = _mm512_permutexvar_ps(
+            _mm512_add_epi32(low_groups, _mm512_set1_epi32(8 * half + 2 * high)), scale);
+        totals[high] = fused((vec)_mm512_cvtepi32_ps(sum), (vec)own, totals[high]);
+      }
     }
   }
+  return sum_lanes(totals[0] + totals[1] - minima);
 }
 
 INLINE float dot_digits(hip_element element, const uint8_t *row, const float *x,
                         const float *prepared, size_t n) {
   (void)x;
+  if (element == HIP_Q4_K) return dot_four_bits(row, prepared, n);
   size_t groups = padded_width(n) / DIGIT_GROUP;
   const float *scales = prepared, *sums = prepared + groups;
   const int8_t *elements = (const int8_t *)(sums + groups);
@@ -169,6 +283,9 @@ INLINE float dot_digits(hip_element element, const uint8_t *row, const float *x,
   digits d;
   for (size_t first = 0; first < n; first += SUPER_BLOCK) {
     size_t width = n - first < SUPER_BLOCK ? n - first : SUPER_BLOCK;
+    const uint8_t *ahead = row + first / quant_width(element) * quant_bytes(element);
+    for (size_t line = 0; line < 256; line += 64)
+      __builtin_prefetch(ahead + ROW_BYTES_AHEAD + line);
     unpack(element, row, first, width, &d);
     vec scale = load(d.scale) * load(scales + first / DIGIT_GROUP);
     minima = fused(load(d.minimum), load(sums + first / DIGIT_GROUP), minima);
@@ -192,6 +309,8 @@ static void prepare_input(const float *x, size_t n, float *out) {
   (void)n;
   (void)out;
 }
+
+#define dot_eight_bits(row, x, prepared, n) dot_blocks(row, x, n)
 
 INLINE float dot_digits(hip_element element, const uint8_t *row, const float *x,
                         const float *prepared, size_t n) {

@@ -16,6 +16,12 @@ static inline vec widen_half(const void *p) {
   return __builtin_convertvector(half, vec);
 }
 
+static inline float half_to_float(const void *p) {
+  _Float16 half;
+  memcpy(&half, p, sizeof half);
+  return (float)half;
+}
+
 static inline void narrow_half(vec x, void *p) {
   vec bounded = __builtin_elementwise_min(__builtin_elementwise_max(x, (vec)-65504.0f), (vec)65504.0f);
   hvec half = __builtin_convertvector(bounded, hvec);

@@ -5,7 +5,7 @@ public import HiPCompute
 internal import HiPTensors
 
 extension CPUBackend {
-  /// Rows below which weights are streamed once per row instead of being unpacked for all rows.
+  /// Rows up to which weights are multiplied as they are stored instead of being unpacked.
   private static var streamedRows: Int { 4 }
   /// Columns of a weight matrix that are unpacked at a time: 64 of them fill an L2 cache's share.
   private static var unpackedWidth: Int { 512 }
@@ -15,12 +15,12 @@ extension CPUBackend {
   /// All products make one loop, so that threads wait for each other once.
   public func multiply(_ calls: [MatmulCall]) {
     guard let rows = calls.first?.input.rows else { return }
-    if rows < Self.streamedRows {
+    if rows <= Self.streamedRows {
       let width = calls[0].input.columns
-      let preparedSize = Scratch.size(width + Int(HIP_PREPARED_EXTRA))
+      let preparedSize = Scratch.size(2 * width + Int(HIP_PREPARED_EXTRA))
       narrowedInputs.reset(rows * preparedSize)
       let prepared = narrowedInputs.take(rows * preparedSize)
-      if calls.contains(where: { $0.weight.element.isBelowEightBits }) {
+      if calls.contains(where: { $0.weight.element.blockSize > 1 }) {
         for row in 0..<rows {
           table.prepare_input(
             calls[0].input.floats(row: row), width, prepared + row * preparedSize)
@@ -65,18 +65,22 @@ extension CPUBackend {
     _ preparedSize: Int, _ thread: Int
   ) {
     let rowBytes = call.weight.rowByteCount
+    // Few outputs at a time: their weights stay near for the next input.
+    let part = call.input.rows == 1 ? outputs.count : 16
     let scratch = scratch(thread)
-    scratch.reset(Scratch.size(outputs.count))
-    let product = scratch.take(outputs.count)
-    for row in 0..<call.input.rows {
-      table.matvec(
-        call.weight.element.kernelElement, call.weight.bytes + outputs.lowerBound * rowBytes,
-        rowBytes, outputs.count, call.input.floats(row: row), prepared + row * preparedSize,
-        call.input.columns, product)
-      let output = call.output.floats(row: row) + outputs.lowerBound
-      switch call.update {
-      case .replace: output.update(from: product, count: outputs.count)
-      case .add: for index in 0..<outputs.count { output[index] += product[index] }
+    scratch.reset(Scratch.size(part))
+    let product = scratch.take(part)
+    for first in stride(from: outputs.lowerBound, to: outputs.upperBound, by: part) {
+      let count = min(part, outputs.upperBound - first)
+      for row in 0..<call.input.rows {
+        table.matvec(
+          call.weight.element.kernelElement, call.weight.bytes + first * rowBytes, rowBytes, count,
+          call.input.floats(row: row), prepared + row * preparedSize, call.input.columns, product)
+        let output = call.output.floats(row: row) + first
+        switch call.update {
+        case .replace: output.update(from: product, count: count)
+        case .add: for index in 0..<count { output[index] += product[index] }
+        }
       }
     }
   }

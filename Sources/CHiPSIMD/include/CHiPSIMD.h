@@ -24,8 +24,8 @@
 /// four bytes of each chunk's mean (128 + n), then likewise of its variance (n).
 #define HIP_GROUP 8
 
-/// A prepared input of n elements takes n floats and these.
-#define HIP_PREPARED_EXTRA 256
+/// A prepared input of n elements takes 2 n floats and these.
+#define HIP_PREPARED_EXTRA 512
 
 /// Floats in front of a prepared query's elements.
 #define HIP_QUERY_HEADER 3
@@ -82,9 +82,9 @@ typedef struct hip_kernels {
   /// Rounds n floats to float32, float16 (saturating), bfloat16 or blocks of bytes, to nearest even.
   void (*narrow)(hip_element element, const float *x, size_t n, void *out);
 
-  /// Brings n elements (a multiple of 32) into the form in which `matvec` multiplies weights below
-  /// 8 bits: in 8 bits themselves where the table has products of those. `out` takes
-  /// n + HIP_PREPARED_EXTRA floats.
+  /// Brings n elements (a multiple of 32) into the form in which `matvec` multiplies blocks of
+  /// bytes and of less: where the table has products of bytes, in 15 and in 8 bits. `out` takes
+  /// 2 n + HIP_PREPARED_EXTRA floats.
   void (*prepare_input)(const float *x, size_t n, float *out);
   /// out[r] = dot(row r of w, x) for `rows` rows of n elements, `stride` bytes apart; `prepared` is
   /// what `prepare_input` made of x.
