@@ -20,14 +20,16 @@ INLINE size_t row_bytes(hip_element element, size_t head_size) {
   }
 }
 
+INLINE void prefetch_row(const hip_rows *rows, int32_t index, size_t head_size) {
+  const uint8_t *row = row_address(rows, (size_t)index);
+  size_t bytes = row_bytes(rows->element, head_size);
+  for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);
+}
+
 static void gather(const hip_rows *rows, const int32_t *indices, size_t count, size_t head_size,
                    float *out) {
-  size_t bytes = row_bytes(rows->element, head_size);
   for (size_t i = 0; i < count; i++) {
-    if (i + ROWS_AHEAD < count) {
-      const uint8_t *ahead = row_address(rows, (size_t)indices[i + ROWS_AHEAD]);
-      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(ahead + line);
-    }
+    if (i + ROWS_AHEAD < count) prefetch_row(rows, indices[i + ROWS_AHEAD], head_size);
     widen_plain(rows->element, row_address(rows, (size_t)indices[i]), 0, head_size,
                 out + i * head_size);
   }
@@ -76,20 +78,59 @@ INLINE void turn(const hip_rows *keys, const int32_t *indices, size_t count, siz
     }                                                                                              \
   }
 
+/// The sums of the lanes of even[i] and odd[i], side by side.
+INLINE void sum_pairs(const vec even[4], const vec odd[4], float sums[8]) {
+#if LANES == 16
+  // Halves of two vectors at a time are added up in one, until each has four lanes, then one.
+  vec half[4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 4; i++) {
+    vec a = i < 2 ? even[2 * i] : odd[2 * i - 4], b = i < 2 ? even[2 * i + 1] : odd[2 * i - 3];
+    half[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+              __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  }
+  vec left = __builtin_shufflevector(half[0], half[1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25,
+                                     26, 27) +
+             __builtin_shufflevector(half[0], half[1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28,
+                                     29, 30, 31);
+  vec right = __builtin_shufflevector(half[2], half[3], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24,
+                                      25, 26, 27) +
+              __builtin_shufflevector(half[2], half[3], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28,
+                                      29, 30, 31);
+  vec two = __builtin_shufflevector(left, right, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13,
+                                    29) +
+            __builtin_shufflevector(left, right, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30,
+                                    15, 31);
+  vec one = two + __builtin_shufflevector(two, two, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  typedef float octet __attribute__((ext_vector_type(8)));
+  octet pairs = __builtin_shufflevector(one, one, 0, 1, 4, 5, 8, 9, 12, 13);
+  memcpy(sums, &pairs, sizeof pairs);
+#else
+  quad a = sums_of(even[0], even[1], even[2], even[3]);
+  quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
+  for (int i = 0; i < 4; i++) {
+    sums[2 * i] = a[i];
+    sums[2 * i + 1] = b[i];
+  }
+#endif
+}
+
 /// Scores `count` stored keys by at most four queries; keys are turned by whole vectors.
 INLINE void score_four(const hip_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
-                       const int32_t *positions, const float *queries, size_t height,
-                       float *scores, size_t ld) {
-  size_t bytes = row_bytes(keys->element, head_size);
+                       const int32_t *positions, const hip_rows *ahead, const float *queries,
+                       size_t height, float *scores, size_t ld) {
   size_t turned = table ? half : 0;
   const float *q[4], *angles[2] = {table, table};
   for (size_t i = 0; i < 4; i++) q[i] = queries + (i < height ? i : height - 1) * head_size;
   for (size_t j = 0; j < count; j += 2) {
     size_t next = j + 1 < count ? j + 1 : j;
-    for (size_t ahead = j + ROWS_AHEAD; ahead < j + ROWS_AHEAD + 2 && ahead < count; ahead++) {
-      const uint8_t *row = row_address(keys, (size_t)indices[ahead]);
-      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);
+    if (ahead) {
+      prefetch_row(ahead, indices[j], head_size);
+      prefetch_row(ahead, indices[next], head_size);
+    } else if (j + ROWS_AHEAD + 1 < count) {
+      prefetch_row(keys, indices[j + ROWS_AHEAD], head_size);
+      prefetch_row(keys, indices[j + ROWS_AHEAD + 1], head_size);
     }
     const uint8_t *first = row_address(keys, (size_t)indices[j]);
     const uint8_t *second = row_address(keys, (size_t)indices[next]);
@@ -104,19 +145,19 @@ INLINE void score_four(const hip_rows *keys, const int32_t *indices, size_t coun
     case HIP_Q8_0: SCORE_PAIR(AT_Q8) break;
     default: SCORE_PAIR(AT_F32) break;
     }
-    quad a = sums_of(even[0], even[1], even[2], even[3]);
-    quad b = sums_of(odd[0], odd[1], odd[2], odd[3]);
+    float sums[8];
+    sum_pairs(even, odd, sums);
     for (size_t i = 0; i < height; i++) {
-      scores[i * ld + j] = a[i];
-      scores[i * ld + next] = next == j ? a[i] : b[i];
+      scores[i * ld + j] = sums[2 * i];
+      if (next > j) scores[i * ld + next] = sums[2 * i + 1];
     }
   }
 }
 
 static void score_stored(const hip_rows *keys, const int32_t *indices, size_t count,
                          size_t head_size, const float *table, size_t half,
-                         const int32_t *positions, float *scratch, const float *queries,
-                         size_t rows, float *scores, size_t ld) {
+                         const int32_t *positions, const hip_rows *ahead, float *scratch,
+                         const float *queries, size_t rows, float *scores, size_t ld) {
   hip_rows turned = *keys;
   const uint8_t *page = (const uint8_t *)scratch;
   int32_t order[HIP_PANEL];
@@ -128,9 +169,18 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
     indices = order;
     table = NULL;
   }
-  for (size_t r = 0; r < rows; r += 4)
-    score_four(&turned, indices, count, head_size, table, half, positions,
-               queries + r * head_size, rows - r < 4 ? rows - r : 4, scores + r * ld, ld);
+  for (size_t r = 0; r < rows; r += 4) {
+    const float *q = queries + r * head_size;
+    float *out = scores + r * ld;
+    size_t height = rows - r < 4 ? rows - r : 4;
+    // The usual sizes as constants: loops over a key's elements unroll, and queries stay in registers.
+    if (head_size == 64 && half == 32)
+      score_four(&turned, indices, count, 64, table, 32, positions, ahead, q, height, out, ld);
+    else if (head_size == 128 && half == 64)
+      score_four(&turned, indices, count, 128, table, 64, positions, ahead, q, height, out, ld);
+    else
+      score_four(&turned, indices, count, head_size, table, half, positions, ahead, q, height, out, ld);
+  }
 }
 
 /// Dimensions whose sums stay in registers: with four rows of them 16 vectors of 16.
@@ -138,10 +188,7 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
 
 #define ADD_VALUES(widened)                                                                        \
   for (size_t j = 0; j < count; j++) {                                                             \
-    if (j + ROWS_AHEAD < count) {                                                                  \
-      const uint8_t *row = row_address(values, (size_t)indices[j + ROWS_AHEAD]);                   \
-      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);      \
-    }                                                                                              \
+    if (j < next_count) prefetch_row(ahead, next[j], head_size);                                   \
     const uint8_t *row = row_address(values, (size_t)indices[j]);                                  \
     for (int v = 0; v < 4; v++) {                                                                  \
       if (k + (size_t)v * LANES >= head_size) break;                                               \
@@ -150,27 +197,42 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
     }                                                                                              \
   }
 
+/// Adds the weighted values to four rows of sums, `height` of which are wanted.
+INLINE void add_four(const hip_rows *values, const int32_t *indices, size_t count, size_t head_size,
+                     const hip_rows *ahead, const int32_t *next, size_t next_count,
+                     const float *weights, size_t height, size_t ld, float *out) {
+  const float *w[4];
+  for (size_t i = 0; i < 4; i++) w[i] = weights + (i < height ? i : height - 1) * ld;
+  for (size_t k = 0; k < head_size; k += VALUE_PART) {
+    vec sums[4][4] = {{0.0f}};
+    switch (values->element) {
+    case HIP_F16: ADD_VALUES(AT_F16) break;
+    case HIP_BF16: ADD_VALUES(AT_BF16) break;
+    case HIP_Q8_0: ADD_VALUES(AT_Q8) break;
+    default: ADD_VALUES(AT_F32) break;
+    }
+#pragma clang loop unroll(full)
+    for (size_t i = 0; i < 4; i++)
+#pragma clang loop unroll(full)
+      for (size_t v = 0; v < 4; v++) {
+        if (i >= height || k + v * LANES >= head_size) continue;
+        float *to = out + i * head_size + k + v * LANES;
+        store(to, load(to) + sums[i][v]);
+      }
+  }
+}
+
 static void add_values(const hip_rows *values, const int32_t *indices, size_t count,
-                       size_t head_size, const float *weights, size_t rows, size_t ld, float *out) {
-  size_t bytes = row_bytes(values->element, head_size);
+                       size_t head_size, const hip_rows *ahead, const int32_t *next,
+                       size_t next_count, const float *weights, size_t rows, size_t ld,
+                       float *out) {
   for (size_t r = 0; r < rows; r += 4) {
     size_t height = rows - r < 4 ? rows - r : 4;
-    const float *w[4];
-    for (size_t i = 0; i < 4; i++) w[i] = weights + (r + (i < height ? i : height - 1)) * ld;
-    for (size_t k = 0; k < head_size; k += VALUE_PART) {
-      vec sums[4][4] = {{0.0f}};
-      switch (values->element) {
-      case HIP_F16: ADD_VALUES(AT_F16) break;
-      case HIP_BF16: ADD_VALUES(AT_BF16) break;
-      case HIP_Q8_0: ADD_VALUES(AT_Q8) break;
-      default: ADD_VALUES(AT_F32) break;
-      }
-      for (size_t i = 0; i < height; i++)
-        for (size_t v = 0; v < 4 && k + v * LANES < head_size; v++) {
-          float *to = out + (r + i) * head_size + k + v * LANES;
-          store(to, load(to) + sums[i][v]);
-        }
-    }
+    const float *w = weights + r * ld;
+    float *to = out + r * head_size;
+    if (head_size == 64) add_four(values, indices, count, 64, ahead, next, next_count, w, height, ld, to);
+    else if (head_size == 128) add_four(values, indices, count, 128, ahead, next, next_count, w, height, ld, to);
+    else add_four(values, indices, count, head_size, ahead, next, next_count, w, height, ld, to);
   }
 }
 

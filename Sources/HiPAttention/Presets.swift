@@ -52,7 +52,7 @@ extension HierarchicalPruning {
   public static let infiniteHiP = HierarchicalPruning(
     unchecked: [
       PruningStage(
-        chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 6144), queryStride: 16,
+        chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 16,
         estimate: .moments),
       PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
     ],

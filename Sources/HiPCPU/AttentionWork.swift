@@ -217,14 +217,16 @@ struct AttentionJob {
   }
 
   /// Writes a tile's key indices and positions, and each row's range of columns.
-  func fillTile(_ index: Int, _ memory: TileMemory) {
+  func fillTile(
+    _ index: Int, _ memory: TileMemory, _ indices: UnsafeMutablePointer<Int32>
+  ) {
     let (isFar, start, count) = tile(index)
     for column in 0..<count {
       if isFar {
-        memory.indices[column] = far.indices[start + column]
+        indices[column] = far.indices[start + column]
         memory.positions[column] = far.positions[start + column]
       } else {
-        memory.indices[column] = Int32(near.lowerBound + start + column)
+        indices[column] = Int32(near.lowerBound + start + column)
         memory.positions[column] = Int32(start + column)
       }
     }
@@ -234,7 +236,7 @@ struct AttentionJob {
       let position = input.start + query
       if isFar {
         // Indices and positions ascend, so the end only moves on.
-        while end < count, Int(memory.indices[end]) + far.window <= position { end += 1 }
+        while end < count, Int(indices[end]) + far.window <= position { end += 1 }
         first[row] = 0
         last[row] = Int32(end)
       } else {

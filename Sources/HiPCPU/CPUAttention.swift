@@ -82,56 +82,88 @@ extension CPUBackend {
     let cache = job.input.cache
     let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
     let kvHead = job.heads.lowerBound / job.input.shape.groupSize
+    let isFew = rows <= Self.fewRows
     loadQueries(job, rotations, memory)
-    withRows(cache, offset: layout.valueOffset(layer: cache.layer, kvHead: kvHead)) { valueRows in
-      for tile in tiles {
-        let count = job.tile(tile).count
-        score(tile, of: job, rotations, memory)
-        table.softmax_fold(
-          memory.scores, rows, count, memory.first, memory.last, size, &state)
-        guard rows > Self.fewRows else {
-          table.add_values(
-            &valueRows, memory.indices, count, size, memory.scores, rows, panel, state.output)
-          continue
-        }
-        table.pack_values(&valueRows, memory.indices, count, size, memory.gathered, memory.values)
-        for column in stride(from: 0, to: size, by: panel) {
-          table.gemm(
-            HIP_F32, memory.scores, panel, rows, memory.values + column * panel, count,
-            state.output + column, size, min(panel, size - column), 1)
+    var (indices, next) = (memory.indices, memory.nextIndices)
+    if !tiles.isEmpty { job.fillTile(tiles.lowerBound, memory, indices) }
+    withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: kvHead)) { keys in
+      withRows(cache, offset: layout.valueOffset(layer: cache.layer, kvHead: kvHead)) { values in
+        for tile in tiles {
+          let count = job.tile(tile).count
+          score(tile, of: job, rotations, memory, indices, &keys, values: isFew ? values : nil)
+          table.softmax_fold(
+            memory.scores, rows, count, memory.first, memory.last, size, &state)
+          let isLast = tile + 1 == tiles.upperBound
+          if !isLast { job.fillTile(tile + 1, memory, next) }
+          if isFew {
+            // Keys and values of few queries come from memory: each asks for what is read after it.
+            table.add_values(
+              &values, indices, count, size, &keys, next, isLast ? 0 : job.tile(tile + 1).count,
+              memory.scores, rows, panel, state.output)
+          } else {
+            table.pack_values(&values, indices, count, size, memory.gathered, memory.values)
+            for column in stride(from: 0, to: size, by: panel) {
+              table.gemm(
+                HIP_F32, memory.scores, panel, rows, memory.values + column * panel, count,
+                state.output + column, size, min(panel, size - column), 1)
+            }
+          }
+          swap(&indices, &next)
         }
       }
     }
   }
 
-  /// Scores a tile of keys by all rows of a job.
-  func score(_ tile: Int, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory) {
+  /// Scores a tile of keys, whose places have been filled in, by all rows of a job.
+  func score(
+    _ tile: Int, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory,
+    _ indices: UnsafeMutablePointer<Int32>, _ keys: inout hip_rows, values: hip_rows?
+  ) {
     let size = job.input.shape.headSize
     let rows = job.rowCount
     let panel = Int(HIP_PANEL)
-    let cache = job.input.cache
-    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
-    let kvHead = job.heads.lowerBound / job.input.shape.groupSize
     let (isFar, start, count) = job.tile(tile)
-    job.fillTile(tile, memory)
     var turns = UnsafePointer(rotations.table)
+    var isBlended = false
     if isFar, let quarters = job.far.quarters, rotations.table != nil {
       memory.blend(quarters[start..<start + count], rotations)
       turns = UnsafePointer(memory.blended)
+      isBlended = true
     }
-    let queries = isFar ? memory.far : memory.near
-    withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: kvHead)) { keyRows in
-      if rows <= Self.fewRows {
-        table.score_stored(
-          &keyRows, memory.indices, count, size, turns, rotations.half, memory.positions,
-          memory.gathered, queries, rows, memory.scores, panel)
-      } else {
-        table.pack_keys(
-          &keyRows, memory.indices, count, size, turns, rotations.half, memory.positions,
-          memory.gathered, memory.keys)
-        table.gemm(HIP_F32, queries, size, rows, memory.keys, size, memory.scores, panel, panel, 0)
-      }
+    var queries = isFar ? memory.far : memory.near
+    guard rows <= Self.fewRows else {
+      table.pack_keys(
+        &keys, indices, count, size, turns, rotations.half, memory.positions, memory.gathered,
+        memory.keys)
+      table.gemm(HIP_F32, queries, size, rows, memory.keys, size, memory.scores, panel, panel, 0)
+      return
     }
+    if !isBlended {
+      queries = rebase(job, count, isFar: isFar, rotations, memory) ?? queries
+    }
+    func score(_ ahead: UnsafePointer<hip_rows>?) {
+      table.score_stored(
+        &keys, indices, count, size, turns, rotations.half, memory.positions, ahead,
+        memory.gathered, queries, rows, memory.scores, panel)
+    }
+    if var values { score(&values) } else { score(nil) }
+  }
+
+  /// Counts a tile's positions from its first one, and turns the queries back by as much: rotations of
+  /// few positions stay in the nearest cache, where those of a long text would be read from memory.
+  /// - Returns: the queries; nil when nothing turns, or a query stands before the tile.
+  private func rebase(
+    _ job: AttentionJob, _ count: Int, isFar: Bool, _ rotations: Rotations, _ memory: TileMemory
+  ) -> UnsafeMutablePointer<Float>? {
+    guard rotations.table != nil else { return nil }
+    var base = Int(memory.positions[0])
+    for column in 1..<max(1, count) { base = min(base, Int(memory.positions[column])) }
+    let first = job.input.start + job.queries.lowerBound
+    let place = isFar ? job.farPosition : job.nearPosition
+    guard base > 0, place(first) >= base else { return nil }
+    for column in 0..<count { memory.positions[column] -= Int32(base) }
+    loadQueries(job, rotations, into: memory.keys) { place($0) - base }
+    return memory.keys
   }
 
   private func loadQueries(_ job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory) {
@@ -182,7 +214,7 @@ struct TileMemory {
   let keys, values, gathered: UnsafeMutablePointer<Float>
   /// Rows of a rotation table of the tile's own.
   let blended: UnsafeMutablePointer<Float>
-  let first, last, indices, positions: UnsafeMutablePointer<Int32>
+  let first, last, indices, nextIndices, positions: UnsafeMutablePointer<Int32>
 
   /// Takes the memory from `scratch`, which is reset; the softmax state is empty.
   init(_ job: AttentionJob, _ rotations: Rotations, _ scratch: Scratch) {
@@ -208,6 +240,7 @@ struct TileMemory {
     first = scratch.takeIntegers(rows)
     last = scratch.takeIntegers(rows)
     indices = scratch.takeIntegers(panel)
+    nextIndices = scratch.takeIntegers(panel)
     positions = scratch.takeIntegers(panel)
     maximum.update(repeating: -.infinity, count: rows)
     sum.update(repeating: 0, count: rows)

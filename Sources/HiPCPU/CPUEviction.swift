@@ -47,12 +47,19 @@ extension CPUBackend {
     write(state.output, of: job, to: call)
     // A second pass over the tiles, now that the rows' sums are known. Folding changes the state no
     // more where the maxima stay, and leaves the weights.
+    let cache = job.input.cache
+    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
+    let keyOffset = layout.keyOffset(
+      layer: cache.layer, kvHead: job.heads.lowerBound / job.input.shape.groupSize)
     withUnsafeTemporaryAllocation(of: Float.self, capacity: panel) { masses in
       guard let masses = masses.baseAddress else { return }
       var place = 0
       for tile in 0..<job.tileCount {
         let count = job.tile(tile).count
-        score(tile, of: job, rotations, memory)
+        job.fillTile(tile, memory, memory.indices)
+        withRows(cache, offset: keyOffset) { keys in
+          score(tile, of: job, rotations, memory, memory.indices, &keys, values: nil)
+        }
         table.softmax_fold(memory.scores, rows, count, memory.first, memory.last, size, &state)
         masses.update(repeating: 0, count: panel)
         for row in 0..<rows {

@@ -106,7 +106,7 @@ extension CPUBackend {
         fill(start, read)
         table.score_stored(
           &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
-          read.positions, gathered, queries, height, tile, panel)
+          read.positions, nil, gathered, queries, height, tile, panel)
       }
     case .keys(let rotations):
       let gathered = scratch.take(panel * size)

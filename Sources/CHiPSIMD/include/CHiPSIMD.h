@@ -117,14 +117,16 @@ typedef struct hip_kernels {
                     void *panel);
   /// scores[r][j] = dot(query r, stored key indices[j]) for `count` (at most 64) keys, rotated as by
   /// `pack_keys`: for few queries, reads keys once and packs nothing. `scratch` holds
-  /// 64 * head_size floats.
+  /// 64 * head_size floats. Asks for the rows of `ahead` (null: none) at the same indices.
   void (*score_stored)(const hip_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
-                       const int32_t *positions, float *scratch, const float *queries,
-                       size_t rows, float *scores, size_t ld);
-  /// out[r] += sum over j of weights[r][j] * stored value indices[j], for few rows.
+                       const int32_t *positions, const hip_rows *ahead, float *scratch,
+                       const float *queries, size_t rows, float *scores, size_t ld);
+  /// out[r] += sum over j of weights[r][j] * stored value indices[j], for few rows. Asks for
+  /// `next_count` rows of `ahead`, at `next`.
   void (*add_values)(const hip_rows *values, const int32_t *indices, size_t count,
-                     size_t head_size, const float *weights, size_t rows, size_t ld, float *out);
+                     size_t head_size, const hip_rows *ahead, const int32_t *next,
+                     size_t next_count, const float *weights, size_t rows, size_t ld, float *out);
   /// Gathers `count` (at most 64) values and packs them as the depth of panels, one for every 64
   /// dimensions, 64 * 64 floats apart. `scratch` holds 64 * head_size floats.
   void (*pack_values)(const hip_rows *values, const int32_t *indices, size_t count,
