@@ -309,6 +309,97 @@ import Testing
     }
   }
 
+  /// Keys and values of every way of keeping them, of usual and unusual head sizes, turned and not.
+  @Test(arguments: CPUKernels.supported, [ElementType.float32, .float16, .bfloat16, .q8_0])
+  func storedKeysAndValuesEqualTheScalarOnes(
+    _ kernels: CPUKernels, _ element: ElementType
+  ) throws {
+    let table = try table(kernels)
+    for (headSize, half, rows) in [
+      (64, 32, 4), (128, 64, 5), (96, 48, 1), (160, 20, 3), (64, 0, 2),
+    ] {
+      let count = 37
+      let (bytes, keys) = stored(element, rows: 64, columns: headSize, seed: 21)
+      var numbers = SeededNumbers(22)
+      let queries = numbers.normals(rows * headSize)
+      let angles = (0..<64 * max(1, half)).map { Double($0) / 7 }
+      // [position][cosines, sines]
+      let turns = (0..<64).flatMap { position in
+        let own = angles[position * half..<(position + 1) * half]
+        return own.map { Float(cos($0)) } + own.map { Float(sin($0)) }
+      }
+      let indices = (0..<count).map { Int32(($0 * 29) % 64) }
+      let positions = (0..<count).map { Int32(($0 * 5) % 64) }
+      var scores = [Float](repeating: 0, count: rows * 64)
+      var sums = [Float](repeating: 1, count: rows * headSize)
+      let weights = numbers.normals(rows * 64)
+      var scratch = [Float](repeating: 0, count: 64 * headSize)
+      bytes.withUnsafeBufferPointer { bytes in
+        let pages: [UnsafePointer<UInt8>?] = [bytes.baseAddress]
+        pages.withUnsafeBufferPointer { pages in
+          var rowsOfKeys = hip_rows(
+            pages: pages.baseAddress, page_shift: 6,
+            element: hip_element(rawValue: element.code), offset: 0,
+            stride: element.byteCount(of: headSize))
+          turns.withUnsafeBufferPointer { turns in
+            table.score_stored(
+              &rowsOfKeys, indices, count, headSize, half == 0 ? nil : turns.baseAddress, half,
+              positions, nil, &scratch, queries, rows, &scores, 64)
+          }
+          var ahead = rowsOfKeys
+          table.add_values(
+            &rowsOfKeys, indices, count, headSize, &ahead, indices, count, weights, rows, 64, &sums)
+        }
+      }
+      // Elements of Q8_0 here reach 12; sums of 37 of them, or of 160.
+      let tolerance = element == .q8_0 ? 5e-3 : 3e-4
+      for row in 0..<rows {
+        let expected = (0..<count).map { column in
+          let key = Array(
+            keys[Int(indices[column]) * headSize..<(Int(indices[column]) + 1) * headSize])
+          var turned = key
+          for pair in 0..<half {
+            let angle = angles[Int(positions[column]) * half + pair]
+            turned[pair] = key[pair] * cos(angle) - key[half + pair] * sin(angle)
+            turned[half + pair] = key[half + pair] * cos(angle) + key[pair] * sin(angle)
+          }
+          return (0..<headSize).reduce(0.0) {
+            $0 + Double(queries[row * headSize + $1]) * turned[$1]
+          }
+        }
+        expectClose(
+          Array(scores[row * 64..<row * 64 + count]), expected, within: tolerance,
+          "scores, heads of \(headSize), row \(row)")
+        let added = (0..<headSize).map { element in
+          (0..<count).reduce(1.0) {
+            $0 + Double(weights[row * 64 + $1]) * keys[Int(indices[$1]) * headSize + element]
+          }
+        }
+        expectClose(
+          Array(sums[row * headSize..<(row + 1) * headSize]), added, within: tolerance,
+          "sums, heads of \(headSize), row \(row)")
+      }
+    }
+  }
+
+  @Test(arguments: CPUKernels.supported)
+  func blocksOfBytesAreWithinHalfAStep(_ kernels: CPUKernels) throws {
+    let table = try table(kernels)
+    var numbers = SeededNumbers(23)
+    var values = numbers.normals(96)
+    for index in 32..<64 { values[index] = 0 }
+    values[70] = 1e4
+    var bytes = [UInt8](repeating: 0, count: 3 * 34)
+    var back = [Float](repeating: .nan, count: 96)
+    table.narrow(HIP_Q8_0, values, 96, &bytes)
+    table.widen(HIP_Q8_0, bytes, 0, 96, &back)
+    for block in 0..<3 {
+      let part = block * 32..<(block + 1) * 32
+      let largest = values[part].map(abs).max() ?? 0
+      for index in part { #expect(abs(back[index] - values[index]) <= largest / 127 * 0.51) }
+    }
+  }
+
   @Test func theLargestAreFoundWithTiesFromTheFront() {
     var numbers = SeededNumbers(11)
     for count in [1, 2, 50, 399, 400, 500] {
