@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import Foundation
 import HiPAttention
 import HiPCPU
 import HiPCompute
@@ -62,8 +63,30 @@ private final class KernelBench {
         + pad(decimal(result.shareOfRoofline * 100, 0) + " %", 13))
   }
 
-  func finish() throws {
+  /// Prints the JSON, and fails when a kernel falls below its share in `thresholds`.
+  func finish(_ thresholds: String?) throws {
     if json { try Terminal.printJSON(BenchReport(machine: peaks, results: results)) }
+    guard let thresholds else { return }
+    let least: [String: Double]
+    do {
+      let data = try Data(contentsOf: URL(filePath: thresholds))
+      least = try JSONDecoder().decode([String: Double].self, from: data)
+    } catch {
+      throw FileError(
+        path: thresholds, problem: "is no JSON object of kernel names and shares: \(error)")
+    }
+    var failed = false
+    for (name, share) in least.sorted(by: { $0.key < $1.key }) {
+      guard let result = results.first(where: { "\($0.name), rows \($0.rows)" == name }) else {
+        throw FileError(path: thresholds, problem: "names \"\(name)\", which was not measured")
+      }
+      if result.shareOfRoofline < share {
+        Terminal.note(
+          "\(name): \(decimal(result.shareOfRoofline, 2)) of the roofline, below \(share)\n")
+        failed = true
+      }
+    }
+    if failed { throw ExitCode.failure }
   }
 
   func tensor(_ rows: Int, _ columns: Int) throws -> DeviceTensor {
@@ -83,6 +106,11 @@ struct BenchMatmulCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Rows of a reading step.", valueName: "n"))
   var rows = 512
+
+  @Option(
+    help: ArgumentHelp(
+      "Fail when a kernel has less of the roofline than this JSON file says.", valueName: "file"))
+  var thresholds: String?
 
   @OptionGroup var device: BenchDeviceOptions
 
@@ -112,7 +140,7 @@ struct BenchMatmulCommand: ParsableCommand {
         ) { bench.backend.multiply([call]) }
       }
     }
-    try bench.finish()
+    try bench.finish(thresholds)
   }
 }
 
@@ -132,6 +160,11 @@ struct BenchAttentionCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Queries of a reading step.", valueName: "n"))
   var rows = 256
+
+  @Option(
+    help: ArgumentHelp(
+      "Fail when a kernel has less of the roofline than this JSON file says.", valueName: "file"))
+  var thresholds: String?
 
   @OptionGroup var device: BenchDeviceOptions
 
@@ -189,6 +222,6 @@ struct BenchAttentionCommand: ParsableCommand {
         ) { bench.backend.attend(AttendCall(input: input, reach: reach, output: output)) }
       }
     }
-    try bench.finish()
+    try bench.finish(thresholds)
   }
 }
