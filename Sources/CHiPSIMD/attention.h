@@ -164,6 +164,9 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
   if (table && half % LANES != 0) {
     // Halves that fill no vectors are turned row by row first.
     turn(keys, indices, count, head_size, table, half, positions, scratch);
+    if (ahead)
+      for (size_t j = 0; j < count; j++) prefetch_row(ahead, indices[j], head_size);
+    ahead = NULL;
     turned = (hip_rows){.pages = &page, .page_shift = 6, .stride = head_size * sizeof(float)};
     for (size_t j = 0; j < count; j++) order[j] = (int32_t)j;
     indices = order;
@@ -283,13 +286,11 @@ INLINE void mask_row(float *row, size_t first, size_t last) {
   for (size_t j = last; j < HIP_PANEL; j++) row[j] = -INFINITY;
 }
 
+/// Of a whole number of vectors.
 INLINE float row_max(const float *row, size_t n) {
   vec best = -INFINITY;
-  size_t j = 0;
-  for (; j + LANES <= n; j += LANES) best = __builtin_elementwise_max(best, load(row + j));
-  float maximum = max_lanes(best);
-  for (; j < n; j++) maximum = row[j] > maximum ? row[j] : maximum;
-  return maximum;
+  for (size_t j = 0; j < n; j += LANES) best = __builtin_elementwise_max(best, load(row + j));
+  return max_lanes(best);
 }
 
 static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t *first,

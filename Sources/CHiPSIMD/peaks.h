@@ -7,8 +7,10 @@
 /// Keeps a vector in a register, and the compiler from knowing what is in it.
 #if defined(__x86_64__)
 #define OPAQUE(x) __asm__ volatile("" : "+v"(x))
-#else
+#elif defined(__aarch64__)
 #define OPAQUE(x) __asm__ volatile("" : "+w"(x))
+#else
+#define OPAQUE(x) __asm__ volatile("" : "+m"(x))
 #endif
 
 static double peak(hip_element element, size_t rounds) {

@@ -170,8 +170,9 @@ static void prepare_input(const float *x, size_t n, float *out) {
     vec parts[2] = {low, high};
     for (size_t half = 0; half < 2; half++) {
       scales[i / DIGIT_GROUP + half] = most / 127.0f;
-      sums[i / DIGIT_GROUP + half] = sum_lanes(parts[half]);
       __m512i whole = _mm512_cvtps_epi32((__m512)(parts[half] * inverse));
+      // Of what is multiplied, so that rounding weighs by the weight and not by its digit.
+      sums[i / DIGIT_GROUP + half] = (float)_mm512_reduce_add_epi32(whole) * (most / 127.0f);
       __m128i bytes = _mm512_cvtepi32_epi8(whole);
       static const size_t places[4] = {0, 64, 32, 96};
       _mm_storeu_si128((__m128i *)(elements + i + half * 16), bytes);

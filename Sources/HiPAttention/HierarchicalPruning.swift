@@ -115,7 +115,12 @@ public struct HierarchicalPruning: Sendable, Hashable {
     }
     func adjusted(_ stages: [PruningStage]) -> [PruningStage] {
       var stages = stages
-      if let keep = exception.keep, !stages.isEmpty { stages[stages.count - 1].keep = keep }
+      if let keep = exception.keep, !stages.isEmpty {
+        stages[stages.count - 1].keep = keep
+        if let least = stages[stages.count - 1].proportion?.least {
+          stages[stages.count - 1].proportion?.least = min(least, keep)
+        }
+      }
       return stages
     }
     return HierarchicalPruning(

@@ -57,11 +57,11 @@ public enum ChunkEstimate: String, Sendable, Hashable, CaseIterable {
   /// InfiniteHiP). Reads 2 (log2 chunk + 1) keys.
   case halving
   /// Log of the chunk's softmax mass, estimated from the mean and the variance of its keys:
-  /// q·mean + Σ q² variance / 2. Reads a sketch of 2 / chunk of the keys.
+  /// q·mean + Σ q² variance / 2. Reads a sketch of two bytes an element and chunk.
   case moments
   /// Every key of the chunk.
   case exact
-  /// Every key of the chunk as a copy in 4 bits has it: a quarter of the bytes.
+  /// Every key of the chunk as a copy in 4 bits has it: a quarter of the bytes of 16-bit keys.
   case fourBit = "4-bit"
   /// Top-k search of HiP (arXiv 2406.09827): `keep / chunk` equal parts of the candidates are halved
   /// again and again, judged by the chunk in the middle of each half, and as many halves stay, until

@@ -225,7 +225,7 @@ struct TileMemory {
     let turns = job.far.quarters == nil ? 0 : panel * 2 * rotations.half
     scratch.reset(
       4 * Scratch.size(rows) + 3 * Scratch.size(rows * size) + Scratch.size(rows * panel)
-        + 2 * Scratch.size(panel * size) + Scratch.size(panel * padded) + Scratch.size(turns) + 2
+        + 2 * Scratch.size(panel * size) + Scratch.size(panel * padded) + Scratch.size(turns) + 3
         * Scratch.size(panel))
     maximum = scratch.take(rows)
     sum = scratch.take(rows)

@@ -55,7 +55,7 @@ public final class CPUBackend: ComputeBackend {
     DeviceTensor(buffer: CPUBuffer(bytes), element: element, rows: rows, columns: columns)
   }
 
-  /// Pages as separate allocations.
+  /// Pages in slabs that are taken as they are needed.
   public func makePageStore(_ layout: KVLayout) -> any PageStore { CPUPageStore(layout: layout) }
 
   /// An empty selection.

@@ -14,7 +14,12 @@ extension CPUBackend {
   ///
   /// All products make one loop, so that threads wait for each other once.
   public func multiply(_ calls: [MatmulCall]) {
-    guard let rows = calls.first?.input.rows else { return }
+    guard let input = calls.first?.input else { return }
+    precondition(
+      calls.allSatisfy { $0.input.buffer === input.buffer && $0.input.offset == input.offset }
+        && calls.allSatisfy { $0.input.rows == input.rows && $0.input.columns == input.columns },
+      "products of one call have one input")
+    let rows = input.rows
     if rows <= Self.streamedRows {
       let width = calls[0].input.columns
       let preparedSize = Scratch.size(2 * width + Int(HIP_PREPARED_EXTRA))

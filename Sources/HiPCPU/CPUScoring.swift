@@ -52,7 +52,7 @@ struct ScoringJob {
 
 extension CPUBackend {
   /// The score of a chunk that lies within the window; equals the reference's.
-  private static var inactive: Float { Float(ReferenceSelection.inactiveScore) }
+  static var inactive: Float { Float(ReferenceSelection.inactiveScore) }
 
   /// Writes a score for each chunk of the job.
   func score(_ job: ScoringJob, into scores: UnsafeMutablePointer<Float>, thread: Int) {

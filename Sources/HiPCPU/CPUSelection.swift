@@ -67,8 +67,9 @@ extension CPUBackend {
     let rotations = self.rotations(call.input.rotary, count: limits.max() ?? 0)
     selectionScores.reset(longest * pool.threadCount)
     let scores = selectionScores.take(longest * pool.threadCount)
+    let isDecoding = call.input.queries.rows == 1
     var results = before
-    // [stage * items + item]
+    // What each stage starts from, [stage * items + item].
     var inputs = [[Int32]](repeating: [], count: pruning.stages.count * before.count)
     results.withUnsafeMutableBufferPointer { results in
       inputs.withUnsafeMutableBufferPointer { inputs in
@@ -80,21 +81,20 @@ extension CPUBackend {
           let scores = scores + thread * longest
           var list = results[item]
           for index in stages {
-            inputs[index * before.count + item] = list
+            if isDecoding { inputs[index * before.count + item] = list }
             list = chunks(ofStage: index, from: list, block: block, call)
             let stage = pruning.stages[index]
-            guard !keepsAll(stage, list) else { continue }
-            score(
-              job(
-                call, index, block: block, set: owner, of: owners, list, rotations),
-              into: scores, thread: thread)
+            let job = job(
+              call, index, block: block, set: owner, of: owners, list, rotations)
+            guard !keepsAll(stage, list, active: job.activeCount) else { continue }
+            score(job, into: scores, thread: thread)
             list = self.kept(stage, of: list, UnsafeBufferPointer(start: scores, count: list.count))
           }
           results[item] = list
         }
       }
     }
-    if call.input.queries.rows == 1 {
+    if isDecoding {
       for index in stages {
         let first = index * before.count
         state.keep(Array(inputs[first..<first + before.count]), asInputOf: index)
@@ -140,9 +140,11 @@ extension CPUBackend {
       : split(before, stages[index - 1].chunkSize, into: stages[index].chunkSize)
   }
 
-  /// Whether a stage has nothing to choose.
-  private func keepsAll(_ stage: PruningStage, _ list: [Int32]) -> Bool {
-    list.count <= (stage.proportion?.least ?? stage.keep) / stage.chunkSize
+  /// Whether a stage has nothing to choose, `active` being the chunks that take part.
+  private func keepsAll(_ stage: PruningStage, _ list: [Int32], active: Int) -> Bool {
+    stage.proportion == nil
+      ? list.count <= stage.keep / stage.chunkSize
+      : active == list.count && stage.keptChunks(of: active) == active
   }
 
   /// The chunks of a list that a stage keeps.
@@ -151,8 +153,7 @@ extension CPUBackend {
   ) -> [Int32] {
     var count = stage.keep / stage.chunkSize
     if stage.proportion != nil {
-      let inactive = Float(ReferenceSelection.inactiveScore)
-      count = stage.keptChunks(of: scores.count { $0 != inactive })
+      count = stage.keptChunks(of: scores.count { $0 != Self.inactive })
     }
     return indicesOfLargest(count, of: scores).map { list[$0] }
   }
@@ -179,7 +180,9 @@ extension CPUBackend {
     let lists = before.enumerated().map { item, before in
       chunks(ofStage: index, from: before, block: item / owners, call)
     }
-    if lists.allSatisfy({ keepsAll(stage, $0) }) { return lists }
+    if stage.proportion == nil, lists.allSatisfy({ keepsAll(stage, $0, active: $0.count) }) {
+      return lists
+    }
     return scored(stage, at: index, lists: lists, call) { kept(stage, of: $0, $1) }
   }
 
@@ -232,7 +235,11 @@ extension CPUBackend {
           switch pruning.ranking {
           case .maximum:
             for chunk in list.indices { total[chunk] = max(total[chunk], other[chunk]) }
-          case .share: for chunk in list.indices { total[chunk] += other[chunk] }
+          case .share:
+            // Chunks that take no part do so in every set.
+            for chunk in list.indices where total[chunk] != Self.inactive {
+              total[chunk] += other[chunk]
+            }
           }
         }
         results[item] = use(list, UnsafeBufferPointer(start: total, count: list.count))

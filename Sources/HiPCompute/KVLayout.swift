@@ -17,6 +17,16 @@ public enum KVType: String, Sendable, Hashable, CaseIterable {
     case .q8: .q8_0
     }
   }
+
+  /// Throws when heads of this size do not fill blocks.
+  public func check(headSize: Int) throws(ComputeError) {
+    guard headSize % element.blockSize == 0 else {
+      throw ComputeError(
+        .unsupported,
+        "heads of \(headSize) elements do not fill the blocks of \(element.blockSize) of \"\(rawValue)\"; "
+          + "keep keys and values as f16 or bf16")
+    }
+  }
 }
 
 /// Where keys, values and sketches lie inside a page.

@@ -30,6 +30,15 @@ public enum ModelShape: String, Sendable, Hashable, CaseIterable {
   /// Whether the embedding is the output matrix too.
   public var isTied: Bool { self != .llama8B }
 
+  /// Weights in matrices.
+  public var parameterCount: Int {
+    let a = architecture
+    let attention =
+      2 * (a.attention.heads + a.attention.kvHeads) * a.attention.headSize * a.hiddenSize
+    let perLayer = attention + 3 * a.hiddenSize * a.feedForwardSize
+    return a.layerCount * perLayer + (isTied ? 1 : 2) * a.vocabularySize * a.hiddenSize
+  }
+
   private func llama(
     layers: Int, hidden: Int, feedForward: Int, _ attention: AttentionShape
   ) -> DecoderArchitecture {

@@ -61,12 +61,7 @@ public final class LanguageModel: Sendable {
     let architecture = try DecoderArchitecture(file)
     self.architecture = architecture
     self.kvType = kvType
-    guard architecture.attention.headSize % kvType.element.blockSize == 0 else {
-      throw InfiniteHiPError(
-        .request,
-        "\(file.path): heads of \(architecture.attention.headSize) elements do not fill the blocks of "
-          + "\(kvType.element.blockSize) of \"\(kvType.rawValue)\"; use f16 or bf16")
-    }
+    try kvType.check(headSize: architecture.attention.headSize)
     guard architecture.activationByteCount < MachineMemory.physicalByteCount else {
       throw InfiniteHiPError(
         .outOfMemory(

@@ -141,7 +141,7 @@ import Testing
     var blocks = CommonBlocks()
     for (index, pruning) in Self.prunings.enumerated() {
       for (queries, keys, rotated) in [
-        (70, 400, true), (1, 333, true), (70, 400, false), (40, 90, true),
+        (70, 400, true), (1, 333, true), (70, 400, false), (40, 90, true), (200, 400, true),
       ] {
         let name = "policy \(index), \(queries) queries, \(keys) keys"
         let layer = Layer(queries: queries, keys: keys, shape: shape, seed: UInt64(index))

@@ -25,7 +25,7 @@ struct BenchDecodeCommand: ParsableCommand {
   }
 
   func run() throws {
-    try ModelBench(model, device).run(.decode) { bench, start in
+    try ModelBench(model, device).run(.decode, tokens: tokens) { bench, start in
       // The first steps find cold caches and empty selections.
       for _ in 0..<2 { _ = try bench.step(1, start) }
       return try (0..<tokens).map { _ in try bench.step(1, start) }
@@ -56,7 +56,7 @@ struct BenchPrefillCommand: ParsableCommand {
   }
 
   func run() throws {
-    try ModelBench(model, device).run(.prefill) { bench, start in
+    try ModelBench(model, device).run(.prefill, tokens: tokens) { bench, start in
       _ = try bench.step(min(tokens, 64), start)
       return try (0..<repeats).map { _ in
         bench.cut(to: start.depth)
@@ -110,7 +110,7 @@ private final class ModelBench {
   func cut(to length: Int) { cache?.truncate(to: length) }
 
   func run(
-    _ kind: BenchResult.Name, _ measure: (ModelBench, Start) throws -> [Double]
+    _ kind: BenchResult.Name, tokens: Int, _ measure: (ModelBench, Start) throws -> [Double]
   ) throws {
     var results: [BenchResult] = []
     if !json {
@@ -120,7 +120,7 @@ private final class ModelBench {
     }
     for depth in try options.depthList() {
       for choice in try options.choices() {
-        let layout = layout(choice)
+        let layout = try layout(choice, tokens: depth)
         let cache = SequenceCache(pool: CachePool(backend: backend, layout: layout))
         self.cache = cache
         try cache.fabricate(depth, seed: 1)
@@ -128,7 +128,7 @@ private final class ModelBench {
           choice, trainedLength: model.architecture.trainedLength)
         let speeds = Spread(try measure(self, Start(depth: depth, attention: attention)))
         let result = BenchResult(
-          name: kind, depth: depth, tokens: cache.length - depth, policy: choice.name,
+          name: kind, depth: depth, tokens: tokens, policy: choice.name,
           kvType: options.kvType.rawValue, tokensPerSecond: speeds,
           attention: depth == 0 ? .real : .fabricated)
         results.append(result)
@@ -139,12 +139,21 @@ private final class ModelBench {
     if json { try Terminal.printJSON(BenchReport(machine: peaks, results: results)) }
   }
 
-  private func layout(_ choice: AttentionChoice) -> KVLayout {
+  /// Throws when the depth does not fit into memory: the system would end the program instead.
+  private func layout(_ choice: AttentionChoice, tokens: Int) throws -> KVLayout {
+    try options.kvType.check(headSize: model.architecture.attention.headSize)
     var sketches: [KeySketch] = []
     if case .hierarchical(let pruning) = choice.policy { sketches = pruning.sketches }
-    return KVLayout(
+    let layout = KVLayout(
       layerCount: model.architecture.layerCount, shape: model.architecture.attention,
       element: options.kvType.element, sketches: sketches)
+    let needed = model.streamedByteCount + layout.byteCount(forTokens: tokens)
+    guard needed < MachineMemory.physicalByteCount else {
+      throw ValidationError(
+        "\(sizeText(tokens)) tokens with \"\(choice.name)\" take \(byteText(needed)); this machine has "
+          + byteText(MachineMemory.physicalByteCount))
+    }
+    return layout
   }
 
   private func show(_ result: BenchResult, _ choice: AttentionChoice, _ layout: KVLayout) {

@@ -91,6 +91,12 @@ struct BenchModelOptions: ParsableArguments {
   /// The weights on a device, and what to call them.
   func load(on backend: CPUBackend) throws -> (model: DecoderModel, name: String) {
     if let shape {
+      let byteCount = shape.parameterCount / weights.blockSize * weights.blockByteCount
+      guard byteCount < MachineMemory.physicalByteCount else {
+        throw ValidationError(
+          "\(shape.rawValue) in \(weights.rawValue) takes \(byteText(byteCount)); this machine has "
+            + byteText(MachineMemory.physicalByteCount))
+      }
       let weights = RandomWeights(shape, element: weights)
       let model = try DecoderModel(shape.architecture, weights: weights, backend: backend)
       return (model, "\(shape.rawValue), random \(self.weights.rawValue) weights")
