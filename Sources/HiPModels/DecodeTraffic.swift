@@ -4,8 +4,9 @@ public import HiPAttention
 public import HiPCompute
 
 extension KVLayout {
-  /// Bytes of keys, values and sketches that a token at `depth` has to read, in all layers: what
-  /// bandwidth allows at best. Stages that are due every few steps count as if they were due always.
+  /// Bytes of keys, values and sketches that a token at `depth` has to read, in all layers.
+  ///
+  /// What bandwidth allows at best. Stages that are due every few steps count as if they were due always.
   public func bytesRead(
     byTokenAt depth: Int, _ choice: AttentionChoice, trainedLength: Int
   ) -> Int {
@@ -18,25 +19,36 @@ extension KVLayout {
       return heads * min(depth, reach.sink + reach.window) * 2 * rowByteCount
     case .heavyHitters(let hitters): return heads * min(depth, hitters.budget) * 2 * rowByteCount
     case .hierarchical(let pruning):
-      let fine = pruning.fine
-      var candidates = max(0, depth - fine.sink - fine.window)
-      var perHead = 0
-      for stage in fine.stages {
-        switch stage.estimate {
-        case .moments:
-          perHead +=
-            candidates / stage.chunkSize
-            * (groupByteCount(.moments(chunkSize: stage.chunkSize)) / Self.groupSize)
-        case .fourBit: perHead += candidates * groupByteCount(.fourBit) / Self.groupSize
-        case .exact: perHead += candidates * rowByteCount
-        case .halving, .tree:
-          // Two probes a halving.
-          let halvings = Int.bitWidth - max(1, stage.chunkSize).leadingZeroBitCount
-          perHead += candidates / stage.chunkSize * 2 * halvings * rowByteCount
-        }
-        candidates = stage.keptChunks(of: candidates / stage.chunkSize) * stage.chunkSize
+      return (0..<layerCount).reduce(0) { sum, layer in
+        let perHead =
+          pruning.isDense(layer: layer, of: layerCount)
+          ? depth * 2 * rowByteCount
+          : bytesRead(byTokenAt: depth, pruning.applied(toLayer: layer, of: layerCount).fine)
+        return sum + shape.kvHeads * perHead
       }
-      return heads * (perHead + min(depth, fine.budget) * 2 * rowByteCount)
     }
+  }
+
+  /// Of one head: what the stages score, and what is attended.
+  private func bytesRead(byTokenAt depth: Int, _ pruning: HierarchicalPruning) -> Int {
+    var candidates = max(0, depth - pruning.sink - pruning.window)
+    var bytes = min(depth, pruning.budget) * 2 * rowByteCount
+    func halvings(_ size: Int) -> Int { Int.bitWidth - max(1, size).leadingZeroBitCount }
+    for stage in pruning.stages {
+      let chunks = candidates / stage.chunkSize
+      switch stage.estimate {
+      case .moments:
+        bytes +=
+          chunks * groupByteCount(.moments(chunkSize: stage.chunkSize)) / Self.groupSize
+      case .fourBit: bytes += candidates * groupByteCount(.fourBit) / Self.groupSize
+      case .exact: bytes += candidates * rowByteCount
+      // Two probes a halving, of every chunk or of every branch that is kept.
+      case .halving: bytes += chunks * 2 * halvings(stage.chunkSize) * rowByteCount
+      case .tree:
+        bytes += 2 * stage.keep * halvings(candidates / max(1, stage.keep)) * rowByteCount
+      }
+      candidates = stage.keptChunks(of: chunks) * stage.chunkSize
+    }
+    return bytes
   }
 }
