@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HiPAttention
+import HiPCPU
+import HiPCompute
+import HiPModels
+import HiPTensors
+import Testing
+
+/// What benchmarks stand on: fabricated depths, and the bytes that a token has to read there.
+@Suite struct FabricatedCacheTests {
+  private let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
+
+  private func layout(_ pruning: HierarchicalPruning? = nil) -> KVLayout {
+    KVLayout(
+      layerCount: 2, shape: shape, element: .float16, sketches: pruning?.sketches ?? [])
+  }
+
+  @Test func fabricatedKeysAreSelectedAndAttendedLikeReadOnes() throws {
+    let backend = try CPUBackend(threads: 2)
+    let pruning = HierarchicalPruning.infiniteHiP
+    let cache = SequenceCache(pool: CachePool(backend: backend, layout: layout(pruning)))
+    try cache.fabricate(5000, seed: 3)
+    #expect(cache.length == 5000)
+    func tensor() throws -> DeviceTensor {
+      DeviceTensor(
+        buffer: try backend.makeBuffer(byteCount: 4 * 32 * 4), element: .float32, rows: 1,
+        columns: 4 * 32)
+    }
+    let queries = try tensor()
+    backend.write((0..<128).map { Float($0 % 7) - 3 }, to: queries)
+    let input = AttentionInput(
+      queries: queries, shape: shape, start: 4999, cache: cache.view(layer: 1),
+      rotary: RotaryEmbedding(base: 10_000, dimensions: 32), trainedLength: 8192)
+    let state = backend.makeSelectionState()
+    backend.select(SelectCall(input: input, pruning: pruning.fine, state: state))
+    let blocks = state.download(shape: shape, pruning: pruning.fine).blocks
+    #expect(blocks.allSatisfy { $0[0].count == 256 })
+    let output = try tensor()
+    backend.attend(AttendCall(input: input, reach: .selected(pruning.fine, state), output: output))
+    let values = backend.read(output)
+    #expect(values.allSatisfy { $0.isFinite } && values.contains { $0 != 0 })
+  }
+
+  @Test func bytesReadAreThoseOfWhatIsAttendedAndScored() throws {
+    func bytes(_ name: String, _ depth: Int) throws -> Int {
+      let choice = try #require(AttentionChoice.named(name))
+      var pruning: HierarchicalPruning?
+      if case .hierarchical(let value) = choice.policy { pruning = value }
+      return layout(pruning).bytesRead(byTokenAt: depth, choice, trainedLength: 8192)
+    }
+    // Two layers of two heads, rows of 64 bytes.
+    #expect(try bytes("dense", 10_000) == 4 * 10_000 * 2 * 64)
+    #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
+    #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
+    // 98,720 candidates: moments of 68 bytes a chunk, 32,768 keys of 20 bytes, 4,096 of 64.
+    let scored = 98_720 / 8 * 68 + 32_768 * 20 + 4096 * 64
+    #expect(try bytes("infinitehip", 100_000) == 4 * (scored + 3328 * 2 * 64))
+    // Its three first layers are dense, and there are only two here.
+    #expect(try bytes("hip", 10_000) == 4 * 10_000 * 2 * 64)
+  }
+}
