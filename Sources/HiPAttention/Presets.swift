@@ -54,7 +54,7 @@ extension HierarchicalPruning {
 
   /// Our selection with masks that are kept while writing: its stages run every 8, 4 and 2 tokens.
   ///
-  /// Reads the same and writes two to three times as fast at depth; loses answers in which every token
+  /// Reads the same and writes faster at depth; loses answers in which every token
   /// hangs on another key (Docs/Evaluation.md).
   public static let infiniteHiPFast = own(refresh: (8, 4, 2))
 
