@@ -324,6 +324,7 @@ const hip_kernels HIP_TABLE = {
     .moments = moments,
     .quantize_key = quantize_key,
     .prepare_queries = prepare_queries,
+    .coarse_bytes = COARSE_BYTES,
     .pack_coarse = pack_coarse,
     .score_coarse = score_coarse,
     .score_four_bits = score_four_bits,

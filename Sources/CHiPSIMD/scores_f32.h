@@ -14,6 +14,8 @@ static void prepare_queries(const float *queries, size_t rows, size_t head_size,
   }
 }
 
+#define COARSE_BYTES 4
+
 static void pack_coarse(const hip_rows *keys, const int32_t *indices, size_t count,
                         size_t head_size, const float *table, size_t half,
                         const int32_t *positions, float *scratch, void *panel) {
@@ -24,6 +26,17 @@ static void score_coarse(const void *panel, size_t head_size, const float *queri
                          float *scores, size_t ld) {
   gemm(HIP_F32, queries + QUERY_HEADER, head_size + QUERY_HEADER, rows, panel, head_size,
        scores, ld, HIP_PANEL, 0);
+}
+
+/// Asks for the two groups ahead.
+INLINE void prefetch_ahead(const hip_rows *groups, const int32_t *firsts, size_t g, size_t known,
+                           size_t row_bytes) {
+  const uint8_t *ahead[2];
+  groups_ahead(groups, firsts, g, known, row_bytes, ahead);
+  for (size_t line = 0; line < GROUP_HEADER + row_bytes * GROUP; line += CACHE_LINE) {
+    __builtin_prefetch(ahead[0] + line);
+    __builtin_prefetch(ahead[1] + line);
+  }
 }
 
 /// One group of keys times `height` queries.

@@ -28,6 +28,8 @@ static void prepare_queries(const float *queries, size_t rows, size_t head_size,
   }
 }
 
+#define COARSE_BYTES 1
+
 /// Keys in 8 bits as a panel: [head_size / 4][HIP_PANEL] words of four elements, moved up by 128,
 /// then a scale per key.
 static void pack_coarse(const hip_rows *keys, const int32_t *indices, size_t count,
@@ -118,15 +120,25 @@ static void score_coarse(const void *panel, size_t head_size, const float *queri
   }
 }
 
-/// Two groups of keys times `height` queries.
+/// Asks, on the way through two groups, for the line of the two groups ahead that lies as far in them.
+INLINE void prefetch_line(const uint8_t *const ahead[2], size_t offset) {
+  __builtin_prefetch(ahead[offset / 32 % 2] + offset / 64 * 64);
+}
+
+/// Two groups of keys times `height` queries; asks for the lines of two more on the way, one at a
+/// time, since more than a core can have on its way hold it up.
 INLINE void score_groups(const int height, const uint8_t *left, const uint8_t *right,
-                         size_t head_size, const float *queries, float *scores, size_t ld) {
+                         const uint8_t *const ahead[2], size_t head_size, const float *queries,
+                         float *scores, size_t ld) {
   size_t query_ld = head_size + QUERY_HEADER;
   __m256i sums[12][2];
 #pragma clang loop unroll(full)
   for (int r = 0; r < height; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
   const __m256i low = _mm256_set1_epi8(15);
+  __builtin_prefetch(ahead[0] + GROUP_HEADER + head_size * 4 - 1);
+  __builtin_prefetch(ahead[1] + GROUP_HEADER + head_size * 4 - 1);
   for (size_t k = 0; k < head_size; k += 8) {
+    prefetch_line(ahead, k * 4);
     __m256i a = _mm256_loadu_si256((const __m256i *)(left + GROUP_HEADER + k * 4));
     __m256i b = _mm256_loadu_si256((const __m256i *)(right + GROUP_HEADER + k * 4));
     __m256i a_low = _mm256_and_si256(a, low), b_low = _mm256_and_si256(b, low);
@@ -167,28 +179,32 @@ static void score_four_bits(const hip_rows *groups, const int32_t *firsts, size_
     const uint8_t *left = group_address(groups, firsts, g);
     // Without a second group the first is scored twice; both land in the tile.
     const uint8_t *right = g + 1 < count ? group_address(groups, firsts, g + 1) : left;
-    prefetch_ahead(groups, firsts, g, known, head_size / 2);
+    const uint8_t *ahead[2];
+    groups_ahead(groups, firsts, g, known, head_size / 2, ahead);
     for (size_t r = 0; r < rows;) {
       size_t rest = rows - r;
       const float *query = queries + r * query_ld;
       float *out = scores + r * ld + g * GROUP;
       if (rest >= 12) {
-        score_groups(12, left, right, head_size, query, out, ld);
+        score_groups(12, left, right, ahead, head_size, query, out, ld);
         r += 12;
       } else if (rest >= 4) {
-        score_groups(4, left, right, head_size, query, out, ld);
+        score_groups(4, left, right, ahead, head_size, query, out, ld);
         r += 4;
       } else {
-        score_groups(1, left, right, head_size, query, out, ld);
+        score_groups(1, left, right, ahead, head_size, query, out, ld);
         r += 1;
       }
+      ahead[0] = left;
+      ahead[1] = right;
     }
   }
 }
 
-/// Two groups of moments times `height` pairs of queries.
+/// Two groups of moments times `height` pairs of queries; asks for two more as `score_groups` does.
 INLINE void score_chunks(const int height, const uint8_t *left, const uint8_t *right,
-                         size_t head_size, const float *queries, float *scores, size_t ld) {
+                         const uint8_t *const ahead[2], size_t head_size, const float *queries,
+                         float *scores, size_t ld) {
   size_t query_ld = head_size + QUERY_HEADER;
   const uint8_t *groups[2] = {left, right};
 #pragma clang loop unroll(full)
@@ -203,6 +219,7 @@ INLINE void score_chunks(const int height, const uint8_t *left, const uint8_t *r
       sums[r][0] = sums[r][1] = _mm256_set1_epi32(-total);
     }
     for (size_t k = 0; k < head_size; k += 4) {
+      prefetch_line(ahead, (part * head_size + k) * GROUP);
       __m256i a = _mm256_loadu_si256((const __m256i *)(left + start + k * GROUP));
       __m256i b = _mm256_loadu_si256((const __m256i *)(right + start + k * GROUP));
 #pragma clang loop unroll(full)
@@ -243,20 +260,23 @@ static void score_moments(const hip_rows *groups, const int32_t *firsts, size_t 
     const uint8_t *left = group_address(groups, firsts, g);
     // Without a second group the first is scored twice; both land in the tile.
     const uint8_t *right = g + 1 < count ? group_address(groups, firsts, g + 1) : left;
-    prefetch_ahead(groups, firsts, g, known, 2 * head_size);
+    const uint8_t *ahead[2];
+    groups_ahead(groups, firsts, g, known, 2 * head_size, ahead);
     for (size_t r = 0; r < rows;) {
       const float *query = queries + r * query_ld;
       float *out = scores + r * ld + g * GROUP;
       if (rows - r >= 8) {
-        score_chunks(8, left, right, head_size, query, out, ld);
+        score_chunks(8, left, right, ahead, head_size, query, out, ld);
         r += 8;
       } else if (rows - r >= 4) {
-        score_chunks(4, left, right, head_size, query, out, ld);
+        score_chunks(4, left, right, ahead, head_size, query, out, ld);
         r += 4;
       } else {
-        score_chunks(1, left, right, head_size, query, out, ld);
+        score_chunks(1, left, right, ahead, head_size, query, out, ld);
         r += 1;
       }
+      ahead[0] = left;
+      ahead[1] = right;
     }
   }
 }

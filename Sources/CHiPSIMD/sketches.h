@@ -81,18 +81,15 @@ INLINE const uint8_t *group_address(const hip_rows *groups, const int32_t *first
   return row_address(groups, (size_t)firsts[i] / GROUP);
 }
 
-/// Bytes that are asked for ahead of their use: about what a core can have on its way.
-#define BYTES_AHEAD 3072
+/// Bytes between what is scored and what is asked for.
+#define BYTES_AHEAD 8192
 
-/// Asks for the two groups that come BYTES_AHEAD after group `g`.
-INLINE void prefetch_ahead(const hip_rows *groups, const int32_t *firsts, size_t g, size_t known,
-                           size_t row_bytes) {
-  size_t bytes = GROUP_HEADER + row_bytes * GROUP;
-  size_t ahead = g + (BYTES_AHEAD / bytes + 2) / 2 * 2;
-  for (size_t i = ahead; i < ahead + 2 && i < known; i++) {
-    const uint8_t *group = group_address(groups, firsts, i);
-    for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(group + line);
-  }
+/// The two groups that come BYTES_AHEAD after group `g`; at the end group `g` again.
+INLINE void groups_ahead(const hip_rows *groups, const int32_t *firsts, size_t g, size_t known,
+                         size_t row_bytes, const uint8_t *ahead[2]) {
+  size_t next = g + BYTES_AHEAD / (GROUP_HEADER + row_bytes * GROUP);
+  for (size_t i = 0; i < 2; i++)
+    ahead[i] = group_address(groups, firsts, next + i < known ? next + i : g);
 }
 
 #if PRODUCT_ELEMENT_IS_BF16

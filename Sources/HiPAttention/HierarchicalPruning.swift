@@ -93,6 +93,12 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// Keys that are both candidates and in the window of a block's first query.
   var overlap: Int { max(stages.first?.chunkSize ?? 0, queryBlock) }
 
+  /// How far from a stage's first query its last candidate is: nearer than the pruning window where
+  /// several blocks share the stage, whose last queries have windows that begin later.
+  public func candidateDistance(in stage: PruningStage) -> Int {
+    window - max(overlap, queryBlock * stage.queryBlocks)
+  }
+
   /// What the cache has to keep of the keys for the stages.
   public var sketches: [KeySketch] {
     var sketches: [KeySketch] = []

@@ -16,10 +16,10 @@ extension HierarchicalPruning {
       try check(fineStages, "fine stage")
     }
     guard let first = stages.first, let last = stages.last else { return }
-    let largest = max(overlap, fine.overlap)
+    let largest = max(window - candidateDistance(in: first), fine.overlap)
     guard window >= largest else {
       throw PolicyError(
-        "\"window\" is \(window), shorter than the first stage's chunk or a block of queries; keys "
+        "\"window\" is \(window), shorter than the first stage's chunk or its blocks of queries; keys "
           + "between candidates and window would be lost. Make the window at least \(largest)")
     }
     for refresh in [first.refreshInterval, fine.stages.first?.refreshInterval ?? 1] {
@@ -87,6 +87,11 @@ extension HierarchicalPruning {
         "\(name): \"queryStride\" is \(stage.queryStride); it must divide the query block, "
           + "\(queryBlock)")
     }
+    guard stage.queryBlocks == 1 || (2...16).contains(stage.queryBlocks) && before == nil else {
+      throw PolicyError(
+        "\(name): \"queryBlocks\" is \(stage.queryBlocks); allowed are 1 to 16 in the first stage and "
+          + "1 in the others")
+    }
     if stage.estimate == .halving && ranking == .share {
       throw PolicyError(
         "\(name): \"halving\" finds one key per chunk and has no softmax mass to share; with "
@@ -127,6 +132,9 @@ extension HierarchicalPruning {
     guard let tree = all.first(where: { $0.estimate == .tree }) else { return }
     guard all == [tree] else {
       throw PolicyError("\"tree\" searches all keys by itself: it must be the only stage")
+    }
+    guard tree.queryBlocks == 1 else {
+      throw PolicyError("\"tree\" searches for every block of queries; leave \"queryBlocks\" out")
     }
     guard ranking == .maximum, sharing != .allHeads else {
       throw PolicyError(

@@ -171,6 +171,7 @@ private func encodeStages(
     try object.encodeIfPresent(stage.proportion?.least, forKey: "keepLeast")
     try object.encode(stage.refreshInterval, forKey: "refresh")
     try object.encode(stage.queryStride, forKey: "queryStride")
+    if stage.queryBlocks > 1 { try object.encode(stage.queryBlocks, forKey: "queryBlocks") }
     try object.encode(stage.estimate.rawValue, forKey: "estimate")
   }
 }
@@ -178,7 +179,7 @@ private func encodeStages(
 extension PruningStage {
   fileprivate init(_ fields: StrictFields) throws {
     try fields.allow(
-      ["chunk", "keep", "refresh", "queryStride", "estimate"]
+      ["chunk", "keep", "refresh", "queryStride", "queryBlocks", "estimate"]
         + (fields.has("keepLeast") || fields.has("keepShare") ? ["keepShare", "keepLeast"] : []))
     try self.init(
       chunkSize: fields.integer("chunk"), keep: fields.integer("keep"),
@@ -186,6 +187,7 @@ extension PruningStage {
         ? Proportion(share: fields.number("keepShare"), least: fields.integer("keepLeast")) : nil,
       refreshInterval: fields.integer("refresh", default: 1),
       queryStride: fields.integer("queryStride", default: 1),
+      queryBlocks: fields.integer("queryBlocks", default: 1),
       estimate: fields.word("estimate", default: .halving))
   }
 }

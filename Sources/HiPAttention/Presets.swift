@@ -63,7 +63,7 @@ extension HierarchicalPruning {
       unchecked: [
         PruningStage(
           chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384),
-          queryStride: 16, estimate: .moments),
+          queryStride: 64, queryBlocks: 4, estimate: .moments),
         PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
       ],
       fineStages: [

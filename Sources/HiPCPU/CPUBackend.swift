@@ -17,6 +17,7 @@ public final class CPUBackend: ComputeBackend {
   nonisolated(unsafe) private(set) public var counters = ComputeCounters()
   nonisolated(unsafe) private var rotations: [RotaryEmbedding: RotationTable] = [:]
   nonisolated(unsafe) private var scratches: [Scratch]
+  nonisolated(unsafe) private var keyPanels: [KeyPanels]
   /// Partial results of split attention.
   nonisolated(unsafe) let partials = Scratch()
   /// A product's left-hand side in the precision of the products.
@@ -37,6 +38,7 @@ public final class CPUBackend: ComputeBackend {
     self.table = table.pointee
     pool = ThreadPool(threadCount: threads ?? Self.coreCount)
     scratches = (0..<pool.threadCount).map { _ in Scratch() }
+    keyPanels = (0..<pool.threadCount).map { _ in KeyPanels() }
   }
 
   /// The kernels and the number of threads.
@@ -113,6 +115,9 @@ public final class CPUBackend: ComputeBackend {
 
   /// Scratch memory of one thread of a loop.
   func scratch(_ thread: Int) -> Scratch { scratches[thread] }
+
+  /// Packed keys of one thread of a loop.
+  func keyPanels(_ thread: Int) -> KeyPanels { keyPanels[thread] }
 
   /// Rotations for positions 0 ..< `count`; null without an embedding.
   func rotations(_ rotary: RotaryEmbedding?, count: Int) -> Rotations {

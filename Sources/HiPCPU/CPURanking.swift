@@ -17,14 +17,31 @@ struct ScoredRows {
   let total: UnsafeMutablePointer<Float>
 }
 
+/// Keys packed for products, kept while blocks of queries score the same ones.
+final class KeyPanels {
+  private let memory = Scratch()
+  private(set) var start: UnsafeMutablePointer<Float>?
+  /// Whether the next scores are of the keys that are packed already.
+  var areKept = false
+
+  /// Room for `count` floats; what was packed is void.
+  func make(_ count: Int) -> UnsafeMutablePointer<Float> {
+    memory.reset(count)
+    let start = memory.take(count)
+    self.start = start
+    return start
+  }
+}
+
 /// What the columns of a ranking are.
 enum ScoredColumns {
   /// Moments of chunks, in groups; the first chunk of each.
   case moments([Int32])
   /// Keys in 4 bits, in groups; the first key of each.
   case fourBit([Int32])
-  /// Keys, turned to positions when there are rotations.
-  case keys(Rotations?)
+  /// Keys, turned to positions when there are rotations. So many columns are packed, in panels that
+  /// are kept when other blocks of queries score the same ones.
+  case keys(Rotations?, packed: Int, KeyPanels)
 }
 
 /// Which rows a tile of up to 64 columns reads, and the positions that they turn to.
@@ -49,11 +66,7 @@ extension CPUBackend {
     let panel = Int(HIP_PANEL)
     let tiles = (columns + panel - 1) / panel
     let rows = min(rowCount, Self.rankedRows)
-    let panels =
-      if case .keys = kind {
-        rowCount <= Self.fewRows ? panel * headSize : tiles * panel * (headSize + 1)
-      } else { 0 }
-    return Scratch.size(panels) + Scratch.size(panel * headSize)
+    return Scratch.size(panel * headSize)
       + Scratch.size(2 * rowCount * (headSize + Int(HIP_QUERY_HEADER)))
       + Scratch.size(rows * panel) + Scratch.size(rows * tiles * panel)
       + 2 * Scratch.size(rows * tiles) + 2 * Scratch.size(panel) + Scratch.size(tiles * panel)
@@ -98,7 +111,7 @@ extension CPUBackend {
     switch kind {
     case .moments(let groups): scoreGroups(groups, parts: 2, table.score_moments)
     case .fourBit(let groups): scoreGroups(groups, parts: 1, table.score_four_bits)
-    case .keys(let rotations) where rows.count <= Self.fewRows:
+    case .keys(let rotations, _, _) where rows.count <= Self.fewRows:
       // Keys are scored where they lie instead of being transposed into panels.
       let gathered = scratch.take(panel * size)
       fold(rows, ranking, scratch) { start, first, height, tile in
@@ -108,17 +121,22 @@ extension CPUBackend {
           &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
           read.positions, nil, gathered, queries, height, tile, panel)
       }
-    case .keys(let rotations):
+    case .keys(let rotations, let packed, let keys):
       let gathered = scratch.take(panel * size)
-      let panelSize = panel * (size + 1)
-      let panels = scratch.take((rows.columns + panel - 1) / panel * panelSize)
-      let queries = prepared(rows.count)
-      for start in stride(from: 0, to: rows.columns, by: panel) {
-        fill(start, read)
-        table.pack_coarse(
-          &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
-          read.positions, gathered, panels + start / panel * panelSize)
+      let panelSize = panel * (size * table.coarse_bytes / MemoryLayout<Float>.size + 1)
+      let panels: UnsafeMutablePointer<Float>
+      if keys.areKept, let start = keys.start {
+        panels = start
+      } else {
+        panels = keys.make((packed + panel - 1) / panel * panelSize)
+        for start in stride(from: 0, to: packed, by: panel) {
+          fill(start, read)
+          table.pack_coarse(
+            &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
+            read.positions, gathered, panels + start / panel * panelSize)
+        }
       }
+      let queries = prepared(rows.count)
       fold(rows, ranking, scratch) { start, first, height, tile in
         table.score_coarse(
           panels + start / panel * panelSize, size, queries + first * queryWidth, height, tile,

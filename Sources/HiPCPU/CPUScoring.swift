@@ -4,23 +4,22 @@ internal import CHiPSIMD
 internal import HiPAttention
 internal import HiPCompute
 
-/// The chunks of one stage, to be scored by one block of queries of a set of heads.
+/// The chunks of one stage, to be scored by some rows of queries of a set of heads.
 struct ScoringJob {
   let call: SelectCall
   let stage: PruningStage
-  let block: Int
+  let queries: Range<Int>
   let heads: Range<Int>
   /// First positions, ascending.
   let chunks: [Int32]
   /// Keys from here on are not looked at.
   let limit: Int
   let rotations: Rotations
+  /// Chunks that take part for some of the blocks of queries that score this list, one after the
+  /// other.
+  var sharedCount = 0
 
   var pruning: HierarchicalPruning { call.pruning }
-  var queries: Range<Int> {
-    let first = block * pruning.queryBlock
-    return first..<min(first + pruning.queryBlock, call.input.queries.rows)
-  }
   /// Positions of the queries.
   var positions: Range<Int> {
     call.input.start + queries.lowerBound..<call.input.start + queries.upperBound
@@ -32,7 +31,7 @@ struct ScoringJob {
   /// The last key that a chunk, or what the halving search leaves of it, may begin with.
   var lastStart: Int32 {
     let first = call.input.start + queries.lowerBound
-    let last = max(first - pruning.pruningWindow, 0)
+    let last = max(first - pruning.candidateDistance(in: stage), 0)
     // The search looks at the keys below the limit; the other estimates take whole chunks.
     let end = call.input.start + queries.upperBound
     return Int32(min(last, stage.estimate == .halving ? limit - 1 : end - stage.chunkSize))
@@ -62,7 +61,7 @@ extension CPUBackend {
     switch job.stage.estimate {
     case .halving: halve(job, active, into: scores, scratch(thread))
     case .moments: scoreMoments(job, active, into: scores, scratch(thread))
-    case .exact, .fourBit: scoreKeys(job, active, into: scores, scratch(thread))
+    case .exact, .fourBit: scoreKeys(job, active, into: scores, thread: thread)
     case .tree: preconditionFailure("the tree search has no list of chunks to score")
     }
   }
@@ -256,20 +255,24 @@ extension CPUBackend {
   // MARK: Exact
 
   private func scoreKeys(
-    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
+    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, thread: Int
   ) {
+    let (scratch, panels) = (scratch(thread), keyPanels(thread))
     let size = job.call.input.shape.headSize
     let chunkSize = job.stage.chunkSize
     let columns = active * chunkSize
     let ranking = job.pruning.ranking
     let turned = keyPosition(job, chunk: 0, key: 0) != nil
     let isFourBit = job.stage.estimate == .fourBit
+    // Keys that are turned to where this block sees them are of no use to others.
+    let packed = turned ? active : max(active, job.sharedCount)
+    panels.areKept = panels.areKept && !turned && packed == job.sharedCount
     let kind: ScoredColumns =
       isFourBit
       ? .fourBit(
         stride(from: 0, to: columns, by: KVLayout.groupSize).map { key in
           job.chunks[key / chunkSize] + Int32(key % chunkSize)
-        }) : .keys(turned ? job.rotations : nil)
+        }) : .keys(turned ? job.rotations : nil, packed: packed * chunkSize, panels)
     // Four keys' shares are summed where they are computed, when their order may be chosen.
     let fold = !isFourBit && ranking == .share && chunkSize % 4 == 0 ? 4 : 1
     scratch.reset(
@@ -292,7 +295,7 @@ extension CPUBackend {
           for key in 0..<Int(HIP_PANEL) {
             let column = ColumnTile.column(of: key, fold: fold)
             // A tile that is not full repeats the last chunk; its columns do not count.
-            let key = job.chunks[min(chunk, active - 1)] + Int32(inside)
+            let key = job.chunks[min(chunk, packed - 1)] + Int32(inside)
             tile.indices[column] = key
             if turned { tile.positions[column] = keyPosition(job, chunk: chunk, key: key) ?? 0 }
             inside += 1

@@ -11,37 +11,45 @@ extension CPUBackend {
     countSelection()
     let state = unsafeDowncast(call.state, to: CPUSelectionState.self)
     let pruning = call.pruning
-    let rows = call.input.queries.rows
-    let blockCount = (rows + pruning.queryBlock - 1) / pruning.queryBlock
+    let blocks = queryRanges(call, blocks: 1)
     let owners = pruning.sharing.ownerCount(call.input.shape)
     guard let first = pruning.stages.first else {
-      state.blocks = .init(repeating: .init(repeating: [], count: owners), count: blockCount)
+      state.blocks = .init(
+        repeating: .init(repeating: [], count: owners), count: blocks.count)
       return
     }
     guard first.estimate != .tree else {
-      state.blocks = searchTree(call, first, blockCount: blockCount, owners: owners)
+      state.blocks = searchTree(call, first, blocks: blocks, owners: owners)
       return
     }
-    // [block * owners + owner], ascending first positions of chunks.
+    // [block * owners + owner], ascending first positions of chunks; what the first stage starts from
+    // is the grid.
     var kept =
       call.firstStage > 0
-      ? state.stageInputs[call.firstStage] : .init(repeating: [], count: blockCount * owners)
+      ? state.stageInputs[call.firstStage] : .init(repeating: [], count: blocks.count * owners)
+    let isDecoding = call.input.queries.rows == 1
     let stages = call.firstStage..<pruning.stages.count
     if stages.allSatisfy({ scoringSets(pruning.stages[$0], call) == owners }) {
       kept = runTogether(stages, from: kept, call, state)
     } else {
       for index in stages {
-        if rows == 1 { state.keep(kept, asInputOf: index) }
+        if isDecoding { state.keep(kept, asInputOf: index) }
         kept = run(stageAt: index, from: kept, call)
       }
     }
     let size = Int32(pruning.blockSize)
-    state.blocks = (0..<blockCount).map { block in
+    state.blocks = blocks.indices.map { block in
       let end = Int32(call.input.start + (block + 1) * pruning.queryBlock)
       return (0..<owners).map { owner in
         kept[block * owners + owner].map { $0 / size * size }.filter { $0 < end }
       }
     }
+  }
+
+  /// The rows of every `blocks` blocks of queries.
+  private func queryRanges(_ call: SelectCall, blocks: Int) -> [Range<Int>] {
+    let (rows, size) = (call.input.queries.rows, blocks * call.pruning.queryBlock)
+    return stride(from: 0, to: rows, by: size).map { $0..<min($0 + size, rows) }
   }
 
   /// Sets of heads that are scored apart: the halving search takes its own path for each head.
@@ -51,15 +59,19 @@ extension CPUBackend {
       ? shape.heads : shape.kvHeads
   }
 
-  /// Every block and owner by itself, on one thread from stage to stage.
+  /// The blocks that share the first stage, and each owner, by themselves, on one thread from stage to
+  /// stage.
   private func runTogether(
     _ stages: Range<Int>, from before: [[Int32]], _ call: SelectCall, _ state: CPUSelectionState
   ) -> [[Int32]] {
     let pruning = call.pruning
     let owners = pruning.sharing.ownerCount(call.input.shape)
+    let together = pruning.stages[0].queryBlocks
+    let groups = queryRanges(call, blocks: together)
+    let blocks = queryRanges(call, blocks: 1)
     let lengths = stages.map { index in
       index == 0
-        ? grid(call, block: before.count / owners - 1).count
+        ? grid(call, queries: groups[groups.count - 1]).count
         : pruning.stages[index - 1].keep / pruning.stages[index].chunkSize
     }
     let longest = Scratch.size(lengths.max() ?? 0)
@@ -76,21 +88,41 @@ extension CPUBackend {
         // Each item writes its own elements.
         nonisolated(unsafe) let results = results
         nonisolated(unsafe) let inputs = inputs
-        pool.run(before.count) { item, thread in
-          let (block, owner) = item.quotientAndRemainder(dividingBy: owners)
+        pool.run(groups.count * owners) { item, thread in
+          let (group, owner) = item.quotientAndRemainder(dividingBy: owners)
           let scores = scores + thread * longest
-          var list = results[item]
-          for index in stages {
-            if isDecoding { inputs[index * before.count + item] = list }
-            list = chunks(ofStage: index, from: list, block: block, call)
+          let panels = keyPanels(thread)
+          panels.areKept = false
+          func kept(
+            _ index: Int, of list: [Int32], _ queries: Range<Int>, last: Range<Int>? = nil
+          ) -> [Int32] {
+            let list = chunks(ofStage: index, from: list, queries: queries, call)
             let stage = pruning.stages[index]
-            let job = job(
-              call, index, block: block, set: owner, of: owners, list, rotations)
-            guard !keepsAll(stage, list, active: job.activeCount) else { continue }
+            var job = job(call, index, queries: queries, set: owner, of: owners, list, rotations)
+            guard !keepsAll(stage, list, active: job.activeCount) else { return list }
+            if let last {
+              job.sharedCount =
+                self.job(call, index, queries: last, set: owner, of: owners, list, rotations)
+                .activeCount
+            }
             score(job, into: scores, thread: thread)
-            list = self.kept(stage, of: list, UnsafeBufferPointer(start: scores, count: list.count))
+            panels.areKept = last != nil
+            return self.kept(
+              stage, of: list, UnsafeBufferPointer(start: scores, count: list.count))
           }
-          results[item] = list
+          let shared = stages.first == 0 ? kept(0, of: [], groups[group]) : nil
+          let members = group * together..<min((group + 1) * together, blocks.count)
+          for block in members {
+            let item = block * owners + owner
+            var list = shared ?? results[item]
+            for index in stages.dropFirst(shared == nil ? 0 : 1) {
+              if isDecoding { inputs[index * before.count + item] = list }
+              list = kept(
+                index, of: list, blocks[block],
+                last: shared != nil && index == 1 ? blocks[members.upperBound - 1] : nil)
+            }
+            results[item] = list
+          }
         }
       }
     }
@@ -103,21 +135,19 @@ extension CPUBackend {
     return results
   }
 
-  /// First positions of the first stage's chunks for a block of queries.
-  private func grid(_ call: SelectCall, block: Int) -> [Int32] {
+  /// First positions of the first stage's chunks for some queries.
+  private func grid(_ call: SelectCall, queries: Range<Int>) -> [Int32] {
     let size = call.pruning.stages[0].chunkSize
     // One chunk more than fits: a decoding step's list is reused while keys leave the window.
-    let length = gridLength(call, block: block) + (call.gridLength == .ownBlock ? size : 0)
+    let length = gridLength(call, queries: queries) + (call.gridLength == .ownBlock ? size : 0)
     let span = max(0, length - call.pruning.sink - call.pruning.window)
     return (0..<(span + size - 1) / size).map { Int32(call.pruning.sink + $0 * size) }
   }
 
-  private func gridLength(_ call: SelectCall, block: Int) -> Int {
+  private func gridLength(_ call: SelectCall, queries: Range<Int>) -> Int {
     switch call.gridLength {
     case .fixed(let length): length
-    case .ownBlock:
-      call.input.start
-        + min(call.input.queries.rows, (block + 1) * call.pruning.queryBlock)
+    case .ownBlock: call.input.start + queries.upperBound
     }
   }
 
@@ -132,11 +162,11 @@ extension CPUBackend {
 
   /// What a stage scores, when the one before has kept `before`.
   private func chunks(
-    ofStage index: Int, from before: [Int32], block: Int, _ call: SelectCall
+    ofStage index: Int, from before: [Int32], queries: Range<Int>, _ call: SelectCall
   ) -> [Int32] {
     let stages = call.pruning.stages
     return index == 0
-      ? grid(call, block: block)
+      ? grid(call, queries: queries)
       : split(before, stages[index - 1].chunkSize, into: stages[index].chunkSize)
   }
 
@@ -160,14 +190,14 @@ extension CPUBackend {
 
   /// What one set of heads scores.
   private func job(
-    _ call: SelectCall, _ index: Int, block: Int, set: Int, of sets: Int, _ list: [Int32],
-    _ rotations: Rotations
+    _ call: SelectCall, _ index: Int, queries: Range<Int>, set: Int, of sets: Int,
+    _ list: [Int32], _ rotations: Rotations
   ) -> ScoringJob {
     let size = call.input.shape.heads / sets
     return ScoringJob(
-      call: call, stage: call.pruning.stages[index], block: block,
+      call: call, stage: call.pruning.stages[index], queries: queries,
       heads: set * size..<(set + 1) * size, chunks: list,
-      limit: index == 0 ? gridLength(call, block: block) - call.pruning.pruningWindow : .max,
+      limit: index == 0 ? gridLength(call, queries: queries) - call.pruning.pruningWindow : .max,
       rotations: rotations)
   }
 
@@ -177,13 +207,20 @@ extension CPUBackend {
   ) -> [[Int32]] {
     let stage = call.pruning.stages[index]
     let owners = call.pruning.sharing.ownerCount(call.input.shape)
-    let lists = before.enumerated().map { item, before in
-      chunks(ofStage: index, from: before, block: item / owners, call)
+    let ranges = queryRanges(call, blocks: stage.queryBlocks)
+    let lists = (0..<ranges.count * owners).map { item in
+      chunks(
+        ofStage: index, from: index == 0 ? [] : before[item], queries: ranges[item / owners], call)
     }
-    if stage.proportion == nil, lists.allSatisfy({ keepsAll(stage, $0, active: $0.count) }) {
-      return lists
+    let isAll =
+      stage.proportion == nil && lists.allSatisfy { keepsAll(stage, $0, active: $0.count) }
+    let results =
+      isAll
+      ? lists
+      : scored(stage, at: index, queries: ranges, lists: lists, call) { kept(stage, of: $0, $1) }
+    return before.indices.map { item in
+      results[item / owners / stage.queryBlocks * owners + item % owners]
     }
-    return scored(stage, at: index, lists: lists, call) { kept(stage, of: $0, $1) }
   }
 
   /// The scores of the first stage's chunks.
@@ -191,9 +228,9 @@ extension CPUBackend {
     let pruning = call.pruning
     guard let stage = pruning.stages.first, stage.estimate != .tree else { return [] }
     let owners = pruning.sharing.ownerCount(call.input.shape)
-    let blockCount = (call.input.queries.rows + pruning.queryBlock - 1) / pruning.queryBlock
-    let lists = (0..<blockCount * owners).map { grid(call, block: $0 / owners) }
-    return scored(stage, at: 0, lists: lists, call) { list, scores in
+    let ranges = queryRanges(call, blocks: stage.queryBlocks)
+    let lists = (0..<ranges.count * owners).map { grid(call, queries: ranges[$0 / owners]) }
+    return scored(stage, at: 0, queries: ranges, lists: lists, call) { list, scores in
       ChunkScores(starts: list, scores: Array(scores))
     }
   }
@@ -201,25 +238,24 @@ extension CPUBackend {
   /// Scores one stage's chunks, `[block * owners + owner]`, puts the heads of an owner together, and
   /// hands each owner's to `use`, on several threads.
   private func scored<Result>(
-    _ stage: PruningStage, at index: Int, lists: [[Int32]], _ call: SelectCall,
-    use: ([Int32], UnsafeBufferPointer<Float>) -> Result
+    _ stage: PruningStage, at index: Int, queries: [Range<Int>], lists: [[Int32]],
+    _ call: SelectCall, use: ([Int32], UnsafeBufferPointer<Float>) -> Result
   ) -> [Result] {
     let shape = call.input.shape
     let pruning = call.pruning
     let owners = pruning.sharing.ownerCount(shape)
     let sets = scoringSets(stage, call)
-    let blockCount = lists.count / owners
     let longest = lists.map(\.count).max() ?? 0
     let stride = Scratch.size(longest)
     let rotations = rotations(
       call.input.rotary, count: positionLimit(call, stage, longest: longest))
-    selectionScores.reset(stride * blockCount * sets)
-    let scores = selectionScores.take(stride * blockCount * sets)
-    pool.run(blockCount * sets) { item, thread in
+    selectionScores.reset(stride * queries.count * sets)
+    let scores = selectionScores.take(stride * queries.count * sets)
+    pool.run(queries.count * sets) { item, thread in
       let (block, set) = item.quotientAndRemainder(dividingBy: sets)
       let list = lists[block * owners + set * owners / sets]
       score(
-        job(call, index, block: block, set: set, of: sets, list, rotations),
+        job(call, index, queries: queries[block], set: set, of: sets, list, rotations),
         into: scores + item * stride, thread: thread)
     }
     var results = [Result?](repeating: nil, count: lists.count)

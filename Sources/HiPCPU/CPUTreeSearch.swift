@@ -7,24 +7,24 @@ internal import HiPCompute
 extension CPUBackend {
   /// The tree search of HiP: first positions of the kept chunks, `[query block][owner]`.
   func searchTree(
-    _ call: SelectCall, _ stage: PruningStage, blockCount: Int, owners: Int
+    _ call: SelectCall, _ stage: PruningStage, blocks: [Range<Int>], owners: Int
   ) -> [[[Int32]]] {
     let headsPerOwner = call.input.shape.heads / owners
     let rotations = rotations(call.input.rotary, count: positionLimit(call, stage, longest: 0))
-    var found = [[Int32]](repeating: [], count: blockCount * owners)
+    var found = [[Int32]](repeating: [], count: blocks.count * owners)
     found.withUnsafeMutableBufferPointer { found in
       // Each item writes its own element.
       nonisolated(unsafe) let found = found
-      pool.run(blockCount * owners) { item, thread in
+      pool.run(blocks.count * owners) { item, thread in
         let (block, owner) = item.quotientAndRemainder(dividingBy: owners)
         let job = ScoringJob(
-          call: call, stage: stage, block: block,
+          call: call, stage: stage, queries: blocks[block],
           heads: owner * headsPerOwner..<(owner + 1) * headsPerOwner, chunks: [], limit: .max,
           rotations: rotations)
         found[item] = searchTree(job, scratch(thread))
       }
     }
-    return (0..<blockCount).map { Array(found[$0 * owners..<($0 + 1) * owners]) }
+    return blocks.indices.map { Array(found[$0 * owners..<($0 + 1) * owners]) }
   }
 
   private func searchTree(_ job: ScoringJob, _ scratch: Scratch) -> [Int32] {

@@ -38,7 +38,7 @@ public struct KVLayout: Sendable, Hashable {
   /// Tokens in a page.
   ///
   /// A power of two.
-  public static let pageSize = 256
+  public static let pageSize = 1024
 
   /// Layers that keep keys and values.
   public let layerCount: Int

@@ -106,6 +106,17 @@ import Testing
         PruningStage(chunkSize: 8, keep: 40, estimate: .exact),
       ]
     }
+    /// Several blocks share the first stage.
+    func shared(
+      _ blocks: Int, _ stages: [PruningStage], _ sharing: HeadSharing, _ ranking: ChunkRanking,
+      _ positions: PositionScheme
+    ) -> Pruning? {
+      var stages = stages
+      stages[0].queryBlocks = blocks
+      return try? Pruning(
+        reach: StreamingWindow(sink: 64, window: 100), queryBlock: 32, stages: stages,
+        scoring: Pruning.Scoring(sharing: sharing, ranking: ranking, positions: positions))
+    }
     func tree(_ chunk: Int, _ keep: Int) -> [PruningStage] {
       [PruningStage(chunkSize: chunk, keep: keep, estimate: .tree)]
     }
@@ -130,10 +141,16 @@ import Testing
       make(tree(2, 32), .head, .maximum, .absolute, .absolute),
       make(tree(4, 64), .group, .maximum, .dynamic, .selfExtend),
       make(tree(1, 16), .head, .maximum, .relative),
+      shared(3, estimates(.moments, 4), .group, .share, .infllm),
+      shared(2, estimates(.moments, 1), .allHeads, .share, .relative),
+      shared(3, estimates(.exact, 1), .group, .share, .selfExtend),
+      shared(3, estimates(.fourBit, 2), .head, .maximum, .infllm),
+      shared(2, halving(4), .allHeads, .maximum, .relative),
+      shared(3, halving(1), .head, .maximum, .chunkIndexed),
     ].compactMap { $0 }
   }()
 
-  @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 20) }
+  @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 26) }
 
   @Test(arguments: TestedBackend.available)
   func selectionEqualsTheReference(_ backend: TestedBackend) throws {

@@ -165,8 +165,10 @@ typedef struct hip_kernels {
   /// Brings queries into the form in which keys are scored for a selection, in 8 bits where the
   /// table has products of those: head_size + HIP_QUERY_HEADER floats each.
   void (*prepare_queries)(const float *queries, size_t rows, size_t head_size, float *out);
+  /// Bytes of an element in a panel of `pack_coarse`.
+  size_t coarse_bytes;
   /// Packs keys as `pack_keys` does, for `score_coarse`, in 8 bits where the table has products of
-  /// those. The panel takes (head_size + 1) * HIP_PANEL floats at most.
+  /// those. The panel takes head_size * HIP_PANEL elements and HIP_PANEL floats.
   void (*pack_coarse)(const hip_rows *keys, const int32_t *indices, size_t count,
                       size_t head_size, const float *table, size_t half,
                       const int32_t *positions, float *scratch, void *panel);

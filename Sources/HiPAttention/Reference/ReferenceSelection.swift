@@ -47,7 +47,6 @@ public struct ReferenceSelection {
     }
     if first.estimate == .tree { return (treeSearch(rows: rows, first, pruning), []) }
     let firstPosition = input.firstPosition + rows.lowerBound
-    let lastCandidate = max(firstPosition - pruning.pruningWindow, 0)
     let span = max(0, input.keyCount - pruning.sink - pruning.window)
     let count = (span + first.chunkSize - 1) / first.chunkSize
     var chunks = [[Int]](
@@ -62,11 +61,18 @@ public struct ReferenceSelection {
           }
         }
       }
+      // The rows of all blocks that share the stage.
+      let shared = stage.queryBlocks * pruning.queryBlock
+      let from = rows.lowerBound / shared * shared
+      let stageRows =
+        stage.queryBlocks == 1 ? rows : from..<min(from + shared, input.queryCount)
+      let lastCandidate = max(
+        input.firstPosition + stageRows.lowerBound - pruning.candidateDistance(in: stage), 0)
       let limit = index == 0 ? input.keyCount - pruning.pruningWindow : Int.max
       var scores = (0..<heads).map { head in
         score(
-          chunks[head], limit: limit, lastCandidate: lastCandidate, head: head, rows: rows, stage,
-          pruning)
+          chunks[head], limit: limit, lastCandidate: lastCandidate, head: head, rows: stageRows,
+          stage, pruning)
       }
       trace.append(StageTrace(chunks: chunks, scores: scores))
       share(&scores, pruning)
