@@ -84,10 +84,12 @@ INLINE const uint8_t *group_address(const hip_rows *groups, const int32_t *first
 /// Bytes between what is scored and what is asked for.
 #define BYTES_AHEAD 8192
 
-/// The two groups that come BYTES_AHEAD after group `g`; at the end group `g` again.
+/// The two groups that come BYTES_AHEAD after group `g`, or right after it and the next; at the end
+/// group `g` again.
 INLINE void groups_ahead(const hip_rows *groups, const int32_t *firsts, size_t g, size_t known,
                          size_t row_bytes, const uint8_t *ahead[2]) {
-  size_t next = g + BYTES_AHEAD / (GROUP_HEADER + row_bytes * GROUP);
+  size_t distance = BYTES_AHEAD / (GROUP_HEADER + row_bytes * GROUP);
+  size_t next = g + (distance < 2 ? 2 : distance);
   for (size_t i = 0; i < 2; i++)
     ahead[i] = group_address(groups, firsts, next + i < known ? next + i : g);
 }

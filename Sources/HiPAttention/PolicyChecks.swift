@@ -14,6 +14,10 @@ extension HierarchicalPruning {
             + "\(stages.last?.chunkSize ?? 0)")
       }
       try check(fineStages, "fine stage")
+      guard fineStages[0].queryBlocks == 1 else {
+        throw PolicyError(
+          "\"fineStages\" are those of one block of queries; leave \"queryBlocks\" out there")
+      }
     }
     guard let first = stages.first, let last = stages.last else { return }
     let largest = max(window - candidateDistance(in: first), fine.overlap)
@@ -22,11 +26,13 @@ extension HierarchicalPruning {
         "\"window\" is \(window), shorter than the first stage's chunk or its blocks of queries; keys "
           + "between candidates and window would be lost. Make the window at least \(largest)")
     }
-    for refresh in [first.refreshInterval, fine.stages.first?.refreshInterval ?? 1] {
-      guard refresh <= min(overlap, fine.overlap) else {
+    for stage in [first, fine.stages.first].compactMap({ $0 }) {
+      // The list of chunks reaches one chunk into the window.
+      let longest = stage.estimate == .tree ? overlap : stage.chunkSize
+      guard stage.refreshInterval <= longest else {
         throw PolicyError(
-          "the first stage's \"refresh\" is \(refresh): keys that leave the window meanwhile would be "
-            + "lost. Make it at most \(min(overlap, fine.overlap))")
+          "the first stage's \"refresh\" is \(stage.refreshInterval): keys that leave the window "
+            + "meanwhile would be lost. Make it at most \(longest)")
       }
     }
     guard sink % last.chunkSize == 0 else {
@@ -87,10 +93,10 @@ extension HierarchicalPruning {
         "\(name): \"queryStride\" is \(stage.queryStride); it must divide the query block, "
           + "\(queryBlock)")
     }
-    guard stage.queryBlocks == 1 || (2...16).contains(stage.queryBlocks) && before == nil else {
+    guard [1, 2, 4, 8].contains(stage.queryBlocks), before == nil || stage.queryBlocks == 1 else {
       throw PolicyError(
-        "\(name): \"queryBlocks\" is \(stage.queryBlocks); allowed are 1 to 16 in the first stage and "
-          + "1 in the others")
+        "\(name): \"queryBlocks\" is \(stage.queryBlocks); allowed are 1, 2, 4 and 8 in the first stage "
+          + "and 1 in the others")
     }
     if stage.estimate == .halving && ranking == .share {
       throw PolicyError(

@@ -187,8 +187,8 @@ extension PruningStage {
         ? Proportion(share: fields.number("keepShare"), least: fields.integer("keepLeast")) : nil,
       refreshInterval: fields.integer("refresh", default: 1),
       queryStride: fields.integer("queryStride", default: 1),
-      queryBlocks: fields.integer("queryBlocks", default: 1),
       estimate: fields.word("estimate", default: .halving))
+    queryBlocks = try fields.integer("queryBlocks", default: 1)
   }
 }
 

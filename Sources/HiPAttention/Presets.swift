@@ -45,11 +45,12 @@ extension HeavyHitters {
 }
 
 extension HierarchicalPruning {
-  /// Our selection, described in Docs/Decisions/0005.
+  /// Our selection, described in Docs/Decisions 0005 to 0007.
   ///
-  /// A scan over the moments of 8-key chunks, then exact scores inside the best, both ranked by their
-  /// share of every query's softmax mass, per key-value head. Decoding and the end of a text, where
-  /// questions stand and single keys matter, go from the moments to keys in 4 bits to exact scores.
+  /// A scan over the moments of 8-key chunks for four blocks of queries, then exact scores inside the
+  /// best for each block, both ranked by their share of every query's softmax mass, per key-value head.
+  /// Decoding and the end of a text, where questions stand and single keys matter, go from the moments
+  /// to keys in 4 bits to exact scores.
   public static let infiniteHiP = own(refresh: (1, 1, 1))
 
   /// Our selection with masks that are kept while writing: its stages run every 8, 4 and 2 tokens.
@@ -59,12 +60,13 @@ extension HierarchicalPruning {
   public static let infiniteHiPFast = own(refresh: (8, 4, 2))
 
   private static func own(refresh: (Int, Int, Int)) -> HierarchicalPruning {
-    HierarchicalPruning(
+    var scan = PruningStage(
+      chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 64,
+      estimate: .moments)
+    scan.queryBlocks = 4
+    return HierarchicalPruning(
       unchecked: [
-        PruningStage(
-          chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384),
-          queryStride: 64, queryBlocks: 4, estimate: .moments),
-        PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
+        scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
       ],
       fineStages: [
         PruningStage(

@@ -13,21 +13,20 @@ public struct PruningStage: Sendable, Hashable {
   /// Neighbouring queries that are averaged before scoring.
   public var queryStride: Int
   /// Neighbouring blocks of queries that share what the stage keeps; only ever of the first stage.
-  public var queryBlocks: Int
+  public var queryBlocks = 1
   /// How a chunk's score comes about.
   public var estimate: ChunkEstimate
 
   /// Stores the parts; `HierarchicalPruning` checks them.
   public init(
     chunkSize: Int, keep: Int, proportion: Proportion? = nil, refreshInterval: Int = 1,
-    queryStride: Int = 1, queryBlocks: Int = 1, estimate: ChunkEstimate = .halving
+    queryStride: Int = 1, estimate: ChunkEstimate = .halving
   ) {
     self.chunkSize = chunkSize
     self.keep = keep
     self.proportion = proportion
     self.refreshInterval = refreshInterval
     self.queryStride = queryStride
-    self.queryBlocks = queryBlocks
     self.estimate = estimate
   }
 

@@ -17,19 +17,25 @@ struct ScoredRows {
   let total: UnsafeMutablePointer<Float>
 }
 
-/// Keys packed for products, kept while blocks of queries score the same ones.
+/// Keys packed for products, kept while blocks of queries score the same list.
 final class KeyPanels {
   private let memory = Scratch()
-  private(set) var start: UnsafeMutablePointer<Float>?
-  /// Whether the next scores are of the keys that are packed already.
-  var areKept = false
+  private var shared: UnsafeMutablePointer<Float>?
 
-  /// Room for `count` floats; what was packed is void.
-  func make(_ count: Int) -> UnsafeMutablePointer<Float> {
+  /// The next list is another one.
+  func drop() { shared = nil }
+
+  /// Room of `count` floats that `pack` has filled, now or, for a shared list, when it was asked for
+  /// before.
+  func panels(
+    _ count: Int, isShared: Bool, pack: (UnsafeMutablePointer<Float>) -> Void
+  ) -> UnsafeMutablePointer<Float> {
+    if isShared, let shared { return shared }
     memory.reset(count)
-    let start = memory.take(count)
-    self.start = start
-    return start
+    let panels = memory.take(count)
+    pack(panels)
+    shared = isShared ? panels : nil
+    return panels
   }
 }
 
@@ -39,9 +45,17 @@ enum ScoredColumns {
   case moments([Int32])
   /// Keys in 4 bits, in groups; the first key of each.
   case fourBit([Int32])
-  /// Keys, turned to positions when there are rotations. So many columns are packed, in panels that
-  /// are kept when other blocks of queries score the same ones.
-  case keys(Rotations?, packed: Int, KeyPanels)
+  /// Keys, turned to positions when there are rotations, and where they are packed.
+  case keys(Rotations?, PackedColumns)
+}
+
+/// Columns that are packed into panels.
+struct PackedColumns {
+  /// At least those that are ranked.
+  let count: Int
+  /// Whether other blocks of queries rank columns of the same list.
+  let isShared: Bool
+  let panels: KeyPanels
 }
 
 /// Which rows a tile of up to 64 columns reads, and the positions that they turn to.
@@ -111,7 +125,7 @@ extension CPUBackend {
     switch kind {
     case .moments(let groups): scoreGroups(groups, parts: 2, table.score_moments)
     case .fourBit(let groups): scoreGroups(groups, parts: 1, table.score_four_bits)
-    case .keys(let rotations, _, _) where rows.count <= Self.fewRows:
+    case .keys(let rotations, _) where rows.count <= Self.fewRows:
       // Keys are scored where they lie instead of being transposed into panels.
       let gathered = scratch.take(panel * size)
       fold(rows, ranking, scratch) { start, first, height, tile in
@@ -121,15 +135,13 @@ extension CPUBackend {
           &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
           read.positions, nil, gathered, queries, height, tile, panel)
       }
-    case .keys(let rotations, let packed, let keys):
+    case .keys(let rotations, let packed):
       let gathered = scratch.take(panel * size)
       let panelSize = panel * (size * table.coarse_bytes / MemoryLayout<Float>.size + 1)
-      let panels: UnsafeMutablePointer<Float>
-      if keys.areKept, let start = keys.start {
-        panels = start
-      } else {
-        panels = keys.make((packed + panel - 1) / panel * panelSize)
-        for start in stride(from: 0, to: packed, by: panel) {
+      let panels = packed.panels.panels(
+        (packed.count + panel - 1) / panel * panelSize, isShared: packed.isShared
+      ) { panels in
+        for start in stride(from: 0, to: packed.count, by: panel) {
           fill(start, read)
           table.pack_coarse(
             &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,

@@ -15,8 +15,8 @@ struct ScoringJob {
   /// Keys from here on are not looked at.
   let limit: Int
   let rotations: Rotations
-  /// Chunks that take part for some of the blocks of queries that score this list, one after the
-  /// other.
+  /// Chunks that take part for the last of the blocks of queries that score this list one after the
+  /// other; 0 when only one does.
   var sharedCount = 0
 
   var pruning: HierarchicalPruning { call.pruning }
@@ -265,14 +265,17 @@ extension CPUBackend {
     let turned = keyPosition(job, chunk: 0, key: 0) != nil
     let isFourBit = job.stage.estimate == .fourBit
     // Keys that are turned to where this block sees them are of no use to others.
-    let packed = turned ? active : max(active, job.sharedCount)
-    panels.areKept = panels.areKept && !turned && packed == job.sharedCount
+    let isShared = !turned && job.sharedCount > 0
+    let packed = isShared ? job.sharedCount : active
     let kind: ScoredColumns =
       isFourBit
       ? .fourBit(
         stride(from: 0, to: columns, by: KVLayout.groupSize).map { key in
           job.chunks[key / chunkSize] + Int32(key % chunkSize)
-        }) : .keys(turned ? job.rotations : nil, packed: packed * chunkSize, panels)
+        })
+      : .keys(
+        turned ? job.rotations : nil,
+        PackedColumns(count: packed * chunkSize, isShared: isShared, panels: panels))
     // Four keys' shares are summed where they are computed, when their order may be chosen.
     let fold = !isFourBit && ranking == .share && chunkSize % 4 == 0 ? 4 : 1
     scratch.reset(
@@ -297,7 +300,10 @@ extension CPUBackend {
             // A tile that is not full repeats the last chunk; its columns do not count.
             let key = job.chunks[min(chunk, packed - 1)] + Int32(inside)
             tile.indices[column] = key
-            if turned { tile.positions[column] = keyPosition(job, chunk: chunk, key: key) ?? 0 }
+            if turned {
+              tile.positions[column] =
+                keyPosition(job, chunk: min(chunk, packed - 1), key: key) ?? 0
+            }
             inside += 1
             if inside == chunkSize { (chunk, inside) = (chunk + 1, 0) }
           }

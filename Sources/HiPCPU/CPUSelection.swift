@@ -29,7 +29,11 @@ extension CPUBackend {
       ? state.stageInputs[call.firstStage] : .init(repeating: [], count: blocks.count * owners)
     let isDecoding = call.input.queries.rows == 1
     let stages = call.firstStage..<pruning.stages.count
-    if stages.allSatisfy({ scoringSets(pruning.stages[$0], call) == owners }) {
+    // Blocks that share the first stage go together where that leaves no thread idle.
+    let items = queryRanges(call, blocks: first.queryBlocks).count * owners
+    if first.queryBlocks == 1 || items >= pool.threadCount,
+      stages.allSatisfy({ scoringSets(pruning.stages[$0], call) == owners })
+    {
       kept = runTogether(stages, from: kept, call, state)
     } else {
       for index in stages {
@@ -91,8 +95,7 @@ extension CPUBackend {
         pool.run(groups.count * owners) { item, thread in
           let (group, owner) = item.quotientAndRemainder(dividingBy: owners)
           let scores = scores + thread * longest
-          let panels = keyPanels(thread)
-          panels.areKept = false
+          keyPanels(thread).drop()
           func kept(
             _ index: Int, of list: [Int32], _ queries: Range<Int>, last: Range<Int>? = nil
           ) -> [Int32] {
@@ -106,7 +109,6 @@ extension CPUBackend {
                 .activeCount
             }
             score(job, into: scores, thread: thread)
-            panels.areKept = last != nil
             return self.kept(
               stage, of: list, UnsafeBufferPointer(start: scores, count: list.count))
           }
@@ -235,7 +237,7 @@ extension CPUBackend {
     }
   }
 
-  /// Scores one stage's chunks, `[block * owners + owner]`, puts the heads of an owner together, and
+  /// Scores one stage's chunks, `[range of queries * owners + owner]`, puts the heads of an owner together, and
   /// hands each owner's to `use`, on several threads.
   private func scored<Result>(
     _ stage: PruningStage, at index: Int, queries: [Range<Int>], lists: [[Int32]],
@@ -252,10 +254,10 @@ extension CPUBackend {
     selectionScores.reset(stride * queries.count * sets)
     let scores = selectionScores.take(stride * queries.count * sets)
     pool.run(queries.count * sets) { item, thread in
-      let (block, set) = item.quotientAndRemainder(dividingBy: sets)
-      let list = lists[block * owners + set * owners / sets]
+      let (range, set) = item.quotientAndRemainder(dividingBy: sets)
+      let list = lists[range * owners + set * owners / sets]
       score(
-        job(call, index, queries: queries[block], set: set, of: sets, list, rotations),
+        job(call, index, queries: queries[range], set: set, of: sets, list, rotations),
         into: scores + item * stride, thread: thread)
     }
     var results = [Result?](repeating: nil, count: lists.count)
@@ -263,9 +265,9 @@ extension CPUBackend {
       // Each item writes its own element.
       nonisolated(unsafe) let results = results
       pool.run(lists.count) { item, _ in
-        let (block, owner) = item.quotientAndRemainder(dividingBy: owners)
+        let (range, owner) = item.quotientAndRemainder(dividingBy: owners)
         let list = lists[item]
-        let total = scores + (block * sets + owner * sets / owners) * stride
+        let total = scores + (range * sets + owner * sets / owners) * stride
         for set in 1..<max(1, sets / owners) {
           let other = total + set * stride
           switch pruning.ranking {
@@ -299,43 +301,50 @@ extension CPUBackend {
 /// Indices of the `count` largest values, ascending; of equal ones the first.
 package func indicesOfLargest(_ count: Int, of values: UnsafeBufferPointer<Float>) -> [Int] {
   guard count < values.count else { return Array(values.indices) }
-  // Bit patterns that order as the numbers do; the `count`-th largest is found digit by digit.
+  guard count > 0 else { return [] }
+  // Bit patterns that order as the numbers do.
   func key(_ value: Float) -> UInt32 {
     let bits = value.bitPattern
     return bits & 0x8000_0000 == 0 ? bits | 0x8000_0000 : ~bits
   }
-  var threshold: UInt32 = 0
-  var ties = count
+  var result: [Int] = []
+  // How many of the keys that begin as the `count`-th largest does are taken.
+  var rest = count
   withUnsafeTemporaryAllocation(of: Int32.self, capacity: 2048) { histogram in
-    for (shift, width) in [(21, 11), (10, 11), (0, 10)] as [(UInt32, UInt32)] {
+    /// The largest digit that is needed to have `rest` keys.
+    func lastDigit() -> UInt32 {
+      var digit = histogram.count - 1
+      while Int(histogram[digit]) < rest {
+        rest -= Int(histogram[digit])
+        digit -= 1
+      }
+      return UInt32(digit)
+    }
+    histogram.update(repeating: 0)
+    for value in values { histogram[Int(key(value) >> 21)] += 1 }
+    var prefix = lastDigit()
+    result.reserveCapacity(count - rest + Int(histogram[Int(prefix)]))
+    // Keys that begin like the `count`-th largest.
+    var close: [UInt32] = []
+    for (index, value) in values.enumerated() {
+      let key = key(value)
+      guard key >> 21 >= prefix else { continue }
+      result.append(index)
+      if key >> 21 == prefix { close.append(key) }
+    }
+    for (shift, width) in [(10, 11), (0, 10)] as [(UInt32, UInt32)] {
       histogram.update(repeating: 0)
       let digit = UInt32(1) << width - 1
-      for value in values {
-        let key = key(value)
-        // Only keys that share the digits found so far.
-        guard shift + width == 32 || key >> (shift + width) == threshold >> (shift + width) else {
-          continue
-        }
+      for key in close where key >> (shift + width) == prefix {
         histogram[Int(key >> shift & digit)] += 1
       }
-      var index = Int(digit)
-      while Int(histogram[index]) < ties {
-        ties -= Int(histogram[index])
-        index -= 1
-      }
-      threshold |= UInt32(index) << shift
+      prefix = prefix << width | lastDigit()
     }
-  }
-  var taken = 0
-  var result: [Int] = []
-  result.reserveCapacity(count)
-  for (index, value) in values.enumerated() {
-    let key = key(value)
-    if key > threshold {
-      result.append(index)
-    } else if key == threshold, taken < ties {
-      taken += 1
-      result.append(index)
+    result = result.filter { index in
+      let key = key(values[index])
+      guard key == prefix else { return key > prefix }
+      rest -= 1
+      return rest >= 0
     }
   }
   return result

@@ -193,8 +193,8 @@ public struct SelectCall: Sendable {
   ///
   /// Matters to chunk-indexed positions, which count chunks.
   public enum GridLength: Sendable, Hashable {
-    /// Up to the end of each block of queries, so that a text read in pieces gives what it gives
-    /// whole.
+    /// Up to the end of each block of queries, or of the blocks that share the first stage, so that a
+    /// text read in pieces that end there gives what it gives whole.
     case ownBlock
     /// This many keys for every block.
     case fixed(Int)

@@ -30,8 +30,8 @@ public protocol ComputeBackend: AnyObject, Sendable {
   func activate(_ call: GateCall)
   func append(_ call: AppendCall)
   func select(_ call: SelectCall)
-  /// The scores of the first stage's chunks, `[block of queries * owners + owner]`, where heads that
-  /// share a selection have one owner; chunks within the window have `inactiveScore`.
+  /// The scores of the first stage's chunks, `[blocks of queries * owners + owner]`, where blocks that
+  /// share the stage count as one and heads that share a selection have one owner; chunks within the window have `inactiveScore`.
   func scores(_ call: SelectCall) -> [ChunkScores]
   func attend(_ call: AttendCall)
   /// The elements of a float32 tensor, row by row.

@@ -147,8 +147,9 @@ public final class Session: Sendable {
       _ = try await step(pending, logits: false)
       state.withLock { $0.pending = [] }
     }
-    // Logits of all tokens of a step are held at once: no more than 64 MB of them.
-    let largest = max(64, (1 << 24) / model.tokenizer.vocabularySize / 64 * 64)
+    // Logits of all tokens of a step are held at once: no more than 64 MB of them, or of 256 tokens,
+    // which are the blocks that share a first stage.
+    let largest = max(256, (1 << 24) / model.tokenizer.vocabularySize / 256 * 256)
     var result: [Double] = []
     result.reserveCapacity(ids.count)
     var next = 0

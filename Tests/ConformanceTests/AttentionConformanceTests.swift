@@ -114,7 +114,7 @@ import Testing
       var stages = stages
       stages[0].queryBlocks = blocks
       return try? Pruning(
-        reach: StreamingWindow(sink: 64, window: 100), queryBlock: 32, stages: stages,
+        reach: StreamingWindow(sink: 64, window: 130), queryBlock: 32, stages: stages,
         scoring: Pruning.Scoring(sharing: sharing, ranking: ranking, positions: positions))
     }
     func tree(_ chunk: Int, _ keep: Int) -> [PruningStage] {
@@ -141,16 +141,58 @@ import Testing
       make(tree(2, 32), .head, .maximum, .absolute, .absolute),
       make(tree(4, 64), .group, .maximum, .dynamic, .selfExtend),
       make(tree(1, 16), .head, .maximum, .relative),
-      shared(3, estimates(.moments, 4), .group, .share, .infllm),
+      shared(4, estimates(.moments, 4), .group, .share, .infllm),
       shared(2, estimates(.moments, 1), .allHeads, .share, .relative),
-      shared(3, estimates(.exact, 1), .group, .share, .selfExtend),
-      shared(3, estimates(.fourBit, 2), .head, .maximum, .infllm),
+      shared(4, estimates(.exact, 1), .group, .share, .selfExtend),
+      shared(4, estimates(.fourBit, 2), .head, .maximum, .infllm),
       shared(2, halving(4), .allHeads, .maximum, .relative),
-      shared(3, halving(1), .head, .maximum, .chunkIndexed),
+      shared(4, halving(1), .head, .maximum, .chunkIndexed),
     ].compactMap { $0 }
   }()
 
   @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 26) }
+
+  /// One device, layer after layer: nothing of a call may stay for the next one. Over several pages,
+  /// with texts that have hardly a candidate.
+  @Test(arguments: TestedBackend.available)
+  func laterCallsSelectAsFirstOnes(_ backend: TestedBackend) throws {
+    let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
+    func make(_ stages: PruningStage...) throws -> HierarchicalPruning {
+      var stages = stages
+      stages[0].queryBlocks = 4
+      return try HierarchicalPruning(
+        reach: StreamingWindow(sink: 64, window: 128), queryBlock: 32, stages: stages,
+        scoring: .init(sharing: .group, ranking: .share, positions: .infllm))
+    }
+    let prunings = [
+      try make(
+        PruningStage(chunkSize: 8, keep: 96, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 8, estimate: .exact)),
+      // The third stage packs other keys between the blocks that share the second's.
+      try make(
+        PruningStage(chunkSize: 8, keep: 192, queryStride: 8, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 96, queryStride: 2, estimate: .exact),
+        PruningStage(chunkSize: 8, keep: 32, estimate: .exact)),
+      // Two rows a head, which are not packed.
+      try make(
+        PruningStage(chunkSize: 8, keep: 192, estimate: .moments),
+        PruningStage(
+          chunkSize: 8, keep: 64, proportion: .init(share: 0.2, least: 8), queryStride: 32,
+          estimate: .exact)),
+    ]
+    let device = try backend.make()
+    var blocks = CommonBlocks()
+    for (index, pruning) in prunings.enumerated() {
+      for (queries, keys) in [(200, 1300), (256, 256), (330, 330), (100, 2100)] {
+        let layer = Layer(queries: queries, keys: keys, shape: shape, seed: UInt64(keys + index))
+        let result = try layer.run(
+          .hierarchical(pruning), on: device, rotary: Self.rotary(shape))
+        let expected = ReferenceSelection(layer.reference(Self.rotary(shape))).run(pruning)
+        blocks.add(result.selection, expected, "policy \(index), \(queries) of \(keys)")
+      }
+    }
+    #expect(blocks.share >= backend.blocksInCommon, "\(blocks)")
+  }
 
   @Test(arguments: TestedBackend.available)
   func selectionEqualsTheReference(_ backend: TestedBackend) throws {

@@ -13,23 +13,32 @@ import Testing
   /// Sparse from the first thousand tokens on, so that short texts exercise selection.
   static let sparse = makeSparse(refresh: 2)
 
-  static func makeSparse(refresh: Int) -> AttentionChoice {
+  /// Four blocks of queries share the scan.
+  static let shared = makeSparse(refresh: 2, window: 256, queryBlocks: 4)
+
+  static func makeSparse(
+    refresh: Int, window: Int = 128, queryBlocks: Int = 1
+  ) -> AttentionChoice {
+    var scan = PruningStage(
+      chunkSize: 8, keep: 512, refreshInterval: 2 * refresh, queryStride: 2, estimate: .moments)
+    scan.queryBlocks = queryBlocks
+    var one = scan
+    one.queryBlocks = 1
+    let last = PruningStage(
+      chunkSize: 8, keep: 256, refreshInterval: refresh, estimate: .exact)
     let pruning = try? HierarchicalPruning(
-      reach: StreamingWindow(sink: 64, window: 128),
-      stages: [
-        PruningStage(
-          chunkSize: 8, keep: 512, refreshInterval: 2 * refresh, queryStride: 2, estimate: .moments
-        ),
-        PruningStage(chunkSize: 8, keep: 256, refreshInterval: refresh, estimate: .exact),
-      ],
+      reach: StreamingWindow(sink: 64, window: window), stages: [scan, last],
+      fineStages: [one, last],
       scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: .share, positions: .infllm))
     return AttentionChoice(name: "test", policy: pruning.map { .hierarchical($0) } ?? .dense)
   }
 
-  @Test func theTestsPolicyIsValid() { #expect(Self.sparse.policy != .dense) }
+  @Test func theTestsPoliciesAreValid() {
+    #expect(Self.sparse.policy != .dense && Self.shared.policy != .dense)
+  }
 
   static let choices = [
-    AttentionChoice.named("dense"), .named("streaming"), .named("infinitehip-3k"), sparse,
+    AttentionChoice.named("dense"), .named("streaming"), .named("infinitehip-3k"), sparse, shared,
   ]
   .compactMap { $0 }
 
@@ -48,8 +57,8 @@ import Testing
     let whole = try await model.makeSession(attention: choice).negativeLogLikelihoods(of: ids)
     let pieces = try await model.makeSession(attention: choice)
     var values: [Double] = []
-    // Pieces end where blocks of queries do.
-    for range in [0..<640, 640..<1024, 1024..<2099] {
+    // Pieces end where blocks of queries do that share a stage.
+    for range in [0..<768, 768..<1024, 1024..<2099] {
       values += try await pieces.negativeLogLikelihoods(
         of: Array(ids[range.lowerBound...range.upperBound]))
     }

@@ -68,13 +68,15 @@ import Testing
     (#""stages": [{"chunk": 2048, "keep": 4096}]"#, "shorter than the first stage's chunk"),
     (#""stages": [{"chunk": 8, "keep": 8, "queryStride": 3}]"#, "divide the query block"),
     (#""stages": [{"chunk": 8, "keep": 8, "refresh": 0}]"#, "1 or more"),
-    (#""stages": [{"chunk": 8, "keep": 8, "queryBlocks": 17}]"#, "allowed are 1 to 16"),
+    (#""stages": [{"chunk": 8, "keep": 8, "queryBlocks": 3}]"#, "allowed are 1, 2, 4 and 8"),
+    (
+      #""stages": [{"chunk": 8, "keep": 8}], "fineStages": [{"chunk": 8, "keep": 8, "queryBlocks": 2}]"#,
+      "one block of queries"
+    ),
+    (#""stages": [{"chunk": 8, "keep": 8, "refresh": 9}]"#, "at most 8"),
     (
       #""stages": [{"chunk": 8, "keep": 8}, {"chunk": 8, "keep": 8, "queryBlocks": 2}]"#,
       "the first stage"
-    ),
-    (
-      #""stages": [{"chunk": 8, "keep": 8, "queryBlocks": 16}], "queryBlock": 128"#, "at least 2048"
     ),
     (#""stages": [{"chunk": 8, "keep": 8, "size": 0}]"#, "allowed are chunk, keep"),
     (#""stages": [{"chunk": 8, "keep": 8}], "ranking": "share""#, "no softmax mass"),

@@ -402,13 +402,17 @@ import Testing
 
   @Test func theLargestAreFoundWithTiesFromTheFront() {
     var numbers = SeededNumbers(11)
-    for count in [1, 2, 50, 399, 400, 500] {
-      let values = (0..<400).map { _ in Float(numbers.index(below: 40) - 20) / 4 }
-      let expected = values.indices.sorted {
-        values[$0] != values[$1] ? values[$0] > values[$1] : $0 < $1
-      }.prefix(count).sorted()
-      let found = values.withUnsafeBufferPointer { indicesOfLargest(count, of: $0) }
-      #expect(found == Array(expected))
+    let tied = (0..<400).map { _ in Float(numbers.index(below: 40) - 20) / 4 }
+    // Some that differ in the last bits only.
+    let close = (0..<400).map { 1 + Float($0 * 7 % 400) * .ulpOfOne }
+    for values in [tied, numbers.normals(400), close] {
+      for count in [0, 1, 2, 50, 399, 400, 500] {
+        let expected = values.indices.sorted {
+          values[$0] != values[$1] ? values[$0] > values[$1] : $0 < $1
+        }.prefix(count).sorted()
+        let found = values.withUnsafeBufferPointer { indicesOfLargest(count, of: $0) }
+        #expect(found == Array(expected))
+      }
     }
   }
 }
