@@ -147,10 +147,8 @@ INLINE void score_four(const hip_rows *keys, const int32_t *indices, size_t coun
     }
     float sums[8];
     sum_pairs(even, odd, sums);
-    for (size_t i = 0; i < height; i++) {
-      scores[i * ld + j] = sums[2 * i];
-      if (next > j) scores[i * ld + next] = sums[2 * i + 1];
-    }
+    // A tile has an even number of columns: without a second key the first one's score stands twice.
+    for (size_t i = 0; i < height; i++) memcpy(scores + i * ld + j, sums + 2 * i, 2 * sizeof(float));
   }
 }
 
@@ -177,12 +175,14 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
     float *out = scores + r * ld;
     size_t height = rows - r < 4 ? rows - r : 4;
     // The usual sizes as constants: loops over a key's elements unroll, and queries stay in registers.
-    if (head_size == 64 && half == 32)
-      score_four(&turned, indices, count, 64, table, 32, positions, ahead, q, height, out, ld);
-    else if (head_size == 128 && half == 64)
-      score_four(&turned, indices, count, 128, table, 64, positions, ahead, q, height, out, ld);
-    else
-      score_four(&turned, indices, count, head_size, table, half, positions, ahead, q, height, out, ld);
+#define SCORE_FOUR(size, half, height)                                                             \
+  score_four(&turned, indices, count, size, table, half, positions, ahead, q, height, out, ld)
+    if (head_size == 64 && half == 32 && height == 4) SCORE_FOUR(64, 32, 4);
+    else if (head_size == 128 && half == 64 && height == 4) SCORE_FOUR(128, 64, 4);
+    else if (head_size == 64 && half == 32) SCORE_FOUR(64, 32, height);
+    else if (head_size == 128 && half == 64) SCORE_FOUR(128, 64, height);
+    else SCORE_FOUR(head_size, half, height);
+#undef SCORE_FOUR
   }
 }
 

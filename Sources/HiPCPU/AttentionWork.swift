@@ -221,13 +221,18 @@ struct AttentionJob {
     _ index: Int, _ memory: TileMemory, _ indices: UnsafeMutablePointer<Int32>
   ) {
     let (isFar, start, count) = tile(index)
-    for column in 0..<count {
-      if isFar {
-        indices[column] = far.indices[start + column]
-        memory.positions[column] = far.positions[start + column]
-      } else {
-        indices[column] = Int32(near.lowerBound + start + column)
-        memory.positions[column] = Int32(start + column)
+    if isFar {
+      for (source, copy) in [(far.indices, indices), (far.positions, memory.positions)] {
+        source[start..<start + count].withUnsafeBufferPointer {
+          if let first = $0.baseAddress { copy.update(from: first, count: count) }
+        }
+      }
+    } else {
+      // Wrapping sums, so that they are computed by vectors.
+      let (key, position) = (Int32(near.lowerBound + start), Int32(start))
+      for column in 0..<Int32(count) {
+        indices[Int(column)] = key &+ column
+        memory.positions[Int(column)] = position &+ column
       }
     }
     let (first, last) = (memory.first, memory.last)

@@ -156,12 +156,13 @@ extension CPUBackend {
     _ job: AttentionJob, _ count: Int, isFar: Bool, _ rotations: Rotations, _ memory: TileMemory
   ) -> UnsafeMutablePointer<Float>? {
     guard rotations.table != nil else { return nil }
-    var base = Int(memory.positions[0])
-    for column in 1..<max(1, count) { base = min(base, Int(memory.positions[column])) }
+    var least = memory.positions[0]
+    for column in 1..<max(1, count) { least = min(least, memory.positions[column]) }
+    let base = Int(least)
     let first = job.input.start + job.queries.lowerBound
     let place = isFar ? job.farPosition : job.nearPosition
     guard base > 0, place(first) >= base else { return nil }
-    for column in 0..<count { memory.positions[column] -= Int32(base) }
+    for column in 0..<count { memory.positions[column] &-= least }
     loadQueries(job, rotations, into: memory.keys) { place($0) - base }
     return memory.keys
   }
