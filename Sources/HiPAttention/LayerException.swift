@@ -40,6 +40,11 @@ public struct LayerException: Sendable, Hashable {
     if case .selection(_, _, let positions) = change { positions } else { nil }
   }
 
+  /// The first of its layers that a model of `layerCount` does not have.
+  public func missingLayer(of layerCount: Int) -> Int? {
+    layers.first { !(-layerCount..<layerCount).contains($0) }
+  }
+
   func applies(to layer: Int, of layerCount: Int) -> Bool {
     layers.contains(layer) || layers.contains(layer - layerCount)
   }

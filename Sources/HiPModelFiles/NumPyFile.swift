@@ -96,7 +96,7 @@ public struct NumPyArray: Sendable, Hashable {
     do {
       try data.write(to: URL(filePath: path))
     } catch {
-      throw FileError(path: path, problem: "cannot be written: \(error)")
+      throw FileError(path: path, problem: "cannot be written; name a file in a folder that exists")
     }
   }
 

@@ -156,12 +156,26 @@ public final class LanguageModel: Sendable {
       throw InfiniteHiPError(.request, "the context is \(contextLimit) tokens; it must be positive")
     }
     try checkReach(attention, contextLimit: contextLimit)
+    try checkLayers(attention)
     let layout = cacheLayout([attention.policy] + sketched)
     let sequence = await engine.open(
       LayerAttention(attention, trainedLength: architecture.trainedLength), layout: layout)
     return Session(
       model: self, sequence: sequence, attention: attention,
       limits: Session.Limits(context: contextLimit, layout: layout))
+  }
+
+  /// Throws when a policy names layers that the model does not have.
+  private func checkLayers(_ attention: AttentionChoice) throws(InfiniteHiPError) {
+    guard case .hierarchical(let pruning) = attention.policy else { return }
+    let count = architecture.layerCount
+    for exception in pruning.exceptions {
+      guard let layer = exception.missingLayer(of: count) else { continue }
+      throw InfiniteHiPError(
+        .request,
+        "\"\(attention.name)\" has an exception for layer \(layer); the model has \(count) layers: "
+          + "0 to \(count - 1), or -1 to -\(count) from the end")
+    }
   }
 
   /// Throws when a policy would put more keys before a query than the model was trained on.

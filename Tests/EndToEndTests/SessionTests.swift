@@ -37,6 +37,18 @@ import Testing
     #expect(Self.sparse.policy != .dense && Self.shared.policy != .dense)
   }
 
+  @Test(arguments: [8, -9, .max])
+  func layersThatAModelDoesNotHaveAreAnError(_ layer: Int) async throws {
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 0, window: 64), stages: [PruningStage(chunkSize: 8, keep: 64)],
+      exceptions: [LayerException(layers: [0, layer], .dense)])
+    let model = try load()
+    await #expect(throws: InfiniteHiPError.self) {
+      try await model.makeSession(
+        attention: AttentionChoice(name: "test", policy: .hierarchical(pruning)))
+    }
+  }
+
   static let choices = [
     AttentionChoice.named("dense"), .named("streaming"), .named("infinitehip-3k"), sparse, shared,
   ]

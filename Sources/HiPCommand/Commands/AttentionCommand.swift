@@ -12,7 +12,8 @@ struct AttentionCommand: ParsableCommand {
     commandName: "attention", abstract: "Run one layer of attention on NumPy arrays.",
     discussion: """
       Queries are the last positions of the keys. Nothing is rotated unless --rope-base is given; \
-      "auto" is "infinitehip" here, since there is no trained length.
+      "auto" is "infinitehip" here, since there is no trained length, and what a policy \
+      says of single layers does not apply.
       """)
 
   @Option(help: ArgumentHelp("Queries [T_q, H, d], not rotated, not scaled.", valueName: "npy"))
@@ -84,9 +85,12 @@ struct AttentionCommand: ParsableCommand {
         "--selection: \"\(choice.name)\" selects no blocks; only hierarchical policies do")
     }
     do {
-      try JSONEncoder().encode(blocks).write(to: URL(filePath: selection))
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = .sortedKeys
+      try encoder.encode(blocks).write(to: URL(filePath: selection))
     } catch {
-      throw FileError(path: selection, problem: "cannot be written: \(error.localizedDescription)")
+      throw FileError(
+        path: selection, problem: "cannot be written; name a file in a folder that exists")
     }
   }
 
@@ -109,6 +113,10 @@ struct AttentionCommand: ParsableCommand {
     guard array.shape.count == 3, array.shape.allSatisfy({ $0 > 0 }) else {
       throw FileError(
         path: path, problem: "has the shape \(array.shape); \(name) needs [tokens, heads, size]")
+    }
+    guard array.elements.allSatisfy(\.isFinite) else {
+      throw FileError(
+        path: path, problem: "holds values that are not finite; \(name) needs numbers")
     }
     return array
   }

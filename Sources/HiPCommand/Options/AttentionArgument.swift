@@ -21,7 +21,7 @@ struct AttentionArgument: ExpressibleByArgument {
     if let preset = AttentionChoice.named(name) { return preset }
     guard FileManager.default.fileExists(atPath: name) else {
       throw ValidationError(
-        "--attention is \"\(name)\", neither a preset (\(Self.names)) nor a policy file")
+        "\"\(name)\" is neither a preset (\(Self.names)) nor a policy file")
     }
     do {
       let data = try Data(contentsOf: URL(filePath: name))
