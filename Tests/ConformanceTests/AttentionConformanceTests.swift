@@ -152,8 +152,9 @@ import Testing
 
   @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 26) }
 
-  /// One device, layer after layer: nothing of a call may stay for the next one. Over several pages,
-  /// with texts that have hardly a candidate.
+  /// One device, layer after layer: nothing of a call may stay for the next one.
+  ///
+  /// Over several pages, and with texts that have hardly a candidate.
   @Test(arguments: TestedBackend.available)
   func laterCallsSelectAsFirstOnes(_ backend: TestedBackend) throws {
     let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
