@@ -142,6 +142,13 @@ public struct HierarchicalPruning: Sendable, Hashable {
     exceptions.first { $0.applies(to: layer, of: layerCount) }?.isDense ?? false
   }
 
+  /// The same policy as a call has it whose queries begin at `position`.
+  public func resolved(at position: Int) -> HierarchicalPruning {
+    HierarchicalPruning(
+      unchecked: self, stages: stages.map { $0.resolved(at: position) }, fineStages: fineStages,
+      positions: (pruningPositions, attentionPositions))
+  }
+
   /// The same policy as an unfinished block of queries has it.
   public var fine: HierarchicalPruning {
     guard let fineStages else { return self }

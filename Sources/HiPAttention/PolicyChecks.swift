@@ -98,6 +98,11 @@ extension HierarchicalPruning {
         "\(name): \"queryBlocks\" is \(stage.queryBlocks); allowed are 1, 2, 4 and 8 in the first stage "
           + "and 1 in the others")
     }
+    guard stage.sharedFrom >= 0, stage.sharedFrom == 0 || stage.queryBlocks > 1 else {
+      throw PolicyError(
+        "\(name): \"sharedFrom\" is \(stage.sharedFrom); it is the position, 0 or more, from which on "
+          + "\"queryBlocks\" share the stage, and goes with 2, 4 or 8 of them")
+    }
     if stage.estimate == .halving && ranking == .share {
       throw PolicyError(
         "\(name): \"halving\" finds one key per chunk and has no softmax mass to share; with "

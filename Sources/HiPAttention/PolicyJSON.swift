@@ -172,6 +172,7 @@ private func encodeStages(
     try object.encode(stage.refreshInterval, forKey: "refresh")
     try object.encode(stage.queryStride, forKey: "queryStride")
     if stage.queryBlocks > 1 { try object.encode(stage.queryBlocks, forKey: "queryBlocks") }
+    if stage.sharedFrom > 0 { try object.encode(stage.sharedFrom, forKey: "sharedFrom") }
     try object.encode(stage.estimate.rawValue, forKey: "estimate")
   }
 }
@@ -179,7 +180,7 @@ private func encodeStages(
 extension PruningStage {
   fileprivate init(_ fields: StrictFields) throws {
     try fields.allow(
-      ["chunk", "keep", "refresh", "queryStride", "queryBlocks", "estimate"]
+      ["chunk", "keep", "refresh", "queryStride", "queryBlocks", "sharedFrom", "estimate"]
         + (fields.has("keepLeast") || fields.has("keepShare") ? ["keepShare", "keepLeast"] : []))
     try self.init(
       chunkSize: fields.integer("chunk"), keep: fields.integer("keep"),
@@ -189,6 +190,7 @@ extension PruningStage {
       queryStride: fields.integer("queryStride", default: 1),
       estimate: fields.word("estimate", default: .halving))
     queryBlocks = try fields.integer("queryBlocks", default: 1)
+    sharedFrom = try fields.integer("sharedFrom", default: 0)
   }
 }
 

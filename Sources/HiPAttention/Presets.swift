@@ -47,8 +47,8 @@ extension HeavyHitters {
 extension HierarchicalPruning {
   /// Our selection, described in Docs/Decisions 0005 to 0007.
   ///
-  /// A scan over the moments of 8-key chunks for four blocks of queries, then exact scores inside the
-  /// best for each block, both ranked by their share of every query's softmax mass, per key-value head.
+  /// A scan over the moments of 8-key chunks, from 128K tokens on one for four blocks of queries, then
+  /// exact scores inside the best for each block, both ranked by their share of every query's softmax mass, per key-value head.
   /// Decoding and the end of a text, where questions stand and single keys matter, go from the moments
   /// to keys in 4 bits to exact scores.
   public static let infiniteHiP = own(refresh: (1, 1, 1))
@@ -64,6 +64,7 @@ extension HierarchicalPruning {
       chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 64,
       estimate: .moments)
     scan.queryBlocks = 4
+    scan.sharedFrom = 1 << 17
     return HierarchicalPruning(
       unchecked: [
         scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),

@@ -14,6 +14,9 @@ public struct PruningStage: Sendable, Hashable {
   public var queryStride: Int
   /// Neighbouring blocks of queries that share what the stage keeps; only ever of the first stage.
   public var queryBlocks = 1
+  /// Position from which on they do; before it every block scans by itself, and as many times fewer
+  /// queries are averaged.
+  public var sharedFrom = 0
   /// How a chunk's score comes about.
   public var estimate: ChunkEstimate
 
@@ -28,6 +31,16 @@ public struct PruningStage: Sendable, Hashable {
     self.refreshInterval = refreshInterval
     self.queryStride = queryStride
     self.estimate = estimate
+  }
+
+  /// The stage as it is for queries from `position` on.
+  func resolved(at position: Int) -> PruningStage {
+    var stage = self
+    stage.sharedFrom = 0
+    guard position < sharedFrom else { return stage }
+    stage.queryStride = max(1, queryStride / queryBlocks)
+    stage.queryBlocks = 1
+    return stage
   }
 
   /// A share of the candidates, and the least number of keys that stay whatever the share.

@@ -180,7 +180,7 @@ public struct AttentionInput: Sendable {
 public struct SelectCall: Sendable {
   /// The queries, and what they read.
   public let input: AttentionInput
-  /// The policy as this layer has it.
+  /// The policy as this layer and these positions have it.
   public let pruning: HierarchicalPruning
   /// The first stage to compute; the ones before it are taken from `state`.
   public let firstStage: Int
@@ -207,7 +207,7 @@ public struct SelectCall: Sendable {
   ) {
     precondition(firstStage == 0 || input.queries.rows == 1, "only decoding reuses stages")
     self.input = input
-    self.pruning = pruning
+    self.pruning = pruning.resolved(at: input.start)
     self.firstStage = firstStage
     self.gridLength = gridLength
     self.state = state

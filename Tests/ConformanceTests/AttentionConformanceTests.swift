@@ -113,6 +113,8 @@ import Testing
     ) -> Pruning? {
       var stages = stages
       stages[0].queryBlocks = blocks
+      // Of the texts below, some begin before it and some behind.
+      if ranking == .share { stages[0].sharedFrom = 150 }
       return try? Pruning(
         reach: StreamingWindow(sink: 64, window: 130), queryBlock: 32, stages: stages,
         scoring: Pruning.Scoring(sharing: sharing, ranking: ranking, positions: positions))

@@ -74,6 +74,7 @@ import Testing
       "one block of queries"
     ),
     (#""stages": [{"chunk": 8, "keep": 8, "refresh": 9}]"#, "at most 8"),
+    (#""stages": [{"chunk": 8, "keep": 8, "sharedFrom": 9}]"#, "goes with 2, 4 or 8"),
     (
       #""stages": [{"chunk": 8, "keep": 8}, {"chunk": 8, "keep": 8, "queryBlocks": 2}]"#,
       "the first stage"

@@ -42,6 +42,7 @@ public struct ReferenceSelection {
     rows: Range<Int>, _ pruning: HierarchicalPruning
   ) -> (blocks: [[Int32]], trace: [StageTrace]) {
     let heads = input.shape.heads
+    let pruning = pruning.resolved(at: input.firstPosition)
     guard let first = pruning.stages.first else {
       return ([[Int32]](repeating: [], count: heads), [])
     }
