@@ -6,11 +6,15 @@ public struct BlockSelection: Sendable, Hashable, Codable {
   public let blockSize: Int
   /// First positions of the selected blocks, ascending: `[head][query block][block]`.
   public let blocks: [[[Int32]]]
+  /// The share of the softmax mass between sink and window that they are estimated to hold,
+  /// `[head][query block]`; only of policies that sharpen by it.
+  public let held: [[Float]]?
 
   /// Stores a selection.
-  public init(blockSize: Int, blocks: [[[Int32]]]) {
+  public init(blockSize: Int, blocks: [[[Int32]]], held: [[Float]]? = nil) {
     self.blockSize = blockSize
     self.blocks = blocks
+    self.held = held
   }
 }
 
@@ -28,6 +32,13 @@ extension BlockSelection {
     guard blocks.count == shape.heads, blocks.allSatisfy({ $0.count == rows }) else {
       throw PolicyError(
         "there must be lists of blocks for \(shape.heads) heads of \(rows) query blocks each")
+    }
+    guard (held != nil) == (pruning.sharpening > 0),
+      held?.map(\.count) ?? blocks.map(\.count) == blocks.map(\.count),
+      held?.joined().allSatisfy({ (0...1).contains($0) }) ?? true
+    else {
+      throw PolicyError(
+        "with \"sharpening\", and only then, \"held\" must give each list's share of mass, 0 to 1")
     }
     let perOwner =
       switch pruning.sharing {

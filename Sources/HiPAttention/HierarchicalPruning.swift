@@ -26,6 +26,9 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public let halving: HalvingRule
   /// Positions of queries and keys in the attention over what was selected.
   public let attentionPositions: PositionScheme
+  /// How much the scores of selected keys are sharpened for an unfinished block of queries, when they
+  /// hold more of the softmax mass than keys of the trained length would; 0: not at all.
+  public internal(set) var sharpening = 0.0
   /// Layers that deviate.
   public let exceptions: [LayerException]
 
@@ -171,6 +174,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
     pruningPositions = positions.pruning
     halving = base.halving
     attentionPositions = positions.attention
+    sharpening = base.sharpening
     exceptions = []
   }
 }

@@ -19,6 +19,11 @@ extension HierarchicalPruning {
           "\"fineStages\" are those of one block of queries; leave \"queryBlocks\" out there")
       }
     }
+    guard (0...8).contains(sharpening), sharpening == 0 || ranking == .share else {
+      throw PolicyError(
+        "\"sharpening\" is \(sharpening); it must be 0 to 8, and goes by shares of softmax mass: with "
+          + "\"ranking\": \"share\" only")
+    }
     guard let first = stages.first, let last = stages.last else { return }
     let largest = max(window - candidateDistance(in: first), fine.overlap)
     guard window >= largest else {

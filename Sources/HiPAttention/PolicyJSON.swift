@@ -39,7 +39,8 @@ extension AttentionChoice {
         try fields.allow(
           always + [
             "sink", "window", "queryBlock", "stages", "fineStages", "sharing", "ranking",
-            "representative", "chunkScore", "pruningPositions", "attentionPositions", "layers",
+            "representative", "chunkScore", "pruningPositions", "attentionPositions", "sharpening",
+            "layers",
           ])
         policy = .hierarchical(try HierarchicalPruning(fields))
       }
@@ -129,6 +130,7 @@ extension HierarchicalPruning {
         ? fields.objects("layers", what: "an exception in \"layers\"").map {
           try LayerException($0)
         } : [])
+    if fields.has("sharpening") { self = try sharpened(by: fields.number("sharpening")) }
   }
 
   fileprivate func encode(into fields: inout KeyedEncodingContainer<FieldName>) throws {
@@ -143,6 +145,7 @@ extension HierarchicalPruning {
     try fields.encode(halving.score.rawValue, forKey: "chunkScore")
     try fields.encode(pruningPositions.rawValue, forKey: "pruningPositions")
     try fields.encode(attentionPositions.rawValue, forKey: "attentionPositions")
+    if sharpening > 0 { try fields.encode(sharpening, forKey: "sharpening") }
     guard !exceptions.isEmpty else { return }
     var layers = fields.nestedUnkeyedContainer(forKey: "layers")
     for exception in exceptions {

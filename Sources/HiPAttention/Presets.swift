@@ -65,7 +65,7 @@ extension HierarchicalPruning {
       estimate: .moments)
     scan.queryBlocks = 4
     scan.sharedFrom = 1 << 17
-    return HierarchicalPruning(
+    var policy = HierarchicalPruning(
       unchecked: [
         scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
       ],
@@ -77,6 +77,8 @@ extension HierarchicalPruning {
         PruningStage(chunkSize: 8, keep: 2048, refreshInterval: refresh.2, estimate: .exact),
       ],
       scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm))
+    policy.sharpening = 0.5
+    return policy
   }
 
   /// The 3K preset of the paper (appendix A): 256 + 2,048 + 1,024 keys, 4,096 selected ones and

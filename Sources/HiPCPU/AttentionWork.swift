@@ -91,11 +91,17 @@ struct AttentionWork {
       let owners = pruning.sharing.ownerCount(call.input.shape)
       let owner = heads.lowerBound * owners / call.input.shape.heads
       let blocks = state.blocks.isEmpty ? [] : state.blocks[block][owner]
+      let trainedLength = call.input.trainedLength
       return AttentionJob(
         input: call.input, queries: queries, heads: heads, window: pruning.window,
         near: max(0, start - pruning.window + 1)..<end,
         far: FarKeys(
-          pruning, blocks: blocks, queries: start..<end, trainedLength: call.input.trainedLength))
+          pruning, blocks: blocks, queries: start..<end, trainedLength: trainedLength),
+        sharpness: state.held.isEmpty
+          ? 1
+          : Float(
+            pruning.sharpness(
+              held: state.held[block][owner], queries: start..<end, trainedLength: trainedLength)))
     case .heavyHitters(_, let state):
       let state = unsafeDowncast(state, to: CPUSelectionState.self)
       let kept = state.kept[set].map(\.key)
@@ -116,6 +122,8 @@ struct FarKeys {
   let positions: [Int32]
   /// What a quarter of each key turns by instead; nil: nothing.
   var quarters: [Int32]?
+  /// How many of them, the first ones, are sinks.
+  var sinkCount = 0
   /// A key takes part in rows that are this far behind it.
   let window: Int
   /// What was subtracted from all positions, and is from the query's.
@@ -144,6 +152,7 @@ struct FarKeys {
     // Sinks beyond the last key do not exist yet; they still count where keys are moved.
     let sinks = min(pruning.sink, queries.upperBound)
     let count = pruning.sink + blocks.count * size
+    sinkCount = sinks
     var indices: [Int32] = []
     var places: [Int32] = []
     var quarters: [Int32] = []
@@ -198,6 +207,8 @@ struct AttentionJob {
   /// Consecutive keys at their true positions.
   let near: Range<Int>
   let far: FarKeys
+  /// What differences between the scores of selected keys are multiplied by.
+  var sharpness: Float = 1
 
   var rowCount: Int { queries.count * heads.count }
 
@@ -205,15 +216,42 @@ struct AttentionJob {
   func nearPosition(_ position: Int) -> Int { position - near.lowerBound }
   func farPosition(_ position: Int) -> Int { min(position - far.shift, far.queryLimit) }
 
-  private var farTiles: Int { (far.count + Int(HIP_PANEL) - 1) / Int(HIP_PANEL) }
+  private func tiles(_ keys: Int) -> Int { (keys + Int(HIP_PANEL) - 1) / Int(HIP_PANEL) }
+  /// Tiles whose scores are sharpened, the first ones: of selected keys without the sinks.
+  var sharpTiles: Int { sharpness == 1 ? 0 : tiles(far.count - far.sinkCount) }
+  /// Far keys that are not sharpened.
+  private var blunt: Int { sharpness == 1 ? far.count : far.sinkCount }
   /// Tiles of up to 64 keys: far ones first.
-  var tileCount: Int { farTiles + (near.count + Int(HIP_PANEL) - 1) / Int(HIP_PANEL) }
+  var tileCount: Int { sharpTiles + tiles(blunt) + tiles(near.count) }
 
   /// A tile's place among the far or the near keys.
   func tile(_ index: Int) -> (isFar: Bool, start: Int, count: Int) {
-    let isFar = index < farTiles
-    let start = (isFar ? index : index - farTiles) * Int(HIP_PANEL)
-    return (isFar, start, min(Int(HIP_PANEL), (isFar ? far.count : near.count) - start))
+    func tile(_ index: Int, of keys: Range<Int>, isFar: Bool) -> (Bool, Int, Int) {
+      let start = keys.lowerBound + index * Int(HIP_PANEL)
+      return (isFar, start, min(Int(HIP_PANEL), keys.upperBound - start))
+    }
+    let rest = index - sharpTiles
+    guard rest >= 0 else { return tile(index, of: blunt..<far.count, isFar: true) }
+    return rest < tiles(blunt)
+      ? tile(rest, of: 0..<blunt, isFar: true)
+      : tile(rest - tiles(blunt), of: 0..<near.count, isFar: false)
+  }
+
+  /// Parts that go over sharpened tiles, of `parts` that go over all: each goes over tiles of one kind.
+  func sharpParts(of parts: Int) -> Int {
+    guard sharpTiles > 0, parts > 1 else { return 0 }
+    return max(1, min(parts - 1, (sharpTiles * parts + tileCount / 2) / tileCount))
+  }
+
+  /// The tiles of one of several parts.
+  func part(_ part: Int, of parts: Int) -> Range<Int> {
+    let sharp = sharpParts(of: parts)
+    let (tiles, index, count) =
+      part < sharp
+      ? (0..<sharpTiles, part, sharp)
+      : (sharp == 0 ? 0..<tileCount : sharpTiles..<tileCount, part - sharp, parts - sharp)
+    return tiles.lowerBound + tiles.count * index / count
+      ..< tiles.lowerBound + tiles.count * (index + 1) / count
   }
 
   /// Writes a tile's key indices and positions, and each row's range of columns.

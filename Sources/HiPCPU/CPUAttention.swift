@@ -50,6 +50,8 @@ extension CPUBackend {
       let job = prepared[index]
       var merged = state(index, 0)
       for part in 1..<parts {
+        // Sharpened scores are put together before others join them.
+        if part == job.sharpParts(of: parts) { anchor(&merged, of: job) }
         var next = state(index, part)
         table.softmax_merge(&merged, &next, job.rowCount, shape.headSize)
       }
@@ -66,9 +68,14 @@ extension CPUBackend {
     let memory = TileMemory(job, rotations, scratch(thread))
     var state = hip_softmax(
       maximum: memory.maximum, sum: memory.sum, output: memory.output)
-    let tiles = job.tileCount
-    foldTiles(tiles * part / parts..<tiles * (part + 1) / parts, of: job, rotations, memory, &state)
+    foldTiles(job.part(part, of: parts), of: job, rotations, memory, &state)
     use(&state, job.rowCount)
+  }
+
+  /// Ends the sharpened scores of a softmax state: b s becomes m + b (s - m), so that the best key, of
+  /// score m, weighs against the others what it would unsharpened.
+  private func anchor(_ state: inout hip_softmax, of job: AttentionJob) {
+    for row in 0..<job.rowCount { state.maximum[row] /= job.sharpness }
   }
 
   /// Folds tiles of a job into its softmax state.
@@ -90,7 +97,11 @@ extension CPUBackend {
       withRows(cache, offset: layout.valueOffset(layer: cache.layer, kvHead: kvHead)) { values in
         for tile in tiles {
           let count = job.tile(tile).count
+          if tile == job.sharpTiles, tile > tiles.lowerBound { anchor(&state, of: job) }
           score(tile, of: job, rotations, memory, indices, &keys, values: isFew ? values : nil)
+          if tile < job.sharpTiles {
+            for index in 0..<rows * panel { memory.scores[index] *= job.sharpness }
+          }
           table.softmax_fold(
             memory.scores, rows, count, memory.first, memory.last, size, &state)
           let isLast = tile + 1 == tiles.upperBound

@@ -162,12 +162,14 @@ final class CPUSelectionState: SelectionState {
   ///
   /// An owner is a set of heads that share a selection.
   nonisolated(unsafe) var blocks: [[[Int32]]] = []
+  /// The share of the softmax mass that they hold, `[query block][owner]`.
+  nonisolated(unsafe) var held: [[Float]] = []
   /// What each stage but the first started from in the last decoding step that computed it,
   /// `[stage][owner]`.
-  nonisolated(unsafe) var stageInputs: [[[Int32]]] = []
+  nonisolated(unsafe) var stageInputs: [[Candidates]] = []
 
   /// Keeps what a stage starts from in decoding.
-  func keep(_ chunks: [[Int32]], asInputOf stage: Int) {
+  func keep(_ chunks: [Candidates], asInputOf stage: Int) {
     while stageInputs.count <= stage { stageInputs.append([]) }
     stageInputs[stage] = chunks
   }
@@ -178,6 +180,7 @@ final class CPUSelectionState: SelectionState {
   func copy() -> any SelectionState {
     let state = CPUSelectionState()
     state.blocks = blocks
+    state.held = held
     state.stageInputs = stageInputs
     state.kept = kept
     return state
@@ -185,6 +188,7 @@ final class CPUSelectionState: SelectionState {
 
   func clear() {
     blocks = []
+    held = []
     stageInputs = []
     kept = []
   }
@@ -193,7 +197,9 @@ final class CPUSelectionState: SelectionState {
     let headsPerOwner = shape.heads / pruning.sharing.ownerCount(shape)
     return BlockSelection(
       blockSize: pruning.blockSize,
-      blocks: (0..<shape.heads).map { head in blocks.map { $0[head / headsPerOwner] } })
+      blocks: (0..<shape.heads).map { head in blocks.map { $0[head / headsPerOwner] } },
+      held: pruning.sharpening > 0
+        ? (0..<shape.heads).map { head in held.map { $0[head / headsPerOwner] } } : nil)
   }
 
   func upload(
@@ -204,6 +210,9 @@ final class CPUSelectionState: SelectionState {
     blocks = (selection.blocks.first ?? []).indices.map { block in
       owners.map { selection.blocks[$0][block] }
     }
+    held = selection.held.map { held in
+      blocks.indices.map { block in owners.map { held[$0][block] } }
+    } ?? []
   }
 }
 

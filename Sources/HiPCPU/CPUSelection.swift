@@ -4,6 +4,14 @@ internal import CHiPSIMD
 internal import HiPAttention
 public import HiPCompute
 
+/// What a stage starts from, or keeps, for the queries that share a selection.
+struct Candidates {
+  /// First positions of chunks, ascending.
+  var chunks: [Int32] = []
+  /// The share of the softmax mass that they hold, as the stages so far estimate it.
+  var held: Float = 1
+}
+
 extension CPUBackend {
   /// Per block of queries and owner, a set of heads that share a selection: score the chunks of each
   /// stage and keep the best.
@@ -16,17 +24,19 @@ extension CPUBackend {
     guard let first = pruning.stages.first else {
       state.blocks = .init(
         repeating: .init(repeating: [], count: owners), count: blocks.count)
+      state.held = []
       return
     }
     guard first.estimate != .tree else {
       state.blocks = searchTree(call, first, blocks: blocks, owners: owners)
+      state.held = []
       return
     }
-    // [block * owners + owner], ascending first positions of chunks; what the first stage starts from
-    // is the grid.
+    // [block * owners + owner]; what the first stage starts from is the grid.
     var kept =
       call.firstStage > 0
-      ? state.stageInputs[call.firstStage] : .init(repeating: [], count: blocks.count * owners)
+      ? state.stageInputs[call.firstStage]
+      : .init(repeating: Candidates(), count: blocks.count * owners)
     let isDecoding = call.input.queries.rows == 1
     let stages = call.firstStage..<pruning.stages.count
     // Blocks that share the first stage go together where that leaves no thread idle.
@@ -45,8 +55,11 @@ extension CPUBackend {
     state.blocks = blocks.indices.map { block in
       let end = Int32(call.input.start + (block + 1) * pruning.queryBlock)
       return (0..<owners).map { owner in
-        kept[block * owners + owner].map { $0 / size * size }.filter { $0 < end }
+        kept[block * owners + owner].chunks.map { $0 / size * size }.filter { $0 < end }
       }
+    }
+    state.held = blocks.indices.map { block in
+      (0..<owners).map { kept[block * owners + $0].held }
     }
   }
 
@@ -66,8 +79,8 @@ extension CPUBackend {
   /// The blocks that share the first stage, and each owner, by themselves, on one thread from stage to
   /// stage.
   private func runTogether(
-    _ stages: Range<Int>, from before: [[Int32]], _ call: SelectCall, _ state: CPUSelectionState
-  ) -> [[Int32]] {
+    _ stages: Range<Int>, from before: [Candidates], _ call: SelectCall, _ state: CPUSelectionState
+  ) -> [Candidates] {
     let pruning = call.pruning
     let owners = pruning.sharing.ownerCount(call.input.shape)
     let together = pruning.stages[0].queryBlocks
@@ -86,7 +99,7 @@ extension CPUBackend {
     let isDecoding = call.input.queries.rows == 1
     var results = before
     // What each stage starts from, [stage * items + item].
-    var inputs = [[Int32]](repeating: [], count: pruning.stages.count * before.count)
+    var inputs = [Candidates](repeating: Candidates(), count: pruning.stages.count * before.count)
     results.withUnsafeMutableBufferPointer { results in
       inputs.withUnsafeMutableBufferPointer { inputs in
         // Each item writes its own elements.
@@ -97,12 +110,13 @@ extension CPUBackend {
           let scores = scores + thread * longest
           keyPanels(thread).drop()
           func kept(
-            _ index: Int, of list: [Int32], _ queries: Range<Int>, last: Range<Int>? = nil
-          ) -> [Int32] {
-            let list = chunks(ofStage: index, from: list, queries: queries, call)
+            _ index: Int, of before: Candidates, _ queries: Range<Int>, last: Range<Int>? = nil
+          ) -> Candidates {
+            let list = chunks(ofStage: index, from: before.chunks, queries: queries, call)
             let stage = pruning.stages[index]
             var job = job(call, index, queries: queries, set: owner, of: owners, list, rotations)
-            guard !keepsAll(stage, list, active: job.activeCount) else { return list }
+            let all = Candidates(chunks: list, held: before.held)
+            guard !keepsAll(stage, list, active: job.activeCount) else { return all }
             if let last {
               job.sharedCount =
                 self.job(call, index, queries: last, set: owner, of: owners, list, rotations)
@@ -110,9 +124,10 @@ extension CPUBackend {
             }
             score(job, into: scores, thread: thread)
             return self.kept(
-              stage, of: list, UnsafeBufferPointer(start: scores, count: list.count))
+              stage, of: all, UnsafeBufferPointer(start: scores, count: list.count),
+              rowCount: job.rowCount)
           }
-          let shared = stages.first == 0 ? kept(0, of: [], groups[group]) : nil
+          let shared = stages.first == 0 ? kept(0, of: Candidates(), groups[group]) : nil
           let members = group * together..<min((group + 1) * together, blocks.count)
           for block in members {
             let item = block * owners + owner
@@ -179,15 +194,26 @@ extension CPUBackend {
       : active == list.count && stage.keptChunks(of: active) == active
   }
 
-  /// The chunks of a list that a stage keeps.
+  /// What a stage keeps of candidates that `rowCount` queries of all heads together have scored.
   private func kept(
-    _ stage: PruningStage, of list: [Int32], _ scores: UnsafeBufferPointer<Float>
-  ) -> [Int32] {
+    _ stage: PruningStage, of candidates: Candidates, _ scores: UnsafeBufferPointer<Float>,
+    rowCount: Int
+  ) -> Candidates {
     var count = stage.keep / stage.chunkSize
     if stage.proportion != nil {
       count = stage.keptChunks(of: scores.count { $0 != Self.inactive })
     }
-    return indicesOfLargest(count, of: scores).map { list[$0] }
+    let kept = indicesOfLargest(count, of: scores)
+    // Each row's shares add up to 1. Of raw scores the sum says nothing, and nothing asks for it.
+    var held: Float = 0
+    var isAnyActive = false
+    for index in kept where scores[index] != Self.inactive {
+      held += scores[index]
+      isAnyActive = true
+    }
+    return Candidates(
+      chunks: kept.map { candidates.chunks[$0] },
+      held: isAnyActive ? candidates.held * min(1, held / Float(rowCount)) : 1)
   }
 
   /// What one set of heads scores.
@@ -205,21 +231,29 @@ extension CPUBackend {
 
   /// Scores one stage's chunks and returns the kept ones, ascending, `[block * owners + owner]`.
   private func run(
-    stageAt index: Int, from before: [[Int32]], _ call: SelectCall
-  ) -> [[Int32]] {
+    stageAt index: Int, from before: [Candidates], _ call: SelectCall
+  ) -> [Candidates] {
     let stage = call.pruning.stages[index]
     let owners = call.pruning.sharing.ownerCount(call.input.shape)
     let ranges = queryRanges(call, blocks: stage.queryBlocks)
     let lists = (0..<ranges.count * owners).map { item in
       chunks(
-        ofStage: index, from: index == 0 ? [] : before[item], queries: ranges[item / owners], call)
+        ofStage: index, from: index == 0 ? [] : before[item].chunks,
+        queries: ranges[item / owners], call)
     }
     let isAll =
       stage.proportion == nil && lists.allSatisfy { keepsAll(stage, $0, active: $0.count) }
+    func all(_ item: Int) -> Candidates {
+      Candidates(chunks: lists[item], held: index == 0 ? 1 : before[item].held)
+    }
     let results =
       isAll
-      ? lists
-      : scored(stage, at: index, queries: ranges, lists: lists, call) { kept(stage, of: $0, $1) }
+      ? lists.indices.map(all)
+      : scored(stage, at: index, queries: ranges, lists: lists, call) { item, scores in
+        let queries = (ranges[item / owners].count + stage.queryStride - 1) / stage.queryStride
+        return kept(
+          stage, of: all(item), scores, rowCount: queries * call.input.shape.heads / owners)
+      }
     return before.indices.map { item in
       results[item / owners / stage.queryBlocks * owners + item % owners]
     }
@@ -232,8 +266,8 @@ extension CPUBackend {
     let owners = pruning.sharing.ownerCount(call.input.shape)
     let ranges = queryRanges(call, blocks: stage.queryBlocks)
     let lists = (0..<ranges.count * owners).map { grid(call, queries: ranges[$0 / owners]) }
-    return scored(stage, at: 0, queries: ranges, lists: lists, call) { list, scores in
-      ChunkScores(starts: list, scores: Array(scores))
+    return scored(stage, at: 0, queries: ranges, lists: lists, call) { item, scores in
+      ChunkScores(starts: lists[item], scores: Array(scores))
     }
   }
 
@@ -241,7 +275,7 @@ extension CPUBackend {
   /// hands each owner's to `use`, on several threads.
   private func scored<Result>(
     _ stage: PruningStage, at index: Int, queries: [Range<Int>], lists: [[Int32]],
-    _ call: SelectCall, use: ([Int32], UnsafeBufferPointer<Float>) -> Result
+    _ call: SelectCall, use: (_ item: Int, UnsafeBufferPointer<Float>) -> Result
   ) -> [Result] {
     let shape = call.input.shape
     let pruning = call.pruning
@@ -280,7 +314,7 @@ extension CPUBackend {
             }
           }
         }
-        results[item] = use(list, UnsafeBufferPointer(start: total, count: list.count))
+        results[item] = use(item, UnsafeBufferPointer(start: total, count: list.count))
       }
     }
     return results.compactMap { $0 }

@@ -75,7 +75,7 @@ struct CommonBlocks: CustomStringConvertible {
 
   /// Counts a selection; of lists that differ in length no block counts as common.
   mutating func add(_ selection: BlockSelection?, _ expected: BlockSelection, _ name: String) {
-    if selection != expected { exchanges.append(name) }
+    if selection?.blocks != expected.blocks { exchanges.append(name) }
     let lists = expected.blocks.flatMap { $0 }
     let found = selection?.blocks.flatMap { $0 } ?? []
     all += lists.reduce(0) { $0 + $1.count }

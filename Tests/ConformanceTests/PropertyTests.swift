@@ -88,8 +88,10 @@ import Testing
   @Test func splittingKeysEqualsOnePass() throws {
     // One query and many threads split the keys into parts that are merged.
     let layer = Layer(queries: 1, keys: 5000, shape: shape, seed: 6)
+    let pruning = try pruning(keep: 2048, coarse: 4096, .share)
     let policies: [AttentionPolicy] = [
-      .dense, .streaming(.standard), .hierarchical(try pruning(keep: 2048, coarse: 4096, .share)),
+      .dense, .streaming(.standard), .hierarchical(pruning),
+      .hierarchical(try pruning.sharpened(by: 0.5)),
     ]
     for policy in policies {
       let whole = try layer.run(

@@ -167,6 +167,26 @@ import Testing
     #expect(pruning.applied(toLayer: 31, of: 32).attentionPositions == .infllm)
   }
 
+  @Test func selectionsThatHoldMoreThanTheTrainedLengthWouldAreSharpened() throws {
+    let pruning = HierarchicalPruning.infiniteHiP
+    func sharpness(_ held: Float, at position: Int, queries: Int = 1) -> Double {
+      pruning.sharpness(
+        held: held, queries: position..<position + queries, trainedLength: 8192)
+    }
+    // Of 131,072 keys between sink and window, 8,192 are a 16th.
+    let far = 131_072 + pruning.sink + pruning.window
+    #expect(sharpness(1.0 / 16, at: far) == 1)
+    #expect(sharpness(0.01, at: far) == 1)
+    #expect(abs(sharpness(0.25, at: far) - (1 + 0.5 * 1.386294)) < 1e-5)
+    #expect(sharpness(0.25, at: far, queries: 63) == sharpness(0.25, at: far))
+    #expect(sharpness(0.25, at: far, queries: 64) == 1)
+    #expect(sharpness(1, at: 8192) == 1)
+    #expect(HierarchicalPruning.paper3K.sharpening == 0)
+    #expect(throws: PolicyError.self) { try HierarchicalPruning.paper3K.sharpened(by: 0.5) }
+    #expect(throws: PolicyError.self) { try pruning.sharpened(by: -1) }
+    #expect(throws: PolicyError.self) { try pruning.sharpened(by: .nan) }
+  }
+
   @Test func fourBitsKeepWithinHalfAStep() {
     let key: [Float] = (0..<48).map { Float(($0 * 37) % 48) / 7 - 3 }
     let rounded = FourBitKey(key).values

@@ -76,9 +76,14 @@ public struct ReferenceAttention {
         case .hierarchical(let pruning):
           let block = row / pruning.queryBlock
           let starts = selected?.blocks[head][block] ?? []
+          let first = block * pruning.queryBlock
+          let queries = positions(first..<min(first + pruning.queryBlock, queryCount))
+          let sharpness = pruning.sharpness(
+            held: selected?.held?[head][block] ?? 0, queries: queries, trainedLength: trainedLength)
           output +=
             attend(
-              row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning)
+              row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning),
+              sharpness: sharpness
             ).output
         }
       }
@@ -92,6 +97,8 @@ public struct ReferenceAttention {
     let distance: Int
     /// What a quarter of it appears to stand at, under the dynamic scheme.
     var quarter: Int?
+    /// Whether it lies in a selected block.
+    var isSelected = false
   }
 
   private func denseKeys(_ row: Int) -> [Reached] {
@@ -135,10 +142,11 @@ public struct ReferenceAttention {
         case .absolute, .selfExtend, .dynamic:
           scheme.position(ofKey: key, queries: block, trainedLength: trainedLength)
         }
+      let isBlended = scheme == .dynamic
       reached.append(
-        scheme == .dynamic
-          ? Reached(key: key, distance: position - streamed, quarter: position - place)
-          : Reached(key: key, distance: position - place))
+        Reached(
+          key: key, distance: position - (isBlended ? streamed : place),
+          quarter: isBlended ? position - place : nil, isSelected: blockIndex >= 0))
     }
     for key in 0..<min(pruning.sink, keyCount) { reach(key, rank: key, blockIndex: -1) }
     for (rank, key) in starts.flatMap({ $0..<$0 + size }).enumerated() where key >= pruning.sink {
@@ -152,7 +160,8 @@ public struct ReferenceAttention {
 
   /// One row's output, and the weight of each key.
   func attend(
-    row: Int, head: Int, to reached: [Reached], rotary other: RotaryEmbedding? = nil
+    row: Int, head: Int, to reached: [Reached], rotary other: RotaryEmbedding? = nil,
+    sharpness: Double = 1
   ) -> (output: [Double], weights: [Double]) {
     let kvHead = head / shape.groupSize
     let query = self.query(row, head)
@@ -161,6 +170,10 @@ public struct ReferenceAttention {
       let score = dot(rotated(query, by: item.distance, other), key)
       guard let quarter = item.quarter else { return score }
       return 0.75 * score + 0.25 * dot(rotated(query, by: quarter, other), key)
+    }
+    let best = zip(reached, scores).filter(\.0.isSelected).map(\.1).max() ?? 0
+    for (index, item) in reached.enumerated() where item.isSelected {
+      scores[index] = best + sharpness * (scores[index] - best)
     }
     let maximum = scores.max() ?? 0
     var sum = 0.0

@@ -29,24 +29,31 @@ public struct ReferenceSelection {
   /// The selected blocks for every block of queries.
   public func run(_ pruning: HierarchicalPruning) -> BlockSelection {
     var blocks = [[[Int32]]](repeating: [], count: input.shape.heads)
+    var held = [[Float]](repeating: [], count: input.shape.heads)
     for start in stride(from: 0, to: input.queryCount, by: pruning.queryBlock) {
       let rows = start..<min(start + pruning.queryBlock, input.queryCount)
-      let (selected, _) = select(rows: rows, pruning)
-      for head in blocks.indices { blocks[head].append(selected[head]) }
+      let selected = select(rows: rows, pruning)
+      for head in blocks.indices {
+        blocks[head].append(selected.blocks[head])
+        held[head].append(Float(selected.held[head]))
+      }
     }
-    return BlockSelection(blockSize: pruning.blockSize, blocks: blocks)
+    return BlockSelection(
+      blockSize: pruning.blockSize, blocks: blocks, held: pruning.sharpening > 0 ? held : nil)
   }
 
-  /// The selected blocks `[head][block]` of one block of queries, and what each stage saw.
+  /// The selected blocks `[head][block]` of one block of queries, the share of the mass that they hold
+  /// by `share`, `[head]`, and what each stage saw.
   public func select(
     rows: Range<Int>, _ pruning: HierarchicalPruning
-  ) -> (blocks: [[Int32]], trace: [StageTrace]) {
+  ) -> (blocks: [[Int32]], held: [Double], trace: [StageTrace]) {
     let heads = input.shape.heads
     let pruning = pruning.resolved(at: input.firstPosition)
+    var held = [Double](repeating: 1, count: heads)
     guard let first = pruning.stages.first else {
-      return ([[Int32]](repeating: [], count: heads), [])
+      return ([[Int32]](repeating: [], count: heads), held, [])
     }
-    if first.estimate == .tree { return (treeSearch(rows: rows, first, pruning), []) }
+    if first.estimate == .tree { return (treeSearch(rows: rows, first, pruning), held, []) }
     let firstPosition = input.firstPosition + rows.lowerBound
     let span = max(0, input.keyCount - pruning.sink - pruning.window)
     let count = (span + first.chunkSize - 1) / first.chunkSize
@@ -85,6 +92,12 @@ public struct ReferenceSelection {
         // Where too few take part, the ones that follow fill up.
         let kept =
           stage.proportion == nil ? stage.keep / stage.chunkSize : stage.keptChunks(of: active)
+        // Of each query's shares, which add up to 1.
+        let queries = (stageRows.count + stage.queryStride - 1) / stage.queryStride
+        held[head] *=
+          order.prefix(min(kept, active)).reduce(0) { $0 + scores[head][$1] }
+          / Double(max(1, queries * headsTogether(pruning)))
+        if active == 0 { held[head] = 1 }
         chunks[head] = order.prefix(kept).map { chunks[head][$0] }
       }
     }
@@ -93,16 +106,19 @@ public struct ReferenceSelection {
     let blocks = chunks.map { list in
       Set(list.map { $0 / size * size }).filter { $0 < end }.sorted().map(Int32.init)
     }
-    return (blocks, trace)
+    return (blocks, held, trace)
+  }
+
+  private func headsTogether(_ pruning: HierarchicalPruning) -> Int {
+    switch pruning.sharing {
+    case .allHeads: input.shape.heads
+    case .group: input.shape.groupSize
+    case .head: 1
+    }
   }
 
   private func share(_ scores: inout [[Double]], _ pruning: HierarchicalPruning) {
-    let size =
-      switch pruning.sharing {
-      case .allHeads: input.shape.heads
-      case .group: input.shape.groupSize
-      case .head: 1
-      }
+    let size = headsTogether(pruning)
     for start in stride(from: 0, to: scores.count, by: size) {
       let together = scores[start..<start + size]
       let shared = scores[start].indices.map { chunk in
