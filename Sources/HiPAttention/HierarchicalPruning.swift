@@ -29,6 +29,9 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// How much the scores of selected keys are sharpened for an unfinished block of queries, when they
   /// hold more of the softmax mass than keys of the trained length would; 0: not at all.
   public internal(set) var sharpening = 0.0
+  /// Whether a stage that goes on from an earlier token's candidates also looks at the blocks that were
+  /// selected last, and at those behind them: an answer that is copied moves on through the text.
+  public internal(set) var follows = false
   /// Layers that deviate.
   public let exceptions: [LayerException]
 
@@ -100,6 +103,13 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// several blocks share the stage, whose last queries have windows that begin later.
   public func candidateDistance(in stage: PruningStage) -> Int {
     window - max(overlap, queryBlock * stage.queryBlocks)
+  }
+
+  /// The same policy with `follows` set.
+  public func following(_ follows: Bool) -> HierarchicalPruning {
+    var policy = self
+    policy.follows = follows
+    return policy
   }
 
   /// What the cache has to keep of the keys for the stages.
@@ -175,6 +185,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
     halving = base.halving
     attentionPositions = positions.attention
     sharpening = base.sharpening
+    follows = base.follows
     exceptions = []
   }
 }

@@ -40,7 +40,7 @@ extension AttentionChoice {
           always + [
             "sink", "window", "queryBlock", "stages", "fineStages", "sharing", "ranking",
             "representative", "chunkScore", "pruningPositions", "attentionPositions", "sharpening",
-            "layers",
+            "follow", "layers",
           ])
         policy = .hierarchical(try HierarchicalPruning(fields))
       }
@@ -130,6 +130,7 @@ extension HierarchicalPruning {
         ? fields.objects("layers", what: "an exception in \"layers\"").map {
           try LayerException($0)
         } : [])
+    self = try following(fields.flag("follow"))
     if fields.has("sharpening") { self = try sharpened(by: fields.number("sharpening")) }
   }
 
@@ -145,6 +146,7 @@ extension HierarchicalPruning {
     try fields.encode(halving.score.rawValue, forKey: "chunkScore")
     try fields.encode(pruningPositions.rawValue, forKey: "pruningPositions")
     try fields.encode(attentionPositions.rawValue, forKey: "attentionPositions")
+    if follows { try fields.encode(true, forKey: "follow") }
     if sharpening > 0 { try fields.encode(sharpening, forKey: "sharpening") }
     guard !exceptions.isEmpty else { return }
     var layers = fields.nestedUnkeyedContainer(forKey: "layers")

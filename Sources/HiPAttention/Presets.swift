@@ -13,7 +13,6 @@ extension AttentionChoice {
     AttentionChoice(name: "h2o", policy: .heavyHitters(.standard)),
     AttentionChoice(name: "hip", policy: .hierarchical(.hip)),
     AttentionChoice(name: "infinitehip", policy: .hierarchical(.infiniteHiP)),
-    AttentionChoice(name: "infinitehip-fast", policy: .hierarchical(.infiniteHiPFast)),
     AttentionChoice(name: "infinitehip-3k", policy: .hierarchical(.paper3K)),
     AttentionChoice(name: "infinitehip-3k-fast", policy: .hierarchical(.paper3KFast)),
     AttentionChoice(name: "infinitehip-3k-flash", policy: .hierarchical(.paper3KFlash)),
@@ -45,21 +44,15 @@ extension HeavyHitters {
 }
 
 extension HierarchicalPruning {
-  /// Our selection, described in Docs/Decisions 0005 to 0007.
+  /// Our selection, described in Docs/Decisions 0005 to 0009.
   ///
   /// A scan over the moments of 8-key chunks, from 128K tokens on one for four blocks of queries, then
-  /// exact scores inside the best for each block, both ranked by their share of every query's softmax mass, per key-value head.
+  /// exact scores inside the best for each block, both ranked by their share of every query's softmax
+  /// mass, per key-value head.
   /// Decoding and the end of a text, where questions stand and single keys matter, go from the moments
-  /// to keys in 4 bits to exact scores.
-  public static let infiniteHiP = own(refresh: (1, 1, 1))
-
-  /// Our selection with masks that are kept while writing: its stages run every 8, 4 and 2 tokens.
-  ///
-  /// Reads the same and writes faster at depth; loses answers in which every token
-  /// hangs on another key (Docs/Evaluation.md).
-  public static let infiniteHiPFast = own(refresh: (8, 4, 2))
-
-  private static func own(refresh: (Int, Int, Int)) -> HierarchicalPruning {
+  /// to keys in 4 bits to exact scores; while writing, the first two every 8 tokens, and the last from what
+  /// they kept, what was selected last and what follows it.
+  public static let infiniteHiP: HierarchicalPruning = {
     var scan = PruningStage(
       chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 64,
       estimate: .moments)
@@ -70,16 +63,15 @@ extension HierarchicalPruning {
         scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
       ],
       fineStages: [
-        PruningStage(
-          chunkSize: 8, keep: 32768, refreshInterval: refresh.0, estimate: .moments),
-        PruningStage(
-          chunkSize: 8, keep: 4096, refreshInterval: refresh.1, estimate: .fourBit),
-        PruningStage(chunkSize: 8, keep: 2048, refreshInterval: refresh.2, estimate: .exact),
+        PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 8, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 4096, refreshInterval: 8, estimate: .fourBit),
+        PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
       ],
       scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm))
     policy.sharpening = 0.5
+    policy.follows = true
     return policy
-  }
+  }()
 
   /// The 3K preset of the paper (appendix A): 256 + 2,048 + 1,024 keys, 4,096 selected ones and
   /// chunk-indexed pruning in the first three layers, refresh every 16, 8 and 4 steps.

@@ -250,8 +250,8 @@ struct AttentionJob {
       part < sharp
       ? (0..<sharpTiles, part, sharp)
       : (sharp == 0 ? 0..<tileCount : sharpTiles..<tileCount, part - sharp, parts - sharp)
-    return tiles.lowerBound + tiles.count * index / count
-      ..< tiles.lowerBound + tiles.count * (index + 1) / count
+    return tiles.lowerBound + tiles.count * index / count..<tiles.lowerBound + tiles.count
+      * (index + 1) / count
   }
 
   /// Writes a tile's key indices and positions, and each row's range of columns.

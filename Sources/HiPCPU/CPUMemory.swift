@@ -210,9 +210,10 @@ final class CPUSelectionState: SelectionState {
     blocks = (selection.blocks.first ?? []).indices.map { block in
       owners.map { selection.blocks[$0][block] }
     }
-    held = selection.held.map { held in
-      blocks.indices.map { block in owners.map { held[$0][block] } }
-    } ?? []
+    held =
+      selection.held.map { held in
+        blocks.indices.map { block in owners.map { held[$0][block] } }
+      } ?? []
   }
 }
 

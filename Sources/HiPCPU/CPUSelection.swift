@@ -35,7 +35,7 @@ extension CPUBackend {
     // [block * owners + owner]; what the first stage starts from is the grid.
     var kept =
       call.firstStage > 0
-      ? state.stageInputs[call.firstStage]
+      ? resumed(call, state)
       : .init(repeating: Candidates(), count: blocks.count * owners)
     let isDecoding = call.input.queries.rows == 1
     let stages = call.firstStage..<pruning.stages.count
@@ -47,7 +47,9 @@ extension CPUBackend {
       kept = runTogether(stages, from: kept, call, state)
     } else {
       for index in stages {
-        if isDecoding { state.keep(kept, asInputOf: index) }
+        if isDecoding, index > stages.lowerBound || index == 0 {
+          state.keep(kept, asInputOf: index)
+        }
         kept = run(stageAt: index, from: kept, call)
       }
     }
@@ -60,6 +62,35 @@ extension CPUBackend {
     }
     state.held = blocks.indices.map { block in
       (0..<owners).map { kept[block * owners + $0].held }
+    }
+  }
+
+  /// What a decoding step starts from that keeps what earlier stages have found for another token.
+  private func resumed(_ call: SelectCall, _ state: CPUSelectionState) -> [Candidates] {
+    let pruning = call.pruning
+    let kept = state.stageInputs[call.firstStage]
+    guard pruning.follows, let selected = state.blocks.first else { return kept }
+    let size = pruning.stages[call.firstStage - 1].chunkSize
+    return zip(kept, selected).map { kept, selected in
+      var result = Candidates(held: kept.held)
+      result.chunks.reserveCapacity(kept.chunks.count + 2 * selected.count)
+      func append(_ chunk: Int32) {
+        if result.chunks.last != chunk { result.chunks.append(chunk) }
+      }
+      var next = 0
+      for block in selected {
+        for start in [Int(block), Int(block) + pruning.blockSize] {
+          let chunk = Int32(pruning.sink + (start - pruning.sink) / size * size)
+          while next < kept.chunks.count, kept.chunks[next] <= chunk {
+            append(kept.chunks[next])
+            next += 1
+          }
+          // Of what has been appended all is at most the chunk, or it has been, as the one before.
+          if result.chunks.last.map({ $0 < chunk }) ?? true { append(chunk) }
+        }
+      }
+      for chunk in kept.chunks[next...] { append(chunk) }
+      return result
     }
   }
 
@@ -89,7 +120,9 @@ extension CPUBackend {
     let lengths = stages.map { index in
       index == 0
         ? grid(call, queries: groups[groups.count - 1]).count
-        : pruning.stages[index - 1].keep / pruning.stages[index].chunkSize
+        : (index == stages.lowerBound
+          ? (before.map(\.chunks.count).max() ?? 0) * pruning.stages[index - 1].chunkSize
+          : pruning.stages[index - 1].keep) / pruning.stages[index].chunkSize
     }
     let longest = Scratch.size(lengths.max() ?? 0)
     let limits = stages.map { positionLimit(call, pruning.stages[$0], longest: longest) }
@@ -144,7 +177,7 @@ extension CPUBackend {
       }
     }
     if isDecoding {
-      for index in stages {
+      for index in stages.dropFirst(stages.lowerBound > 0 ? 1 : 0) {
         let first = index * before.count
         state.keep(Array(inputs[first..<first + before.count]), asInputOf: index)
       }

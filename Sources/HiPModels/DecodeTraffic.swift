@@ -4,9 +4,10 @@ public import HiPAttention
 public import HiPCompute
 
 extension KVLayout {
-  /// Bytes of keys, values and sketches that a token at `depth` has to read, in all layers.
+  /// Bytes of keys, values and sketches that a token at `depth` has to read, in all layers, on the mean over
+  /// the tokens between two refreshes.
   ///
-  /// What bandwidth allows at best. Stages that are due every few steps count as if they were due always.
+  /// What bandwidth allows at best.
   public func bytesRead(
     byTokenAt depth: Int, _ choice: AttentionChoice, trainedLength: Int
   ) -> Int {
@@ -34,19 +35,23 @@ extension KVLayout {
     var candidates = max(0, depth - pruning.sink - pruning.window)
     var bytes = min(depth, pruning.budget) * 2 * rowByteCount
     func halvings(_ size: Int) -> Int { Int.bitWidth - max(1, size).leadingZeroBitCount }
+    // A stage is due when it or one before it is.
+    var interval = Int.max
     for stage in pruning.stages {
       let chunks = candidates / stage.chunkSize
+      interval = min(interval, stage.refreshInterval)
+      var scored = 0
       switch stage.estimate {
       case .moments:
-        bytes +=
-          chunks * groupByteCount(.moments(chunkSize: stage.chunkSize)) / Self.groupSize
-      case .fourBit: bytes += candidates * groupByteCount(.fourBit) / Self.groupSize
-      case .exact: bytes += candidates * rowByteCount
+        scored = chunks * groupByteCount(.moments(chunkSize: stage.chunkSize)) / Self.groupSize
+      case .fourBit: scored = candidates * groupByteCount(.fourBit) / Self.groupSize
+      case .exact: scored = candidates * rowByteCount
       // Two probes a halving, of every chunk or of every branch that is kept.
-      case .halving: bytes += chunks * 2 * halvings(stage.chunkSize) * rowByteCount
+      case .halving: scored = chunks * 2 * halvings(stage.chunkSize) * rowByteCount
       case .tree:
-        bytes += 2 * stage.keep * halvings(candidates / max(1, stage.keep)) * rowByteCount
+        scored = 2 * stage.keep * halvings(candidates / max(1, stage.keep)) * rowByteCount
       }
+      bytes += scored / interval
       candidates = stage.keptChunks(of: chunks) * stage.chunkSize
     }
     return bytes

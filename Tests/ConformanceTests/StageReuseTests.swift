@@ -12,38 +12,96 @@ import Testing
 @Suite struct StageReuseTests {
   private let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
 
-  @Test(arguments: [HierarchicalPruning.infiniteHiP, .paper3K])
+  @Test(arguments: [HierarchicalPruning.infiniteHiP.following(false), .paper3K])
   func recomputingFromAnyCachedStageGivesTheSameBlocks(_ preset: HierarchicalPruning) throws {
     let layer = Layer(queries: 1, keys: 9000, shape: shape, seed: 8)
-    let backend = try CPUBackend(threads: 2)
-    let layout = KVLayout(
-      layerCount: 1, shape: shape, element: .float16, sketches: preset.sketches)
-    let cache = SequenceCache(pool: CachePool(backend: backend, layout: layout))
-    try cache.reserve(9000)
-    func tensor(_ values: [Float], rows: Int) throws -> DeviceTensor {
+    let decoding = try Decoding(
+      keys: layer.keys, shape: shape, preset, rotary: RotaryEmbedding(base: 10_000, dimensions: 32))
+    let full = try decoding.select(layer.queries, firstStage: 0)
+    #expect(full.blocks.allSatisfy { $0[0].count == 256 })
+    for stage in 1..<preset.stages.count {
+      let again = try decoding.select(layer.queries, firstStage: stage)
+      #expect(again == full, "from stage \(stage)")
+    }
+  }
+
+  /// An answer that is copied from a text: each token looks for the block behind the one before, which
+  /// looked like nothing when the first stage was computed.
+  @Test(arguments: [true, false])
+  func whatLiesBehindTheSelectionIsFoundWhenThePolicyFollows(_ follows: Bool) throws {
+    let shape = AttentionShape(heads: 1, kvHeads: 1, headSize: 32)
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 64, window: 64),
+      stages: [
+        PruningStage(chunkSize: 16, keep: 32, refreshInterval: 8, estimate: .exact),
+        PruningStage(chunkSize: 8, keep: 8, estimate: .exact),
+      ],
+      scoring: .init(sharing: .group, ranking: .share, positions: .infllm)
+    ).following(follows)
+    var numbers = SeededNumbers(9)
+    var keys = numbers.normals(2000 * 32).map { $0 / 10 }
+    // Blocks from 512 on, each along a direction of its own and away from the first one's.
+    for token in 0..<5 {
+      for key in 512 + token * 8..<520 + token * 8 {
+        if token > 1 { keys[key * 32] = -1 }
+        keys[key * 32 + token] = 3
+      }
+    }
+    let decoding = try Decoding(keys: keys, shape: shape, pruning, rotary: nil)
+    for token in 0..<5 {
+      var query = [Float](repeating: 0, count: 32)
+      query[token] = 20
+      let blocks = try decoding.select(query, firstStage: token == 0 ? 0 : 1).blocks[0][0]
+      // The first two share a chunk of the first stage.
+      #expect((blocks == [Int32(512 + token * 8)]) == (follows || token < 2), "\(token): \(blocks)")
+    }
+  }
+
+  /// One layer in which the last token, with changing queries, selects.
+  private struct Decoding {
+    let backend: CPUBackend
+    let cache: SequenceCache
+    let pruning: HierarchicalPruning
+    let rotary: RotaryEmbedding?
+    let shape: AttentionShape
+    let keyCount: Int
+    let state: any SelectionState
+
+    init(
+      keys: [Float], shape: AttentionShape, _ pruning: HierarchicalPruning, rotary: RotaryEmbedding?
+    ) throws {
+      backend = try CPUBackend(threads: 2)
+      let layout = KVLayout(
+        layerCount: 1, shape: shape, element: .float16, sketches: pruning.sketches)
+      cache = SequenceCache(pool: CachePool(backend: backend, layout: layout))
+      self.pruning = pruning
+      self.rotary = rotary
+      self.shape = shape
+      state = backend.makeSelectionState()
+      keyCount = keys.count / (shape.kvHeads * shape.headSize)
+      try cache.reserve(keyCount)
+      let rows = try tensor(keys, rows: keyCount)
+      backend.append(
+        AppendCall(
+          projections: (nil, rows, rows), order: .halves, rotaryDimensions: shape.headSize,
+          into: cache.view(layer: 0), start: 0))
+    }
+
+    private func tensor(_ values: [Float], rows: Int) throws -> DeviceTensor {
       let tensor = DeviceTensor(
         buffer: try backend.makeBuffer(byteCount: values.count * 4), element: .float32, rows: rows,
         columns: values.count / rows)
       backend.write(values, to: tensor)
       return tensor
     }
-    backend.append(
-      AppendCall(
-        projections: (
-          nil, try tensor(layer.keys, rows: 9000), try tensor(layer.values, rows: 9000)
-        ),
-        order: .halves, rotaryDimensions: 32, into: cache.view(layer: 0), start: 0))
-    let input = AttentionInput(
-      queries: try tensor(layer.queries, rows: 1), shape: shape, start: 8999,
-      cache: cache.view(layer: 0), rotary: RotaryEmbedding(base: 10_000, dimensions: 32),
-      trainedLength: 8192)
-    let state = backend.makeSelectionState()
-    backend.select(SelectCall(input: input, pruning: preset, state: state))
-    let full = state.download(shape: shape, pruning: preset)
-    #expect(full.blocks.allSatisfy { $0[0].count == 256 })
-    for stage in 1..<preset.stages.count {
-      backend.select(SelectCall(input: input, pruning: preset, firstStage: stage, state: state))
-      #expect(state.download(shape: shape, pruning: preset) == full, "from stage \(stage)")
+
+    func select(_ query: [Float], firstStage: Int) throws -> BlockSelection {
+      let input = AttentionInput(
+        queries: try tensor(query, rows: 1), shape: shape, start: keyCount - 1,
+        cache: cache.view(layer: 0), rotary: rotary, trainedLength: 8192)
+      backend.select(
+        SelectCall(input: input, pruning: pruning, firstStage: firstStage, state: state))
+      return state.download(shape: shape, pruning: pruning)
     }
   }
 }

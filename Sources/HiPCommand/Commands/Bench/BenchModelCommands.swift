@@ -116,7 +116,8 @@ private final class ModelBench {
     if !json {
       BenchReport(machine: peaks, results: results).printMachine()
       Terminal.line("model    \(name); \(backend.name)")
-      Terminal.line("\n          depth  policy            kv    tokens/s (min to max)    of peak")
+      Terminal.line(
+        "\n          depth  policy            kv    tokens/s (min to max)   mean  of peak")
     }
     for depth in try options.depthList() {
       for choice in try options.choices() {
@@ -165,9 +166,9 @@ private final class ModelBench {
       let bytes = layout.bytesRead(
         byTokenAt: result.depth, choice, trainedLength: model.architecture.trainedLength)
       let floor = Double(model.streamedByteCount + bytes) / (peaks.readGBs * 1e9)
-      share = "\(decimal(floor * speed.median * 100, 0)) % reads"
+      share = "\(decimal(floor * speed.mean * 100, 0)) % reads"
     case .prefill:
-      let operations = 2 * Double(model.multiplicationCount) * speed.median / 1e9
+      let operations = 2 * Double(model.multiplicationCount) * speed.mean / 1e9
       let peak = max(peaks.bf16GFLOPs, peaks.fp32GFLOPs)
       share = "\(decimal(operations / peak * 100, 0)) % products"
     }
@@ -176,7 +177,7 @@ private final class ModelBench {
     Terminal.line(
       result.name.rawValue.padded(to: 8) + pad(sizeText(result.depth), 7) + "  "
         + policy.padded(to: 17) + " " + result.kvType.padded(to: 5) + " "
-        + spread.padded(to: 24) + share)
+        + spread.padded(to: 21) + pad(text(speed.mean), 7) + "  " + share)
   }
 }
 

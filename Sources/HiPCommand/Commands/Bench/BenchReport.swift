@@ -33,11 +33,14 @@ struct BenchResult: Encodable {
   let attention: Attention
 }
 
-/// The least, the middle and the most of several figures.
+/// The least, the middle and the most of several speeds, and the speed of all together.
 struct Spread: Encodable {
   let min: Double
   let median: Double
   let max: Double
+  /// Of as much work at each of the speeds: the harmonic mean. A policy that keeps its masks has a median token
+  /// that computes none.
+  let mean: Double
 
   /// Of one figure at least.
   init(_ values: [Double]) {
@@ -45,5 +48,6 @@ struct Spread: Encodable {
     min = sorted.first ?? 0
     median = sorted.isEmpty ? 0 : sorted[sorted.count / 2]
     max = sorted.last ?? 0
+    mean = Double(values.count) / values.reduce(0) { $0 + 1 / $1 }
   }
 }
