@@ -7,7 +7,9 @@ public struct BlockSelection: Sendable, Hashable, Codable {
   /// First positions of the selected blocks, ascending: `[head][query block][block]`.
   public let blocks: [[[Int32]]]
   /// The share of the softmax mass between sink and window that they are estimated to hold,
-  /// `[head][query block]`; only of policies that sharpen by it.
+  /// `[head][query block]`, of policies that sharpen by it.
+  ///
+  /// Nil: not known, so nothing is sharpened.
   public let held: [[Float]]?
 
   /// Stores a selection.
@@ -33,12 +35,13 @@ extension BlockSelection {
       throw PolicyError(
         "there must be lists of blocks for \(shape.heads) heads of \(rows) query blocks each")
     }
-    guard (held != nil) == (pruning.sharpening > 0),
-      held?.map(\.count) ?? blocks.map(\.count) == blocks.map(\.count),
-      held?.joined().allSatisfy({ (0...1).contains($0) }) ?? true
-    else {
-      throw PolicyError(
-        "with \"sharpening\", and only then, \"held\" must give each list's share of mass, 0 to 1")
+    if let held {
+      guard held.map(\.count) == blocks.map(\.count),
+        held.joined().allSatisfy({ (0...1).contains($0) })
+      else {
+        throw PolicyError(
+          "\"held\", where it is given, must hold a share from 0 to 1 for each list of blocks")
+      }
     }
     let perOwner =
       switch pruning.sharing {
@@ -47,9 +50,11 @@ extension BlockSelection {
       case .head: 1
       }
     for (head, lists) in blocks.enumerated() {
-      guard lists == blocks[head / perOwner * perOwner] else {
+      let owner = head / perOwner * perOwner
+      guard lists == blocks[owner], held?[head] == held?[owner] else {
         throw PolicyError(
-          "head \(head) has other blocks than the heads it shares with; use \"sharing\": \"head\"")
+          "head \(head) has other blocks, or holds another share, than the heads it shares with; use \"sharing\": \"head\""
+        )
       }
       for starts in lists {
         guard zip(starts, starts.dropFirst()).allSatisfy({ $0 < $1 }),

@@ -28,6 +28,8 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public let attentionPositions: PositionScheme
   /// How much the scores of selected keys are sharpened for an unfinished block of queries, when they
   /// hold more of the softmax mass than keys of the trained length would; 0: not at all.
+  ///
+  /// In a text that is read in pieces every piece may end in such a block.
   public internal(set) var sharpening = 0.0
   /// Whether a stage that goes on from an earlier token's candidates also looks at the blocks that were
   /// selected last, and at those behind them: an answer that is copied moves on through the text.
@@ -106,9 +108,11 @@ public struct HierarchicalPruning: Sendable, Hashable {
   }
 
   /// The same policy with `follows` set.
-  public func following(_ follows: Bool) -> HierarchicalPruning {
+  /// - Throws: when no stage goes on from candidates of an earlier token.
+  public func following(_ follows: Bool) throws(PolicyError) -> HierarchicalPruning {
     var policy = self
     policy.follows = follows
+    try policy.check()
     return policy
   }
 

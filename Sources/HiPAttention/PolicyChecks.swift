@@ -19,10 +19,15 @@ extension HierarchicalPruning {
           "\"fineStages\" are those of one block of queries; leave \"queryBlocks\" out there")
       }
     }
-    guard (0...8).contains(sharpening), sharpening == 0 || ranking == .share else {
+    guard (0...2).contains(sharpening), sharpening == 0 || ranking == .share else {
       throw PolicyError(
-        "\"sharpening\" is \(sharpening); it must be 0 to 8, and goes by shares of softmax mass: with "
+        "\"sharpening\" is \(sharpening); it must be 0 to 2, and goes by shares of softmax mass: with "
           + "\"ranking\": \"share\" only")
+    }
+    guard !follows || isResumed(stages) || isResumed(fine.stages) else {
+      throw PolicyError(
+        "\"follow\" needs a stage that is computed more often than the one before it: give that one a longer "
+          + "\"refresh\"")
     }
     guard let first = stages.first, let last = stages.last else { return }
     let largest = max(window - candidateDistance(in: first), fine.overlap)
@@ -64,6 +69,11 @@ extension HierarchicalPruning {
       try check(
         stage, "\(kind) \(index + 1)", after: index > 0 ? stages[index - 1] : nil)
     }
+  }
+
+  /// Whether a stage goes on from candidates of an earlier token.
+  private func isResumed(_ stages: [PruningStage]) -> Bool {
+    zip(stages, stages.dropFirst()).contains { $1.refreshInterval < $0.refreshInterval }
   }
 
   private func check(

@@ -164,7 +164,7 @@ final class CPUSelectionState: SelectionState {
   nonisolated(unsafe) var blocks: [[[Int32]]] = []
   /// The share of the softmax mass that they hold, `[query block][owner]`.
   nonisolated(unsafe) var held: [[Float]] = []
-  /// What each stage but the first started from in the last decoding step that computed it,
+  /// What the stage before each stage but the first kept in the last decoding step that computed it,
   /// `[stage][owner]`.
   nonisolated(unsafe) var stageInputs: [[Candidates]] = []
 

@@ -8,8 +8,11 @@ public import HiPCompute
 struct Candidates {
   /// First positions of chunks, ascending.
   var chunks: [Int32] = []
-  /// The share of the softmax mass that they hold, as the stages so far estimate it.
+  /// The share of the softmax mass that they hold, as the stages so far estimate it; of a decoding step
+  /// that goes on from an earlier token's candidates, for that token.
   var held: Float = 1
+  /// Blocks that were selected last, which a policy that follows adds, with those behind them.
+  var selected: [Int32] = []
 }
 
 extension CPUBackend {
@@ -24,7 +27,7 @@ extension CPUBackend {
     guard let first = pruning.stages.first else {
       state.blocks = .init(
         repeating: .init(repeating: [], count: owners), count: blocks.count)
-      state.held = []
+      state.held = .init(repeating: .init(repeating: 1, count: owners), count: blocks.count)
       return
     }
     guard first.estimate != .tree else {
@@ -47,9 +50,7 @@ extension CPUBackend {
       kept = runTogether(stages, from: kept, call, state)
     } else {
       for index in stages {
-        if isDecoding, index > stages.lowerBound || index == 0 {
-          state.keep(kept, asInputOf: index)
-        }
+        if isDecoding, index > stages.lowerBound { state.keep(kept, asInputOf: index) }
         kept = run(stageAt: index, from: kept, call)
       }
     }
@@ -67,31 +68,10 @@ extension CPUBackend {
 
   /// What a decoding step starts from that keeps what earlier stages have found for another token.
   private func resumed(_ call: SelectCall, _ state: CPUSelectionState) -> [Candidates] {
-    let pruning = call.pruning
-    let kept = state.stageInputs[call.firstStage]
-    guard pruning.follows, let selected = state.blocks.first else { return kept }
-    let size = pruning.stages[call.firstStage - 1].chunkSize
-    return zip(kept, selected).map { kept, selected in
-      var result = Candidates(held: kept.held)
-      result.chunks.reserveCapacity(kept.chunks.count + 2 * selected.count)
-      func append(_ chunk: Int32) {
-        if result.chunks.last != chunk { result.chunks.append(chunk) }
-      }
-      var next = 0
-      for block in selected {
-        for start in [Int(block), Int(block) + pruning.blockSize] {
-          let chunk = Int32(pruning.sink + (start - pruning.sink) / size * size)
-          while next < kept.chunks.count, kept.chunks[next] <= chunk {
-            append(kept.chunks[next])
-            next += 1
-          }
-          // Of what has been appended all is at most the chunk, or it has been, as the one before.
-          if result.chunks.last.map({ $0 < chunk }) ?? true { append(chunk) }
-        }
-      }
-      for chunk in kept.chunks[next...] { append(chunk) }
-      return result
-    }
+    var kept = state.stageInputs[call.firstStage]
+    guard call.pruning.follows, let selected = state.blocks.first else { return kept }
+    for owner in kept.indices { kept[owner].selected = selected[owner] }
+    return kept
   }
 
   /// The rows of every `blocks` blocks of queries.
@@ -120,9 +100,8 @@ extension CPUBackend {
     let lengths = stages.map { index in
       index == 0
         ? grid(call, queries: groups[groups.count - 1]).count
-        : (index == stages.lowerBound
-          ? (before.map(\.chunks.count).max() ?? 0) * pruning.stages[index - 1].chunkSize
-          : pruning.stages[index - 1].keep) / pruning.stages[index].chunkSize
+        : pruning.stages[index - 1].keep / pruning.stages[index].chunkSize
+          + 2 * (before.map(\.selected.count).max() ?? 0)
     }
     let longest = Scratch.size(lengths.max() ?? 0)
     let limits = stages.map { positionLimit(call, pruning.stages[$0], longest: longest) }
@@ -145,7 +124,7 @@ extension CPUBackend {
           func kept(
             _ index: Int, of before: Candidates, _ queries: Range<Int>, last: Range<Int>? = nil
           ) -> Candidates {
-            let list = chunks(ofStage: index, from: before.chunks, queries: queries, call)
+            let list = chunks(ofStage: index, from: before, queries: queries, call)
             let stage = pruning.stages[index]
             var job = job(call, index, queries: queries, set: owner, of: owners, list, rotations)
             let all = Candidates(chunks: list, held: before.held)
@@ -177,7 +156,7 @@ extension CPUBackend {
       }
     }
     if isDecoding {
-      for index in stages.dropFirst(stages.lowerBound > 0 ? 1 : 0) {
+      for index in stages.dropFirst() {
         let first = index * before.count
         state.keep(Array(inputs[first..<first + before.count]), asInputOf: index)
       }
@@ -212,12 +191,29 @@ extension CPUBackend {
 
   /// What a stage scores, when the one before has kept `before`.
   private func chunks(
-    ofStage index: Int, from before: [Int32], queries: Range<Int>, _ call: SelectCall
+    ofStage index: Int, from before: Candidates, queries: Range<Int>, _ call: SelectCall
   ) -> [Int32] {
-    let stages = call.pruning.stages
-    return index == 0
-      ? grid(call, queries: queries)
-      : split(before, stages[index - 1].chunkSize, into: stages[index].chunkSize)
+    let (stages, sink) = (call.pruning.stages, call.pruning.sink)
+    guard index > 0 else { return grid(call, queries: queries) }
+    let size = stages[index].chunkSize
+    let kept = split(before.chunks, stages[index - 1].chunkSize, into: size)
+    guard !before.selected.isEmpty else { return kept }
+    // Both ascend.
+    var result: [Int32] = []
+    result.reserveCapacity(kept.count + 2 * before.selected.count)
+    var next = 0
+    for block in before.selected {
+      for start in [Int(block), Int(block) + call.pruning.blockSize] {
+        let chunk = Int32(sink + (start - sink) / size * size)
+        while next < kept.count, kept[next] < chunk {
+          result.append(kept[next])
+          next += 1
+        }
+        if next < kept.count, kept[next] == chunk { next += 1 }
+        if result.last != chunk { result.append(chunk) }
+      }
+    }
+    return result + kept[next...]
   }
 
   /// Whether a stage has nothing to choose, `active` being the chunks that take part.
@@ -271,7 +267,7 @@ extension CPUBackend {
     let ranges = queryRanges(call, blocks: stage.queryBlocks)
     let lists = (0..<ranges.count * owners).map { item in
       chunks(
-        ofStage: index, from: index == 0 ? [] : before[item].chunks,
+        ofStage: index, from: index == 0 ? Candidates() : before[item],
         queries: ranges[item / owners], call)
     }
     let isAll =

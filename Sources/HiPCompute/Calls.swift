@@ -158,7 +158,7 @@ public struct AttentionInput: Sendable {
   public let cache: KVView
   /// Nil when nothing is to be rotated.
   public let rotary: RotaryEmbedding?
-  /// What position schemes that depend on it take for the trained length.
+  /// What position schemes and sharpening take for the trained length.
   public let trainedLength: Int
 
   /// Stores the arguments, which must fit together.

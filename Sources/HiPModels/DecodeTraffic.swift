@@ -7,9 +7,9 @@ extension KVLayout {
   /// Bytes of keys, values and sketches that a token at `depth` has to read, in all layers, on the mean over
   /// the tokens between two refreshes.
   ///
-  /// What bandwidth allows at best.
+  /// What bandwidth allows at best. Refresh intervals should divide each other.
   public func bytesRead(
-    byTokenAt depth: Int, _ choice: AttentionChoice, trainedLength: Int
+    byTokenAt depth: Int, _ choice: AttentionChoice, trainedLength: Int, stages: Stages = .due
   ) -> Int {
     let heads = layerCount * shape.kvHeads
     let dense = heads * depth * 2 * rowByteCount
@@ -24,21 +24,32 @@ extension KVLayout {
         let perHead =
           pruning.isDense(layer: layer, of: layerCount)
           ? depth * 2 * rowByteCount
-          : bytesRead(byTokenAt: depth, pruning.applied(toLayer: layer, of: layerCount).fine)
+          : bytesRead(
+            byTokenAt: depth, pruning.applied(toLayer: layer, of: layerCount).fine, stages)
         return sum + shape.kvHeads * perHead
       }
     }
   }
 
+  /// Which stages a token computes.
+  public enum Stages: Sendable {
+    /// Those that are due, on the mean.
+    case due
+    case all
+  }
+
   /// Of one head: what the stages score, and what is attended.
-  private func bytesRead(byTokenAt depth: Int, _ pruning: HierarchicalPruning) -> Int {
+  private func bytesRead(
+    byTokenAt depth: Int, _ pruning: HierarchicalPruning, _ stages: Stages
+  ) -> Int {
     var candidates = max(0, depth - pruning.sink - pruning.window)
     var bytes = min(depth, pruning.budget) * 2 * rowByteCount
     func halvings(_ size: Int) -> Int { Int.bitWidth - max(1, size).leadingZeroBitCount }
     // A stage is due when it or one before it is.
-    var interval = Int.max
+    var interval = stages == .all ? 1 : Int.max
     for stage in pruning.stages {
       let chunks = candidates / stage.chunkSize
+      let before = interval
       interval = min(interval, stage.refreshInterval)
       var scored = 0
       switch stage.estimate {
@@ -52,6 +63,11 @@ extension KVLayout {
         scored = 2 * stage.keep * halvings(candidates / max(1, stage.keep)) * rowByteCount
       }
       bytes += scored / interval
+      if pruning.follows, before < .max, let last = pruning.stages.last {
+        // Of the steps that begin with this stage: as many blocks behind the last selection.
+        let steps = 1 / Double(interval) - 1 / Double(before)
+        bytes += Int(Double(scored) / Double(max(1, candidates)) * Double(last.keep) * steps)
+      }
       candidates = stage.keptChunks(of: chunks) * stage.chunkSize
     }
     return bytes

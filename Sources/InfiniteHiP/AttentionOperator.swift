@@ -39,7 +39,8 @@ public struct AttentionOperator {
   ///   - shape: the heads. The head size is a multiple of 16, at most 256.
   ///   - policy: what each query attends to.
   ///   - rotary: how positions turn queries and keys; nil turns nothing.
-  ///   - trainedLength: what stretching and the position schemes `self-extend` and `dynamic` go by.
+  ///   - trainedLength: what stretching, sharpening and the position schemes `self-extend` and `dynamic` go
+  ///     by, 1 or more; by default none of them happens.
   ///   - given: blocks to read instead of selecting some, for a hierarchical policy.
   /// - Throws: `InfiniteHiPError` when sizes do not fit together.
   /// - Complexity: dense O(queries · keys); hierarchical O(queries · budget) plus its first stage,
@@ -64,6 +65,9 @@ public struct AttentionOperator {
       throw refuse(
         "there are \(queryCount) queries and \(keyCount) keys; queries are the last positions, so "
           + "there must be at least one, and no more than keys")
+    }
+    guard trainedLength >= 1 else {
+      throw refuse("the trained length is \(trainedLength); it must be 1 or more")
     }
     if let rotary, rotary.frequencies.count * 2 > shape.headSize {
       throw refuse("the rotary embedding turns more elements than a head has")

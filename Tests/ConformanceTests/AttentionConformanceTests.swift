@@ -229,7 +229,9 @@ import Testing
               > 1.1
           }, "\(name): \(held)")
         let own = try layer.run(.hierarchical(pruning), on: backend.make(), rotary: rotary)
-        for (some, others) in zip(try #require(own.selection?.held), held) {
+        let ownHeld = try #require(own.selection?.held)
+        #expect(ownHeld.map(\.count) == held.map(\.count))
+        for (some, others) in zip(ownHeld, held) {
           for (a, b) in zip(some, others) { #expect(abs(a - b) < 0.02, "\(name): \(a), \(b)") }
         }
         let given = try layer.run(

@@ -54,8 +54,8 @@ import Testing
     #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
     #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
     // 98,720 candidates: every 8 tokens moments of 68 bytes a chunk and 32,768 keys of 20 bytes, always
-    // 4,096 of 64.
-    let scored = (98_720 / 8 * 68 + 32_768 * 20) / 8 + 4096 * 64
+    // 4,096 of 64, and 7 times of 8 the blocks behind the last 2,048.
+    let scored = (98_720 / 8 * 68 + 32_768 * 20) / 8 + 4096 * 64 + 2048 * 64 * 7 / 8
     #expect(try bytes("infinitehip", 100_000) == 4 * (scored + 3328 * 2 * 64))
     // Its three first layers are dense, and there are only two here.
     #expect(try bytes("hip", 10_000) == 4 * 10_000 * 2 * 64)

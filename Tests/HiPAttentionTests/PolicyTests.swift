@@ -97,6 +97,13 @@ import Testing
     (#""stages": [{"chunk": 8, "keep": 8}], "layers": [{"layers": [0], "keep": 9}]"#, "multiples"),
     (#""stages": [{"chunk": 8, "keep": 8}], "layers": [{"keep": 8}]"#, "needs the key \"layers\""),
     (#""stages": 3"#, "list of objects"),
+    (#""stages": [{"chunk": 8, "keep": 8}], "sharpening": 0.5"#, "shares of softmax mass"),
+    (
+      #""stages": [{"chunk": 8, "keep": 8, "estimate": "exact"}], "ranking": "share", "sharpening": 3"#,
+      "0 to 2"
+    ),
+    (#""stages": [{"chunk": 8, "keep": 8}], "follow": 1"#, "true or false"),
+    (#""stages": [{"chunk": 8, "keep": 8}], "follow": true"#, "more often than the one before"),
   ])
   func impossibleCombinationsSayWhatIsAllowed(_ fields: String, _ words: String) {
     let json = #"{"policy": "hierarchical", "sink": 64, "window": 1024, "# + fields + "}"

@@ -28,7 +28,7 @@ public struct ReferenceAttention {
   ///   - keys: `[keys, kvHeads, headSize]`, not rotated.
   ///   - values: `[keys, kvHeads, headSize]`.
   ///   - rotary: nil when nothing is to be rotated.
-  ///   - trainedLength: what position schemes and stretching that depend on it go by.
+  ///   - trainedLength: what stretching, sharpening and position schemes that depend on it go by.
   public init(
     queries: [Float], keys: [Float], values: [Float], shape: AttentionShape,
     rotary: RotaryEmbedding?, trainedLength: Int = .max

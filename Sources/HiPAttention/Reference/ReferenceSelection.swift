@@ -21,6 +21,25 @@ public struct ReferenceSelection {
     public var chunks: [[Int]]
     /// `[head][chunk]`; `inactiveScore` for a chunk that takes no part.
     public var scores: [[Double]]
+    /// The share of the softmax mass that the stages before kept, `[head]`.
+    public var held: [Double]
+  }
+
+  /// What a decoding step finds of earlier ones.
+  public struct Earlier: Sendable {
+    /// The first stage that is computed anew.
+    public var stage: Int
+    /// What that stage saw when the one before it was computed last.
+    public var trace: StageTrace
+    /// The blocks that were selected last, `[head][block]`.
+    public var selected: [[Int32]]
+
+    /// Stores the parts.
+    public init(stage: Int, trace: StageTrace, selected: [[Int32]]) {
+      self.stage = stage
+      self.trace = trace
+      self.selected = selected
+    }
   }
 
   /// The score of a chunk that lies within the window.
@@ -45,7 +64,7 @@ public struct ReferenceSelection {
   /// The selected blocks `[head][block]` of one block of queries, the share of the mass that they hold
   /// by `share`, `[head]`, and what each stage saw.
   public func select(
-    rows: Range<Int>, _ pruning: HierarchicalPruning
+    rows: Range<Int>, _ pruning: HierarchicalPruning, from earlier: Earlier? = nil
   ) -> (blocks: [[Int32]], held: [Double], trace: [StageTrace]) {
     let heads = input.shape.heads
     let pruning = pruning.resolved(at: input.firstPosition)
@@ -60,8 +79,20 @@ public struct ReferenceSelection {
     var chunks = [[Int]](
       repeating: (0..<count).map { pruning.sink + $0 * first.chunkSize }, count: heads)
     var trace: [StageTrace] = []
-    for (index, stage) in pruning.stages.enumerated() {
-      if index > 0 {
+    for (index, stage) in pruning.stages.enumerated() where index >= earlier?.stage ?? 0 {
+      if let earlier, index == earlier.stage {
+        held = earlier.trace.held
+        chunks = earlier.trace.chunks
+        if pruning.follows {
+          for head in chunks.indices {
+            let starts = earlier.selected[head].flatMap { [Int($0), Int($0) + pruning.blockSize] }
+            let followed = starts.map {
+              pruning.sink + ($0 - pruning.sink) / stage.chunkSize * stage.chunkSize
+            }
+            chunks[head] = Set(chunks[head] + followed).sorted()
+          }
+        }
+      } else if index > 0 {
         let size = pruning.stages[index - 1].chunkSize
         chunks = chunks.map { list in
           list.sorted().flatMap { start in
@@ -82,7 +113,7 @@ public struct ReferenceSelection {
           chunks[head], limit: limit, lastCandidate: lastCandidate, head: head, rows: stageRows,
           stage, pruning)
       }
-      trace.append(StageTrace(chunks: chunks, scores: scores))
+      trace.append(StageTrace(chunks: chunks, scores: scores, held: held))
       share(&scores, pruning)
       for head in 0..<heads {
         let order = chunks[head].indices.sorted {

@@ -39,7 +39,7 @@ struct AttentionCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "What stretching, self-extend and dynamic go by; default: nothing is stretched.",
+      "What stretching, sharpening, self-extend and dynamic go by; default: none of them happens.",
       valueName: "n"))
   var trainedLength: TokenSize?
 
@@ -103,7 +103,10 @@ struct AttentionCommand: ParsableCommand {
         BlockSelection.self, from: Data(TextFile.read(path).utf8))
     else {
       throw FileError(
-        path: path, problem: "is not {\"blockSize\": 8, \"blocks\": [head][query block][start]}")
+        path: path,
+        problem:
+          "is not {\"blockSize\": 8, \"blocks\": [head][query block][start]}, optionally with "
+          + "\"held\": [head][query block]")
     }
     return selection
   }

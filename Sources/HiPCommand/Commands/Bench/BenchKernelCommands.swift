@@ -205,7 +205,8 @@ struct BenchAttentionCommand: ParsableCommand {
         case .hierarchical(let whole):
           let pruning = rows == 1 ? whole.fine : whole
           keys = min(depth, pruning.budget)
-          let traffic = layout.bytesRead(byTokenAt: depth, choice, trainedLength: 0)
+          let traffic = layout.bytesRead(
+            byTokenAt: depth, choice, trainedLength: 0, stages: .all)
           bench.measure(
             "\(choice.name) select", rows: rows,
             bytes: rows == 1

@@ -12,7 +12,9 @@ struct BenchDecodeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "decode", abstract: "Tokens written per second, at given depths.")
 
-  @Option(help: ArgumentHelp("Tokens that are timed, one by one.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "Tokens that are timed, one by one; 16 or more for masks that are kept.", valueName: "n"))
   var tokens = 16
 
   @OptionGroup var model: BenchModelOptions

@@ -38,8 +38,9 @@ struct Spread: Encodable {
   let min: Double
   let median: Double
   let max: Double
-  /// Of as much work at each of the speeds: the harmonic mean. A policy that keeps its masks has a median token
-  /// that computes none.
+  /// The speed of as much work at each of them.
+  ///
+  /// Policies that keep their masks have a median token that computes none.
   let mean: Double
 
   /// Of one figure at least.
