@@ -50,7 +50,7 @@ extension HierarchicalPruning {
   /// exact scores inside the best for each block, both ranked by their share of every query's softmax
   /// mass, per key-value head.
   /// Decoding and the end of a text, where questions stand and single keys matter, go from the moments
-  /// to keys in 4 bits to exact scores; while writing, the first two every 8 tokens, and the last from what
+  /// to keys in 4 bits to exact scores; while writing, every 4, 2 and 1 tokens, the last ones from what
   /// they kept, what was selected last and what follows it.
   public static let infiniteHiP: HierarchicalPruning = {
     var scan = PruningStage(
@@ -63,8 +63,8 @@ extension HierarchicalPruning {
         scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
       ],
       fineStages: [
-        PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 8, estimate: .moments),
-        PruningStage(chunkSize: 8, keep: 4096, refreshInterval: 8, estimate: .fourBit),
+        PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 4, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 4096, refreshInterval: 2, estimate: .fourBit),
         PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
       ],
       scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm))

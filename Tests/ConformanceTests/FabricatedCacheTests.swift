@@ -53,9 +53,10 @@ import Testing
     #expect(try bytes("dense", 10_000) == 4 * 10_000 * 2 * 64)
     #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
     #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
-    // 98,720 candidates: every 8 tokens moments of 68 bytes a chunk and 32,768 keys of 20 bytes, always
-    // 4,096 of 64, and 7 times of 8 the blocks behind the last 2,048.
-    let scored = (98_720 / 8 * 68 + 32_768 * 20) / 8 + 4096 * 64 + 2048 * 64 * 7 / 8
+    // 98,720 candidates: every 4 tokens moments of 68 bytes a chunk, every 2 32,768 keys of 20 bytes,
+    // always 4,096 of 64; and the keys behind the last 2,048, once in 4 and once in 2 tokens.
+    let scored =
+      98_720 / 8 * 68 / 4 + 32_768 * 20 / 2 + 4096 * 64 + 2048 * 20 / 4 + 2048 * 64 / 2
     #expect(try bytes("infinitehip", 100_000) == 4 * (scored + 3328 * 2 * 64))
     // Its three first layers are dense, and there are only two here.
     #expect(try bytes("hip", 10_000) == 4 * 10_000 * 2 * 64)
