@@ -119,7 +119,7 @@ private final class ModelBench {
       BenchReport(machine: peaks, results: results).printMachine()
       Terminal.line("model    \(name); \(backend.name)")
       Terminal.line(
-        "\n          depth  policy            kv    tokens/s (min to max)   mean  of peak")
+        "\n          depth  policy            kv   median (min to max)     mean  of peak")
     }
     for depth in try options.depthList() {
       for choice in try options.choices() {
@@ -178,7 +178,7 @@ private final class ModelBench {
     let policy = choice.name.split(separator: "/").last.map(String.init) ?? choice.name
     Terminal.line(
       result.name.rawValue.padded(to: 8) + pad(sizeText(result.depth), 7) + "  "
-        + policy.padded(to: 17) + " " + result.kvType.padded(to: 5) + " "
+        + policy.padded(to: 17) + " " + result.kvType.padded(to: 4) + " "
         + spread.padded(to: 21) + pad(text(speed.mean), 7) + "  " + share)
   }
 }
