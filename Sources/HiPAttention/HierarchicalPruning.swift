@@ -31,9 +31,8 @@ public struct HierarchicalPruning: Sendable, Hashable {
   ///
   /// In a text that is read in pieces every piece may end in such a block.
   public internal(set) var sharpening = 0.0
-  /// Whether a stage that goes on from an earlier token's candidates also looks at the blocks that were
-  /// selected last, and at those behind them: an answer that is copied moves on through the text.
-  public internal(set) var follows = false
+  /// Where questions and answers look; nil: everywhere.
+  public internal(set) var focus: Focus?
   /// Layers that deviate.
   public let exceptions: [LayerException]
 
@@ -105,15 +104,6 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// several blocks share the stage, whose last queries have windows that begin later.
   public func candidateDistance(in stage: PruningStage) -> Int {
     window - max(overlap, queryBlock * stage.queryBlocks)
-  }
-
-  /// The same policy with `follows` set.
-  /// - Throws: when no stage goes on from candidates of an earlier token.
-  public func following(_ follows: Bool) throws(PolicyError) -> HierarchicalPruning {
-    var policy = self
-    policy.follows = follows
-    try policy.check()
-    return policy
   }
 
   /// What the cache has to keep of the keys for the stages.
@@ -189,7 +179,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
     halving = base.halving
     attentionPositions = positions.attention
     sharpening = base.sharpening
-    follows = base.follows
+    focus = base.focus
     exceptions = []
   }
 }

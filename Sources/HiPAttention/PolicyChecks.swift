@@ -24,12 +24,12 @@ extension HierarchicalPruning {
         "\"sharpening\" is \(sharpening); it must be 0 to 2, and goes by shares of softmax mass: with "
           + "\"ranking\": \"share\" only")
     }
-    guard !follows || isResumed(stages) || isResumed(fine.stages) else {
-      throw PolicyError(
-        "\"follow\" needs a stage that is computed more often than the one before it: give that one a longer "
-          + "\"refresh\"")
+    guard let first = stages.first, let last = stages.last else {
+      guard focus == nil else {
+        throw PolicyError("\"focus\" restricts what stages select; there are no \"stages\"")
+      }
+      return
     }
-    guard let first = stages.first, let last = stages.last else { return }
     let largest = max(window - candidateDistance(in: first), fine.overlap)
     guard window >= largest else {
       throw PolicyError(
@@ -62,6 +62,30 @@ extension HierarchicalPruning {
     }
     try check(pruningPositions)
     try checkTree()
+    if let focus { try check(focus) }
+  }
+
+  private func check(_ focus: Focus) throws(PolicyError) {
+    guard ranking == .share else {
+      throw PolicyError(
+        "\"focus\" counts shares of softmax mass: it goes with \"ranking\": \"share\" only")
+    }
+    guard (1...4096).contains(focus.passage), focus.passage % blockSize == 0 else {
+      throw PolicyError(
+        "\"focus\": \"passage\" is \(focus.passage); allowed are multiples of the last stage's chunk, "
+          + "\(blockSize), up to 4096")
+    }
+    let selected = largestBudget - sink - window
+    guard focus.keep >= selected, focus.keep % focus.passage == 0 else {
+      throw PolicyError(
+        "\"focus\": \"keep\" is \(focus.keep); it must be a multiple of \"passage\", \(focus.passage), and no less "
+          + "than the \(selected) keys that are selected among them")
+    }
+    guard (1...overlap).contains(focus.refreshInterval) else {
+      throw PolicyError(
+        "\"focus\": \"refresh\" is \(focus.refreshInterval); it must be 1 to \(overlap), or keys that leave the "
+          + "window meanwhile would be lost")
+    }
   }
 
   private func check(_ stages: [PruningStage], _ kind: String) throws(PolicyError) {
@@ -69,11 +93,6 @@ extension HierarchicalPruning {
       try check(
         stage, "\(kind) \(index + 1)", after: index > 0 ? stages[index - 1] : nil)
     }
-  }
-
-  /// Whether a stage goes on from candidates of an earlier token.
-  private func isResumed(_ stages: [PruningStage]) -> Bool {
-    zip(stages, stages.dropFirst()).contains { $1.refreshInterval < $0.refreshInterval }
   }
 
   private func check(

@@ -40,7 +40,7 @@ extension AttentionChoice {
           always + [
             "sink", "window", "queryBlock", "stages", "fineStages", "sharing", "ranking",
             "representative", "chunkScore", "pruningPositions", "attentionPositions", "sharpening",
-            "follow", "layers",
+            "focus", "layers",
           ])
         policy = .hierarchical(try HierarchicalPruning(fields))
       }
@@ -130,8 +130,8 @@ extension HierarchicalPruning {
         ? fields.objects("layers", what: "an exception in \"layers\"").map {
           try LayerException($0)
         } : [])
-    self = try following(fields.flag("follow"))
     if fields.has("sharpening") { self = try sharpened(by: fields.number("sharpening")) }
+    if fields.has("focus") { self = try focusing(Focus(fields.object("focus", what: "\"focus\""))) }
   }
 
   fileprivate func encode(into fields: inout KeyedEncodingContainer<FieldName>) throws {
@@ -146,8 +146,13 @@ extension HierarchicalPruning {
     try fields.encode(halving.score.rawValue, forKey: "chunkScore")
     try fields.encode(pruningPositions.rawValue, forKey: "pruningPositions")
     try fields.encode(attentionPositions.rawValue, forKey: "attentionPositions")
-    if follows { try fields.encode(true, forKey: "follow") }
     if sharpening > 0 { try fields.encode(sharpening, forKey: "sharpening") }
+    if let focus {
+      var object = fields.nestedContainer(keyedBy: FieldName.self, forKey: "focus")
+      try object.encode(focus.passage, forKey: "passage")
+      try object.encode(focus.keep, forKey: "keep")
+      try object.encode(focus.refreshInterval, forKey: "refresh")
+    }
     guard !exceptions.isEmpty else { return }
     var layers = fields.nestedUnkeyedContainer(forKey: "layers")
     for exception in exceptions {
@@ -196,6 +201,15 @@ extension PruningStage {
       estimate: fields.word("estimate", default: .halving))
     queryBlocks = try fields.integer("queryBlocks", default: 1)
     sharedFrom = try fields.integer("sharedFrom", default: 0)
+  }
+}
+
+extension Focus {
+  fileprivate init(_ fields: StrictFields) throws {
+    try fields.allow(["passage", "keep", "refresh"])
+    try self.init(
+      passage: fields.integer("passage"), keep: fields.integer("keep"),
+      refreshInterval: fields.integer("refresh"))
   }
 }
 
@@ -292,6 +306,10 @@ private struct StrictFields {
       throw PolicyError("\(what): \"\(name)\" is \"\(text)\"; allowed are \(allowed)")
     }
     return word
+  }
+
+  func object(_ name: String, what: String) throws -> StrictFields {
+    try StrictFields(container.superDecoder(forKey: FieldName(stringValue: name)), what: what)
   }
 
   func objects(_ name: String, what: String) throws -> [StrictFields] {

@@ -44,14 +44,14 @@ extension HeavyHitters {
 }
 
 extension HierarchicalPruning {
-  /// Our selection, described in Docs/Decisions 0005 to 0009.
+  /// Our selection, described in Docs/Decisions 0005 to 0010.
   ///
   /// A scan over the moments of 8-key chunks, from 128K tokens on one for four blocks of queries, then
   /// exact scores inside the best for each block, both ranked by their share of every query's softmax
   /// mass, per key-value head.
-  /// Decoding and the end of a text, where questions stand and single keys matter, go from the moments
-  /// to keys in 4 bits to exact scores; while writing, every 4, 2 and 1 tokens, the last ones from what
-  /// they kept, what was selected last and what follows it.
+  /// The end of a text, where questions stand and single keys matter, goes from the moments to keys in 4 bits
+  /// to exact scores. A question is read twice, and its answer selects by exact scores among the passages
+  /// that the question drew on.
   public static let infiniteHiP: HierarchicalPruning = {
     var scan = PruningStage(
       chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 64,
@@ -63,13 +63,12 @@ extension HierarchicalPruning {
         scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
       ],
       fineStages: [
-        PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 4, estimate: .moments),
-        PruningStage(chunkSize: 8, keep: 4096, refreshInterval: 2, estimate: .fourBit),
+        PruningStage(chunkSize: 8, keep: 32768, estimate: .moments),
         PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
       ],
       scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm))
     policy.sharpening = 0.5
-    policy.follows = true
+    policy.focus = Focus(passage: 64, keep: 2048, refreshInterval: 64)
     return policy
   }()
 

@@ -162,8 +162,11 @@ final class CPUSelectionState: SelectionState {
   ///
   /// An owner is a set of heads that share a selection.
   nonisolated(unsafe) var blocks: [[[Int32]]] = []
-  /// The share of the softmax mass that they hold, `[query block][owner]`.
+  /// The share of the softmax mass that they hold, `[query block][owner]`; empty where it is not known.
   nonisolated(unsafe) var held: [[Float]] = []
+  /// The share of it that each selected block holds, `[query block][owner][block]`; empty lists where they are
+  /// not known.
+  nonisolated(unsafe) var shares: [[[Float]]] = []
   /// What the stage before each stage but the first kept in the last decoding step that computed it,
   /// `[stage][owner]`.
   nonisolated(unsafe) var stageInputs: [[Candidates]] = []
@@ -181,6 +184,7 @@ final class CPUSelectionState: SelectionState {
     let state = CPUSelectionState()
     state.blocks = blocks
     state.held = held
+    state.shares = shares
     state.stageInputs = stageInputs
     state.kept = kept
     return state
@@ -189,8 +193,15 @@ final class CPUSelectionState: SelectionState {
   func clear() {
     blocks = []
     held = []
+    shares = []
     stageInputs = []
     kept = []
+  }
+
+  func count(into votes: inout PassageVotes) {
+    for (blocks, shares) in zip(blocks.joined(), shares.joined()) {
+      for (start, share) in zip(blocks, shares) { votes.add(block: Int(start), share: share) }
+    }
   }
 
   func download(shape: AttentionShape, pruning: HierarchicalPruning) -> BlockSelection {
@@ -198,7 +209,7 @@ final class CPUSelectionState: SelectionState {
     return BlockSelection(
       blockSize: pruning.blockSize,
       blocks: (0..<shape.heads).map { head in blocks.map { $0[head / headsPerOwner] } },
-      held: pruning.sharpening > 0
+      held: pruning.sharpening > 0 && !held.isEmpty
         ? (0..<shape.heads).map { head in held.map { $0[head / headsPerOwner] } } : nil)
   }
 
@@ -214,6 +225,7 @@ final class CPUSelectionState: SelectionState {
       selection.held.map { held in
         blocks.indices.map { block in owners.map { held[$0][block] } }
       } ?? []
+    shares = []
   }
 }
 

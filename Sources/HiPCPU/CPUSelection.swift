@@ -11,8 +11,8 @@ struct Candidates {
   /// The share of the softmax mass that they hold, as the stages so far estimate it; of a decoding step
   /// that goes on from an earlier token's candidates, for that token.
   var held: Float = 1
-  /// Blocks that were selected last, which a policy that follows adds, with those behind them.
-  var selected: [Int32] = []
+  /// The share of it that each chunk holds, once a stage has chosen between them.
+  var shares: [Float] = []
 }
 
 extension CPUBackend {
@@ -28,17 +28,19 @@ extension CPUBackend {
       state.blocks = .init(
         repeating: .init(repeating: [], count: owners), count: blocks.count)
       state.held = .init(repeating: .init(repeating: 1, count: owners), count: blocks.count)
+      state.shares = []
       return
     }
     guard first.estimate != .tree else {
       state.blocks = searchTree(call, first, blocks: blocks, owners: owners)
       state.held = []
+      state.shares = []
       return
     }
-    // [block * owners + owner]; what the first stage starts from is the grid.
+    // [block * owners + owner]; what the first stage starts from is the grid, or passages.
     var kept =
-      call.firstStage > 0
-      ? resumed(call, state)
+      call.firstStage > 0 && call.passages == nil
+      ? state.stageInputs[call.firstStage]
       : .init(repeating: Candidates(), count: blocks.count * owners)
     let isDecoding = call.input.queries.rows == 1
     let stages = call.firstStage..<pruning.stages.count
@@ -61,17 +63,15 @@ extension CPUBackend {
         kept[block * owners + owner].chunks.map { $0 / size * size }.filter { $0 < end }
       }
     }
-    state.held = blocks.indices.map { block in
-      (0..<owners).map { kept[block * owners + $0].held }
+    // Of passages it is not known what they hold of the whole; they are no more than the model was trained on,
+    // so that nothing is to be sharpened.
+    state.held =
+      call.passages == nil
+      ? blocks.indices.map { block in (0..<owners).map { kept[block * owners + $0].held } } : []
+    // A list that is cut short above loses its last blocks only.
+    state.shares = blocks.indices.map { block in
+      (0..<owners).map { kept[block * owners + $0].shares }
     }
-  }
-
-  /// What a decoding step starts from that keeps what earlier stages have found for another token.
-  private func resumed(_ call: SelectCall, _ state: CPUSelectionState) -> [Candidates] {
-    var kept = state.stageInputs[call.firstStage]
-    guard call.pruning.follows, let selected = state.blocks.first else { return kept }
-    for owner in kept.indices { kept[owner].selected = selected[owner] }
-    return kept
   }
 
   /// The rows of every `blocks` blocks of queries.
@@ -98,10 +98,14 @@ extension CPUBackend {
     let groups = queryRanges(call, blocks: together)
     let blocks = queryRanges(call, blocks: 1)
     let lengths = stages.map { index in
-      index == 0
-        ? grid(call, queries: groups[groups.count - 1]).count
-        : pruning.stages[index - 1].keep / pruning.stages[index].chunkSize
-          + 2 * (before.map(\.selected.count).max() ?? 0)
+      let size = pruning.stages[index].chunkSize
+      return if let passages = call.passages {
+        passages.starts.count * passages.size / size
+      } else if index == 0 {
+        grid(call, queries: groups[groups.count - 1]).count
+      } else {
+        pruning.stages[index - 1].keep / size
+      }
     }
     let longest = Scratch.size(lengths.max() ?? 0)
     let limits = stages.map { positionLimit(call, pruning.stages[$0], longest: longest) }
@@ -193,27 +197,11 @@ extension CPUBackend {
   private func chunks(
     ofStage index: Int, from before: Candidates, queries: Range<Int>, _ call: SelectCall
   ) -> [Int32] {
-    let (stages, sink) = (call.pruning.stages, call.pruning.sink)
-    guard index > 0 else { return grid(call, queries: queries) }
+    let stages = call.pruning.stages
     let size = stages[index].chunkSize
-    let kept = split(before.chunks, stages[index - 1].chunkSize, into: size)
-    guard !before.selected.isEmpty else { return kept }
-    // Both ascend.
-    var result: [Int32] = []
-    result.reserveCapacity(kept.count + 2 * before.selected.count)
-    var next = 0
-    for block in before.selected {
-      for start in [Int(block), Int(block) + call.pruning.blockSize] {
-        let chunk = Int32(sink + (start - sink) / size * size)
-        while next < kept.count, kept[next] < chunk {
-          result.append(kept[next])
-          next += 1
-        }
-        if next < kept.count, kept[next] == chunk { next += 1 }
-        if result.last != chunk { result.append(chunk) }
-      }
-    }
-    return result + kept[next...]
+    if let passages = call.passages { return passages.chunks(of: size) }
+    guard index > 0 else { return grid(call, queries: queries) }
+    return split(before.chunks, stages[index - 1].chunkSize, into: size)
   }
 
   /// Whether a stage has nothing to choose, `active` being the chunks that take part.
@@ -234,15 +222,13 @@ extension CPUBackend {
     }
     let kept = indicesOfLargest(count, of: scores)
     // Each row's shares add up to 1. Of raw scores the sum says nothing, and nothing asks for it.
-    var held: Float = 0
-    var isAnyActive = false
-    for index in kept where scores[index] != Self.inactive {
-      held += scores[index]
-      isAnyActive = true
-    }
+    let shares = kept.map { scores[$0] == Self.inactive ? 0 : scores[$0] / Float(rowCount) }
+    let held = shares.reduce(0, +)
+    let isAnyActive = kept.contains { scores[$0] != Self.inactive }
     return Candidates(
       chunks: kept.map { candidates.chunks[$0] },
-      held: isAnyActive ? candidates.held * min(1, held / Float(rowCount)) : 1)
+      held: isAnyActive ? candidates.held * min(1, held) : 1,
+      shares: shares.map { $0 * candidates.held })
   }
 
   /// What one set of heads scores.

@@ -182,8 +182,11 @@ public struct SelectCall: Sendable {
   public let input: AttentionInput
   /// The policy as this layer and these positions have it.
   public let pruning: HierarchicalPruning
-  /// The first stage to compute; the ones before it are taken from `state`.
+  /// The first stage to compute; the ones before it are taken from `state`, or replaced by `passages`.
   public let firstStage: Int
+  /// What the last stage selects from in place of what the ones before it keep; nil: there is no such
+  /// restriction.
+  public let passages: Passages?
   /// Keys that the candidate grid spans, at least up to the last query.
   public let gridLength: GridLength
   /// Where the blocks go, and where earlier stages are found.
@@ -209,7 +212,23 @@ public struct SelectCall: Sendable {
     self.input = input
     self.pruning = pruning.resolved(at: input.start)
     self.firstStage = firstStage
+    passages = nil
     self.gridLength = gridLength
+    self.state = state
+  }
+}
+
+extension SelectCall {
+  /// A selection by the last stage alone, among the keys of some passages.
+  public init(
+    input: AttentionInput, pruning: HierarchicalPruning, passages: Passages,
+    state: any SelectionState
+  ) {
+    self.input = input
+    self.pruning = pruning.resolved(at: input.start)
+    firstStage = max(0, pruning.stages.count - 1)
+    self.passages = passages
+    gridLength = .ownBlock
     self.state = state
   }
 }

@@ -4,10 +4,11 @@ public import HiPAttention
 public import HiPCompute
 
 extension KVLayout {
-  /// Bytes of keys, values and sketches that a token at `depth` has to read, in all layers, on the mean over
-  /// the tokens between two refreshes.
+  /// Bytes of keys, values and sketches that a token of an answer at `depth` has to read, in all layers, on
+  /// the mean over the tokens between two refreshes.
   ///
-  /// What bandwidth allows at best. Refresh intervals should divide each other.
+  /// What bandwidth allows at best; under a policy that focuses without the token that looks everywhere now and
+  /// then. Refresh intervals should divide each other.
   public func bytesRead(
     byTokenAt depth: Int, _ choice: AttentionChoice, trainedLength: Int, stages: Stages = .due
   ) -> Int {
@@ -44,32 +45,31 @@ extension KVLayout {
   ) -> Int {
     var candidates = max(0, depth - pruning.sink - pruning.window)
     var bytes = min(depth, pruning.budget) * 2 * rowByteCount
-    func halvings(_ size: Int) -> Int { Int.bitWidth - max(1, size).leadingZeroBitCount }
+    if stages == .due, let focus = pruning.focus(at: depth), let last = pruning.stages.last {
+      return bytes + (focus.keep > last.keep ? bytesScored(last, focus.keep) : 0)
+    }
     // A stage is due when it or one before it is.
     var interval = stages == .all ? 1 : Int.max
     for stage in pruning.stages {
       let chunks = candidates / stage.chunkSize
-      let before = interval
       interval = min(interval, stage.refreshInterval)
-      var scored = 0
-      switch stage.estimate {
-      case .moments:
-        scored = chunks * groupByteCount(.moments(chunkSize: stage.chunkSize)) / Self.groupSize
-      case .fourBit: scored = candidates * groupByteCount(.fourBit) / Self.groupSize
-      case .exact: scored = candidates * rowByteCount
-      // Two probes a halving, of every chunk or of every branch that is kept.
-      case .halving: scored = chunks * 2 * halvings(stage.chunkSize) * rowByteCount
-      case .tree:
-        scored = 2 * stage.keep * halvings(candidates / max(1, stage.keep)) * rowByteCount
-      }
-      bytes += scored / interval
-      if pruning.follows, before < .max, let last = pruning.stages.last {
-        // Of the steps that begin with this stage: as many blocks behind the last selection.
-        let steps = 1 / Double(interval) - 1 / Double(before)
-        bytes += Int(Double(scored) / Double(max(1, candidates)) * Double(last.keep) * steps)
-      }
+      bytes += bytesScored(stage, candidates) / interval
       candidates = stage.keptChunks(of: chunks) * stage.chunkSize
     }
     return bytes
+  }
+
+  /// What a stage reads to score so many keys of one head.
+  private func bytesScored(_ stage: PruningStage, _ candidates: Int) -> Int {
+    let chunks = candidates / stage.chunkSize
+    func halvings(_ size: Int) -> Int { Int.bitWidth - max(1, size).leadingZeroBitCount }
+    return switch stage.estimate {
+    case .moments: chunks * groupByteCount(.moments(chunkSize: stage.chunkSize)) / Self.groupSize
+    case .fourBit: candidates * groupByteCount(.fourBit) / Self.groupSize
+    case .exact: candidates * rowByteCount
+    // Two probes a halving, of every chunk or of every branch that is kept.
+    case .halving: chunks * 2 * halvings(stage.chunkSize) * rowByteCount
+    case .tree: 2 * stage.keep * halvings(candidates / max(1, stage.keep)) * rowByteCount
+    }
   }
 }

@@ -24,7 +24,7 @@ public final class DecoderModel {
     let feedForwardNorm, gate, up, down: DeviceTensor
   }
 
-  /// Tokens that one call of `forward` takes at most.
+  /// Tokens that one call takes at most.
   public static let largestStep = 1024
 
   /// Places the weights on a device.
@@ -96,11 +96,74 @@ public final class DecoderModel {
     case all
   }
 
-  /// Stores `tokens` behind those of `cache` and returns the logits asked for,
+  /// Reads `tokens`: stores them behind those of `cache` and returns the logits asked for,
   /// `[rows, vocabulary]`, row by row.
-  public func forward(
+  public func read(
     _ tokens: [Int32], cache: SequenceCache, attention: LayerAttention, logits: LogitsRequest,
     observe: ((LayerObservation) -> Void)? = nil
+  ) throws(ComputeError) -> [Float] {
+    cache.focused = nil
+    return try forward(
+      tokens, cache: cache, attention: attention, logits: logits, observe: observe)
+  }
+
+  /// Reads the end of a prompt, `LayerAttention.questionLength` tokens or fewer, and returns the logits of its
+  /// last token.
+  ///
+  /// Under a policy that focuses, twice: what the tokens draw on, looking everywhere, is where they look then.
+  public func ask(
+    _ tokens: [Int32], cache: SequenceCache, attention: LayerAttention
+  ) throws(ComputeError) -> [Float] {
+    cache.focused = nil
+    let start = cache.length
+    if let (pruning, focus) = attention.focusing(at: start) {
+      let votes = try votes(of: tokens, cache, attention, pruning, focus)
+      cache.focused = SequenceCache.Focused(
+        question: votes,
+        passages: votes.best(keep: focus.keep, end: start - pruning.pruningWindow))
+    }
+    return try forward(tokens, cache: cache, attention: attention, logits: .last)
+  }
+
+  /// Stores a token of an answer and returns the logits behind it.
+  ///
+  /// After an `ask` that has focused, it looks where the question did.
+  public func write(
+    _ token: Int32, cache: SequenceCache, attention: LayerAttention
+  ) throws(ComputeError) -> [Float] {
+    if var focused = cache.focused, let (pruning, focus) = attention.focusing(at: cache.length) {
+      focused.writtenCount += 1
+      if focused.writtenCount % focus.refreshInterval == 0 {
+        let end = cache.length - pruning.pruningWindow
+        var votes = try votes(of: [token], cache, attention, pruning, focus)
+        votes.add(focused.question)
+        focused.passages = votes.best(keep: focus.keep, end: end)
+      }
+      cache.focused = focused
+    }
+    return try forward([token], cache: cache, attention: attention, logits: .last)
+  }
+
+  /// The votes of tokens that look everywhere, which are not kept.
+  private func votes(
+    of tokens: [Int32], _ cache: SequenceCache, _ attention: LayerAttention,
+    _ pruning: HierarchicalPruning, _ focus: Focus
+  ) throws(ComputeError) -> PassageVotes {
+    let start = cache.length
+    cache.focused = nil
+    cache.decodingStep = 0
+    var votes = PassageVotes(focus, sink: pruning.sink)
+    _ = try forward(
+      tokens, cache: cache, attention: attention, logits: .none,
+      selected: { $0.count(into: &votes) })
+    cache.truncate(to: start)
+    return votes
+  }
+
+  private func forward(
+    _ tokens: [Int32], cache: SequenceCache, attention: LayerAttention, logits: LogitsRequest,
+    observe: ((LayerObservation) -> Void)? = nil,
+    selected: ((any SelectionState) -> Void)? = nil
   ) throws(ComputeError) -> [Float] {
     let count = tokens.count
     precondition((1...Self.largestStep).contains(count), "a step takes 1 to 1024 tokens")
@@ -123,12 +186,14 @@ public final class DecoderModel {
           rotaryDimensions: architecture.rotary.frequencies.count * 2, into: view, start: start))
       let step = LayerAttention.Step(
         queries: a.query, output: a.attended, start: start, view: view,
-        selection: cache.selections[index], decodingStep: isDecoding ? cache.decodingStep : nil)
+        selection: cache.selections[index], decodingStep: isDecoding ? cache.decodingStep : nil,
+        passages: cache.focused?.passages)
       observe?(
         LayerObservation(
           layer: index, input: step.input(0..<count, architecture),
           selection: cache.selections[index], backend: backend))
       attention.run(step, architecture: architecture, backend: backend)
+      selected?(cache.selections[index])
       backend.multiply([
         MatmulCall(
           input: a.attended, weight: layer.attentionOutput, output: a.hidden, update: .add)
@@ -144,8 +209,9 @@ public final class DecoderModel {
       ])
     }
     cache.advance(count)
-    // Dense steps leave no selection that a later one could go on from.
-    cache.decodingStep = isDecoding && start >= attention.denseLength ? cache.decodingStep + 1 : 0
+    // Dense steps and those of an answer that looks at passages leave nothing that stages could go on from.
+    let isResumable = isDecoding && start >= attention.denseLength && cache.focused == nil
+    cache.decodingStep = isResumable ? cache.decodingStep + 1 : 0
     return try readLogits(logits, a)
   }
 

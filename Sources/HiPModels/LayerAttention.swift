@@ -25,6 +25,25 @@ public struct LayerAttention: Sendable, Hashable {
     let selection: any SelectionState
     /// Nil in a prefill.
     let decodingStep: Int?
+    /// What selections are restricted to; nil: nothing.
+    let passages: Passages?
+  }
+
+  /// The policy of a question that begins at `position`, and its focus; nil where it looks everywhere.
+  func focusing(at position: Int) -> (pruning: HierarchicalPruning, focus: Focus)? {
+    guard position >= denseLength, case .hierarchical(let pruning) = policy,
+      let focus = pruning.focus(at: position)
+    else { return nil }
+    return (pruning, focus)
+  }
+
+  /// Tokens at the end of a prompt of `length` that are to be read as its question; nil where that makes no
+  /// difference.
+  public func questionLength(endingAt length: Int) -> Int? {
+    guard case .hierarchical(let pruning) = policy else { return nil }
+    // An unfinished block: those are searched with finer stages.
+    let count = pruning.queryBlock - 1
+    return focusing(at: length - count) == nil ? nil : count
   }
 
   /// Attends densely with the positions below `denseLength`, by the policy with the others.
@@ -82,7 +101,12 @@ public struct LayerAttention: Sendable, Hashable {
     for (rows, pruning) in [(rest.prefix(whole), layer), (rest.dropFirst(whole), layer.fine)]
     where !rows.isEmpty {
       let schedule = SelectionSchedule(pruning)
-      if let stage = step.decodingStep.map({ schedule.firstDueStage(step: $0) }) ?? 0 {
+      if let passages = step.passages {
+        backend.select(
+          SelectCall(
+            input: step.input(rows, architecture), pruning: pruning, passages: passages,
+            state: step.selection))
+      } else if let stage = step.decodingStep.map({ schedule.firstDueStage(step: $0) }) ?? 0 {
         backend.select(
           SelectCall(
             input: step.input(rows, architecture), pruning: pruning, firstStage: stage,

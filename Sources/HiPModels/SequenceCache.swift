@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HiPAttention
 public import HiPCompute
 internal import HiPKVStore
 
@@ -31,6 +32,17 @@ public final class SequenceCache {
   let selections: [any SelectionState]
   /// Decoding steps since the last prefill: what the refresh intervals count.
   var decodingStep = 0
+  /// Where an answer looks; nil: everywhere.
+  var focused: Focused?
+
+  /// What an answer goes by.
+  struct Focused {
+    /// What the question drew on.
+    let question: PassageVotes
+    var passages: Passages
+    /// Tokens written since the question.
+    var writtenCount = 0
+  }
 
   /// An empty sequence.
   public init(pool: CachePool) {
@@ -46,6 +58,7 @@ public final class SequenceCache {
     pages = pool.store.makeTable()
     for (slot, page) in table.pages.enumerated() { pages.set(slot: slot, to: page) }
     selections = other.selections.map { $0.copy() }
+    focused = other.focused
   }
 
   deinit {
@@ -87,6 +100,7 @@ public final class SequenceCache {
     pages.removeLast(removedSlots)
     for page in freed { pool.store.discard(page) }
     decodingStep = 0
+    focused = nil
     for selection in selections { selection.clear() }
   }
 }

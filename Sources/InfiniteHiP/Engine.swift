@@ -64,9 +64,21 @@ actor Engine {
     observe: (@Sendable (LayerObservation) -> Void)? = nil
   ) throws -> [Float] {
     guard let sequence = sequences[id] else { preconditionFailure("the sequence was closed") }
-    return try model.forward(
+    return try model.read(
       tokens, cache: sequence.cache, attention: sequence.attention, logits: logits,
       observe: observe)
+  }
+
+  /// Reads the end of a prompt into a sequence; the logits of its last token.
+  func ask(_ id: SequenceID, _ tokens: [TokenID]) throws -> [Float] {
+    guard let sequence = sequences[id] else { preconditionFailure("the sequence was closed") }
+    return try model.ask(tokens, cache: sequence.cache, attention: sequence.attention)
+  }
+
+  /// Stores a token of an answer; the logits behind it.
+  func write(_ id: SequenceID, _ token: TokenID) throws -> [Float] {
+    guard let sequence = sequences[id] else { preconditionFailure("the sequence was closed") }
+    return try model.write(token, cache: sequence.cache, attention: sequence.attention)
   }
 
   /// Reads `tokens` and returns the negative log-likelihood of each of `targets`, in nats.

@@ -239,22 +239,40 @@ public final class Session: Sendable {
     }
     let cached = state.withLock { $0.length }
     var prompt = state.withLock { $0.pending }
-    let asked = try model.tokens(of: request.prompt, atBeginning: tokenCount == 0)
-    guard !prompt.isEmpty || asked.contains(where: { $0 != model.beginToken }) else {
+    let new = try model.tokens(of: request.prompt, atBeginning: tokenCount == 0)
+    guard !prompt.isEmpty || new.contains(where: { $0 != model.beginToken }) else {
       throw InfiniteHiPError(.request, "the prompt is empty; give a text to read")
     }
-    prompt += asked
+    prompt += new
     try check(newTokens: prompt.count, generated: min(1, request.maximumTokens))
     let clock = ContinuousClock()
     let start = clock.now
     yield(.progress(read: 0, of: prompt.count))
     var logits: [Float] = []
     var read = 0
+    // The end of the prompt, where its question stands, is read by itself; without a prompt the last
+    // answer goes on.
+    let question =
+      request.maximumTokens > 0 && !new.isEmpty
+      ? LayerAttention(attention, trainedLength: model.architecture.trainedLength)
+        .questionLength(endingAt: cached + prompt.count) : nil
+    let asked = question.map { max(0, prompt.count - $0) }
     while read < prompt.count {
       try Task.checkCancellation()
-      let end = min(prompt.count, read + stepSize(at: cached + read))
-      logits = try await step(
-        Array(prompt[read..<end]), logits: end == prompt.count && request.maximumTokens > 0)
+      let end: Int
+      if let asked, read >= asked {
+        end = prompt.count
+        logits = try await model.engine.ask(sequence, Array(prompt[read..<end]))
+        state.withLock { $0.length += end - read }
+      } else if new.isEmpty, request.maximumTokens > 0 {
+        end = read + 1
+        logits = try await model.engine.write(sequence, prompt[read])
+        state.withLock { $0.length += 1 }
+      } else {
+        end = min(asked ?? prompt.count, read + stepSize(at: cached + read))
+        logits = try await step(
+          Array(prompt[read..<end]), logits: end == prompt.count && request.maximumTokens > 0)
+      }
       // Tokens count as read one by one: a cancelled request leaves a context that can go on.
       let consumed = end - read
       state.withLock { $0.pending.removeFirst(min($0.pending.count, consumed)) }
@@ -273,8 +291,11 @@ public final class Session: Sendable {
       guard let token else { break }
       state.withLock { $0.pending = [token] }
       guard !answer.isFinished else { break }
-      logits = try await step([token], logits: true)
-      state.withLock { $0.pending = [] }
+      logits = try await model.engine.write(sequence, token)
+      state.withLock {
+        $0.length += 1
+        $0.pending = []
+      }
     }
     let finished = clock.now
     return Completion(

@@ -53,11 +53,29 @@ import Testing
     #expect(try bytes("dense", 10_000) == 4 * 10_000 * 2 * 64)
     #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
     #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
-    // 98,720 candidates: every 4 tokens moments of 68 bytes a chunk, every 2 32,768 keys of 20 bytes,
-    // always 4,096 of 64; and the keys behind the last 2,048, once in 4 and once in 2 tokens.
-    let scored =
-      98_720 / 8 * 68 / 4 + 32_768 * 20 / 2 + 4096 * 64 + 2048 * 20 / 4 + 2048 * 64 / 2
-    #expect(try bytes("infinitehip", 100_000) == 4 * (scored + 3328 * 2 * 64))
+    // An answer attends to the passages and scores nothing.
+    #expect(try bytes("infinitehip", 100_000) == 4 * 3328 * 2 * 64)
+    // Among more passages than are selected it scores their keys; without, every 4 tokens moments of 68 bytes a
+    // chunk of 98,720 candidates, every 2 32,768 keys of 20 bytes, always 4,096 of 64.
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 256, window: 1024),
+      stages: [
+        PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 4, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 4096, refreshInterval: 2, estimate: .fourBit),
+        PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
+      ],
+      scoring: .init(sharing: .group, ranking: .share, positions: .infllm)
+    )
+    let scored = 98_720 / 8 * 68 / 4 + 32_768 * 20 / 2 + 4096 * 64
+    for (focus, scored) in [
+      (nil, scored), (Focus(passage: 64, keep: 8192, refreshInterval: 64), 8192 * 64),
+    ] {
+      let pruning = try pruning.focusing(focus)
+      #expect(
+        layout(pruning).bytesRead(
+          byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(pruning)),
+          trainedLength: 8192) == 4 * (scored + 3328 * 2 * 64))
+    }
     // Its three first layers are dense, and there are only two here.
     #expect(try bytes("hip", 10_000) == 4 * 10_000 * 2 * 64)
   }

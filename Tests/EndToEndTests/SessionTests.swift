@@ -16,8 +16,12 @@ import Testing
   /// Four blocks of queries share the scan.
   static let shared = makeSparse(refresh: 2, window: 256, queryBlocks: 4)
 
+  /// Answers look where their question did; one token in four looks everywhere.
+  static let focused = makeSparse(
+    refresh: 2, focus: Focus(passage: 16, keep: 256, refreshInterval: 4))
+
   static func makeSparse(
-    refresh: Int, window: Int = 128, queryBlocks: Int = 1
+    refresh: Int, window: Int = 128, queryBlocks: Int = 1, focus: Focus? = nil
   ) -> AttentionChoice {
     var scan = PruningStage(
       chunkSize: 8, keep: 512, refreshInterval: 2 * refresh, queryStride: 2, estimate: .moments)
@@ -29,12 +33,13 @@ import Testing
     let pruning = try? HierarchicalPruning(
       reach: StreamingWindow(sink: 64, window: window), stages: [scan, last],
       fineStages: [one, last],
-      scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: .share, positions: .infllm))
+      scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: .share, positions: .infllm)
+    ).sharpened(by: 0.5).focusing(focus)
     return AttentionChoice(name: "test", policy: pruning.map { .hierarchical($0) } ?? .dense)
   }
 
   @Test func theTestsPoliciesAreValid() {
-    #expect(Self.sparse.policy != .dense && Self.shared.policy != .dense)
+    for choice in [Self.sparse, Self.shared, Self.focused] { #expect(choice.policy != .dense) }
   }
 
   @Test(arguments: [8, -9, .max])
@@ -51,6 +56,7 @@ import Testing
 
   static let choices = [
     AttentionChoice.named("dense"), .named("streaming"), .named("infinitehip-3k"), sparse, shared,
+    focused,
   ]
   .compactMap { $0 }
 
@@ -114,11 +120,12 @@ import Testing
     #expect(forked.completion.cachedTokens == context.count)
   }
 
-  @Test func decodingEqualsReadingTokenByToken() async throws {
+  /// Stages that are computed anew at every step, where nothing depends on the steps before, and an answer
+  /// that keeps its focus when it goes on.
+  @Test(arguments: [makeSparse(refresh: 1), focused] as [AttentionChoice])
+  func decodingEqualsReadingTokenByToken(_ choice: AttentionChoice) async throws {
     let model = try load()
     let prompt = try ids(1200, model)
-    // Stages are computed anew at every step: nothing depends on the steps before.
-    let choice = Self.makeSparse(refresh: 1)
     let whole = try await model.makeSession(attention: choice)
     let answer = try await whole.collect(
       GenerationRequest(.tokens(prompt), maximumTokens: 13))
@@ -131,6 +138,28 @@ import Testing
     }
     #expect(text == answer.text)
     #expect(single.tokenCount == whole.tokenCount)
+  }
+
+  @Test func aQuestionIsReadTwiceWhereThePolicyFocuses() async throws {
+    let prompt = try ids(1300, try load())
+    func selections(_ choice: AttentionChoice) async throws -> (selections: Int, tokens: Int) {
+      let backend = try CPUBackend(threads: 2)
+      let model = try LanguageModel.load(DemoModel.path, on: backend)
+      let session = try await model.makeSession(attention: choice)
+      _ = try await session.collect(GenerationRequest(.tokens(prompt), maximumTokens: 0))
+      let before = backend.counters.selections
+      let request = GenerationRequest(.text(" And then he said"), maximumTokens: 7)
+      let answer = try await session.collect(request)
+      // The last token is not read back.
+      #expect(session.tokenCount == prompt.count + 4 + answer.completion.completionTokens)
+      return (backend.counters.selections - before, answer.completion.completionTokens)
+    }
+    let layers = 8
+    let (plain, plainTokens) = try await selections(Self.makeSparse(refresh: 1))
+    #expect(plain == layers * plainTokens)
+    // The question, and every fourth token, twice.
+    let (focused, tokens) = try await selections(Self.focused)
+    #expect(focused == layers * (tokens + 1 + (tokens - 1) / 4))
   }
 
   @Test func automaticEqualsDenseWithinTheTrainedLength() async throws {

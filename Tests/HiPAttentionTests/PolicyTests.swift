@@ -73,6 +73,10 @@ import Testing
       #""stages": [{"chunk": 8, "keep": 8}], "fineStages": [{"chunk": 8, "keep": 8, "queryBlocks": 2}]"#,
       "one block of queries"
     ),
+    (
+      #""stages": [{"chunk": 8, "keep": 8}], "focus": {"passage": 8, "keep": 64, "refresh": 1}"#,
+      "\"ranking\": \"share\" only"
+    ),
     (#""stages": [{"chunk": 8, "keep": 8, "refresh": 9}]"#, "at most 8"),
     (#""stages": [{"chunk": 8, "keep": 8, "sharedFrom": 9}]"#, "goes with 2, 4 or 8"),
     (
@@ -102,8 +106,8 @@ import Testing
       #""stages": [{"chunk": 8, "keep": 8, "estimate": "exact"}], "ranking": "share", "sharpening": 3"#,
       "0 to 2"
     ),
-    (#""stages": [{"chunk": 8, "keep": 8}], "follow": 1"#, "true or false"),
-    (#""stages": [{"chunk": 8, "keep": 8}], "follow": true"#, "more often than the one before"),
+    (#""stages": [{"chunk": 8, "keep": 8}], "focus": 1"#, "must be a JSON object"),
+    (#""stages": [{"chunk": 8, "keep": 8}], "focus": {}"#, "needs the key \"passage\""),
   ])
   func impossibleCombinationsSayWhatIsAllowed(_ fields: String, _ words: String) {
     let json = #"{"policy": "hierarchical", "sink": 64, "window": 1024, "# + fields + "}"
@@ -192,6 +196,47 @@ import Testing
     #expect(throws: PolicyError.self) { try HierarchicalPruning.paper3K.sharpened(by: 0.5) }
     #expect(throws: PolicyError.self) { try pruning.sharpened(by: -1) }
     #expect(throws: PolicyError.self) { try pruning.sharpened(by: .nan) }
+  }
+
+  @Test(arguments: [
+    (Focus(passage: 60, keep: 4096, refreshInterval: 64), "multiples of the last stage's chunk"),
+    (Focus(passage: 64, keep: 1984, refreshInterval: 64), "no less than the 2048 keys"),
+    (Focus(passage: 64, keep: 4100, refreshInterval: 64), "a multiple of \"passage\""),
+    (Focus(passage: 64, keep: 4096, refreshInterval: 65), "1 to 64"),
+    (Focus(passage: 64, keep: 4096, refreshInterval: 0), "1 to 64"),
+  ])
+  func passagesMustFitTheStages(_ focus: Focus, _ words: String) {
+    do {
+      _ = try HierarchicalPruning.infiniteHiP.focusing(focus)
+      Issue.record("accepted")
+    } catch {
+      #expect(error.description.contains(words), "\(error)")
+    }
+  }
+
+  @Test func answersLookWhereTheirQuestionHasDrawnOnMost() throws {
+    let focus = Focus(passage: 16, keep: 64, refreshInterval: 1)
+    var votes = PassageVotes(focus, sink: 64)
+    votes.add(block: 64 + 16 * 9, share: 0.2)
+    votes.add(block: 64 + 16 * 9 + 8, share: 0.2)
+    votes.add(block: 64 + 16 * 3, share: 0.3)
+    votes.add(block: 64, share: 0.1)
+    // Each with the one behind it, as long as there is room.
+    #expect(votes.best(keep: 64, end: 1000).starts == [3, 4, 9, 10].map { Int32(64 + 16 * $0) })
+    #expect(votes.best(keep: 48, end: 1000).starts == [3, 9, 10].map { Int32(64 + 16 * $0) })
+    #expect(votes.best(keep: 160, end: 1000).starts.count == 6)
+    // Whole passages only.
+    #expect(votes.best(keep: 64, end: 64 + 16 * 10 + 15).starts.last == Int32(64 + 16 * 9))
+    #expect(votes.best(keep: 64, end: 10).starts == [])
+    var more = PassageVotes(focus, sink: 64)
+    more.add(block: 64 + 16 * 30 + 8, share: 1)
+    more.add(votes)
+    #expect(more.best(keep: 32, end: 1000).starts == [30, 31].map { Int32(64 + 16 * $0) })
+    #expect(more.best(keep: 64, end: 1000).chunks(of: 8).count == 8)
+    // No focus where it would leave everything.
+    let pruning = HierarchicalPruning.infiniteHiP
+    #expect(pruning.focus(at: 2048 + 256 + pruning.pruningWindow) == nil)
+    #expect(pruning.focus(at: 2049 + 256 + pruning.pruningWindow) == pruning.focus)
   }
 
   @Test func fourBitsKeepWithinHalfAStep() {

@@ -31,14 +31,11 @@ public struct ReferenceSelection {
     public var stage: Int
     /// What that stage saw when the one before it was computed last.
     public var trace: StageTrace
-    /// The blocks that were selected last, `[head][block]`.
-    public var selected: [[Int32]]
 
     /// Stores the parts.
-    public init(stage: Int, trace: StageTrace, selected: [[Int32]]) {
+    public init(stage: Int, trace: StageTrace) {
       self.stage = stage
       self.trace = trace
-      self.selected = selected
     }
   }
 
@@ -61,36 +58,48 @@ public struct ReferenceSelection {
       blockSize: pruning.blockSize, blocks: blocks, held: pruning.sharpening > 0 ? held : nil)
   }
 
-  /// The selected blocks `[head][block]` of one block of queries, the share of the mass that they hold
-  /// by `share`, `[head]`, and what each stage saw.
+  /// The selection of one block of queries.
+  public struct Selected: Sendable {
+    /// First positions of the blocks, ascending, `[head][block]`.
+    public var blocks: [[Int32]]
+    /// By `share`, the part of the mass that they hold, `[head]`.
+    public var held: [Double]
+    /// What each block has of it, `[head][block]`.
+    public var shares: [[Double]] = []
+    /// What each stage saw.
+    public var trace: [StageTrace] = []
+  }
+
+  /// Selects for one block of queries, going on from an earlier token's candidates, or by the last stage
+  /// within some passages.
   public func select(
-    rows: Range<Int>, _ pruning: HierarchicalPruning, from earlier: Earlier? = nil
-  ) -> (blocks: [[Int32]], held: [Double], trace: [StageTrace]) {
+    rows: Range<Int>, _ pruning: HierarchicalPruning, from earlier: Earlier? = nil,
+    within passages: Passages? = nil
+  ) -> Selected {
     let heads = input.shape.heads
     let pruning = pruning.resolved(at: input.firstPosition)
     var held = [Double](repeating: 1, count: heads)
     guard let first = pruning.stages.first else {
-      return ([[Int32]](repeating: [], count: heads), held, [])
+      return Selected(blocks: [[Int32]](repeating: [], count: heads), held: held)
     }
-    if first.estimate == .tree { return (treeSearch(rows: rows, first, pruning), held, []) }
+    if first.estimate == .tree {
+      return Selected(blocks: treeSearch(rows: rows, first, pruning), held: held)
+    }
     let firstPosition = input.firstPosition + rows.lowerBound
     let span = max(0, input.keyCount - pruning.sink - pruning.window)
     let count = (span + first.chunkSize - 1) / first.chunkSize
     var chunks = [[Int]](
       repeating: (0..<count).map { pruning.sink + $0 * first.chunkSize }, count: heads)
     var trace: [StageTrace] = []
-    for (index, stage) in pruning.stages.enumerated() where index >= earlier?.stage ?? 0 {
-      if let earlier, index == earlier.stage {
-        held = earlier.trace.held
-        chunks = earlier.trace.chunks
-        if pruning.follows {
-          for head in chunks.indices {
-            let starts = earlier.selected[head].flatMap { [Int($0), Int($0) + pruning.blockSize] }
-            let followed = starts.map {
-              pruning.sink + ($0 - pruning.sink) / stage.chunkSize * stage.chunkSize
-            }
-            chunks[head] = Set(chunks[head] + followed).sorted()
-          }
+    var shares = [[Int: Double]](repeating: [:], count: heads)
+    let firstStage = passages == nil ? earlier?.stage ?? 0 : pruning.stages.count - 1
+    for (index, stage) in pruning.stages.enumerated() where index >= firstStage {
+      if index == firstStage, earlier != nil || passages != nil {
+        if let passages {
+          chunks = chunks.map { _ in passages.chunks(of: stage.chunkSize).map(Int.init) }
+        } else if let earlier {
+          held = earlier.trace.held
+          chunks = earlier.trace.chunks
         }
       } else if index > 0 {
         let size = pruning.stages[index - 1].chunkSize
@@ -125,10 +134,14 @@ public struct ReferenceSelection {
           stage.proportion == nil ? stage.keep / stage.chunkSize : stage.keptChunks(of: active)
         // Of each query's shares, which add up to 1.
         let queries = (stageRows.count + stage.queryStride - 1) / stage.queryStride
-        held[head] *=
-          order.prefix(min(kept, active)).reduce(0) { $0 + scores[head][$1] }
-          / Double(max(1, queries * headsTogether(pruning)))
-        if active == 0 { held[head] = 1 }
+        let parts = order.prefix(min(kept, active)).map { index in
+          (
+            chunks[head][index],
+            held[head] * scores[head][index] / Double(max(1, queries * headsTogether(pruning)))
+          )
+        }
+        shares[head] = Dictionary(uniqueKeysWithValues: parts)
+        held[head] = active == 0 ? 1 : parts.reduce(0) { $0 + $1.1 }
         chunks[head] = order.prefix(kept).map { chunks[head][$0] }
       }
     }
@@ -137,7 +150,10 @@ public struct ReferenceSelection {
     let blocks = chunks.map { list in
       Set(list.map { $0 / size * size }).filter { $0 < end }.sorted().map(Int32.init)
     }
-    return (blocks, held, trace)
+    return Selected(
+      blocks: blocks, held: held,
+      shares: zip(blocks, shares).map { blocks, shares in blocks.map { shares[Int($0)] ?? 0 } },
+      trace: trace)
   }
 
   private func headsTogether(_ pruning: HierarchicalPruning) -> Int {

@@ -28,9 +28,10 @@ struct BenchDecodeCommand: ParsableCommand {
 
   func run() throws {
     try ModelBench(model, device).run(.decode, tokens: tokens) { bench, start in
+      try bench.ask(start)
       // The first steps find cold caches and empty selections.
-      for _ in 0..<2 { _ = try bench.step(1, start) }
-      return try (0..<tokens).map { _ in try bench.step(1, start) }
+      for _ in 0..<2 { _ = try bench.write(start) }
+      return try (0..<tokens).map { _ in try bench.write(start) }
     }
   }
 }
@@ -92,17 +93,39 @@ private final class ModelBench {
     peaks = backend.measurePeaks()
   }
 
+  /// Reads a question, so that what follows is its answer.
+  func ask(_ start: Start) throws {
+    guard let cache, let count = start.attention.questionLength(endingAt: start.depth) else {
+      return
+    }
+    cache.truncate(to: start.depth - count)
+    _ = try model.ask(tokens(count, in: cache), cache: cache, attention: start.attention)
+  }
+
+  /// Writes a token; tokens per second.
+  func write(_ start: Start) throws -> Double {
+    guard let cache else { return 0 }
+    let token = tokens(1, in: cache)[0]
+    let time = try clock.measure {
+      _ = try model.write(token, cache: cache, attention: start.attention)
+    }
+    return 1 / (time / .seconds(1))
+  }
+
+  private func tokens(_ count: Int, in cache: SequenceCache) -> [Int32] {
+    (0..<count).map { Int32((cache.length + $0) * 37 % model.architecture.vocabularySize) }
+  }
+
   /// Takes `count` tokens in; tokens per second.
   func step(_ count: Int, _ start: Start) throws -> Double {
     guard let cache else { return 0 }
-    let vocabulary = model.architecture.vocabularySize
     let time = try clock.measure {
       for first in stride(from: 0, to: count, by: DecoderModel.largestStep) {
         let part = min(DecoderModel.largestStep, count - first)
-        let tokens = (0..<part).map { Int32((cache.length + $0) * 37 % vocabulary) }
         let isLast = first + part == count
-        _ = try model.forward(
-          tokens, cache: cache, attention: start.attention, logits: isLast ? .last : .none)
+        _ = try model.read(
+          tokens(part, in: cache), cache: cache, attention: start.attention,
+          logits: isLast ? .last : .none)
       }
     }
     return Double(count) / (time / .seconds(1))

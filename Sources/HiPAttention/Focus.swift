@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Beyond the trained length a text holds many times more keys that resemble the one that is asked for than a
+// model has learnt to tell apart: an answer finds its place, begins right, and goes over into another
+// one. Which passages the question is about, its selections in all layers together tell far better than any
+// one of them; so these are found first, and the question is read again, and answered, with nothing else
+// far away in sight.
+
+/// Where an answer looks: in the passages that its question has drawn on most.
+///
+/// The last tokens of a prompt are read twice. First they look everywhere, and the blocks that they select,
+/// in all layers, vote with their shares of softmax mass for the passages they lie in. Then they, and the tokens
+/// that are written after them, select among the keys of the best passages only.
+public struct Focus: Sendable, Hashable {
+  /// Keys in a passage.
+  public var passage: Int
+  /// Keys in all passages together.
+  public var keep: Int
+  /// Written tokens after which one looks everywhere, and votes beside the question.
+  public var refreshInterval: Int
+
+  /// Stores the parts; `HierarchicalPruning` checks them.
+  public init(passage: Int, keep: Int, refreshInterval: Int) {
+    self.passage = passage
+    self.keep = keep
+    self.refreshInterval = refreshInterval
+  }
+}
+
+/// Runs of keys that a selection is restricted to.
+public struct Passages: Sendable, Hashable {
+  /// First positions, ascending.
+  public let starts: [Int32]
+  /// Keys in each.
+  public let size: Int
+
+  /// Stores the parts.
+  public init(starts: [Int32], size: Int) {
+    self.starts = starts
+    self.size = size
+  }
+
+  /// First positions of the chunks of `size` keys in them.
+  public func chunks(of size: Int) -> [Int32] {
+    starts.flatMap { start in
+      stride(from: start, to: start + Int32(self.size), by: size)
+    }
+  }
+}
+
+/// How much selections drew on each passage of a text.
+public struct PassageVotes: Sendable, Hashable {
+  private let size: Int
+  private let sink: Int
+  /// Per passage, counted from the end of the sink.
+  private var votes: [Float] = []
+
+  /// No votes yet, for passages of a policy that focuses.
+  public init(_ focus: Focus, sink: Int) {
+    size = focus.passage
+    self.sink = sink
+  }
+
+  /// Counts the share of softmax mass that a selected block holds.
+  public mutating func add(block start: Int, share: Float) {
+    let passage = (start - sink) / size
+    if passage >= votes.count { votes += [Float](repeating: 0, count: passage + 1 - votes.count) }
+    votes[passage] += share
+  }
+
+  /// Adds the votes of another count.
+  public mutating func add(_ other: PassageVotes) {
+    for (passage, share) in other.votes.enumerated() where share > 0 {
+      add(block: sink + passage * size, share: share)
+    }
+  }
+
+  /// The passages with the most votes, each with the one behind it, where what begins in it may go on.
+  /// - Parameters:
+  ///   - keep: the most keys in all of them.
+  ///   - end: passages end before it.
+  public func best(keep: Int, end: Int) -> Passages {
+    let count = max(0, end - sink) / size
+    var chosen: Set<Int> = []
+    let order = votes.indices.filter { votes[$0] > 0 && $0 < count }
+      .sorted { votes[$0] != votes[$1] ? votes[$0] > votes[$1] : $0 < $1 }
+    for passage in order {
+      for place in [passage, passage + 1] where place < count && chosen.count < keep / size {
+        chosen.insert(place)
+      }
+    }
+    return Passages(starts: chosen.sorted().map { Int32(sink + $0 * size) }, size: size)
+  }
+}
+
+extension HierarchicalPruning {
+  /// The same policy with answers that look where their question did, or everywhere.
+  /// - Throws: when passages and stages do not fit together.
+  public func focusing(_ focus: Focus?) throws(PolicyError) -> HierarchicalPruning {
+    var policy = self
+    policy.focus = focus
+    try policy.check()
+    return policy
+  }
+
+  /// The focus of a question that begins at `position`; nil where the candidates are no more than it
+  /// would leave.
+  public func focus(at position: Int) -> Focus? {
+    guard let focus, position - pruningWindow - sink > focus.keep else { return nil }
+    return focus
+  }
+}
