@@ -108,7 +108,8 @@ let package = Package(
     tests(
       "EndToEndTests",
       [
-        "InfiniteHiP", "HiPCPU", "HiPCompute", "HiPAttention", "HiPTokenization", "HiPModelFiles",
+        "InfiniteHiP", "HiPModels", "HiPCPU", "HiPCompute", "HiPAttention", "HiPTokenization",
+        "HiPModelFiles",
         "HiPTensors",
       ],
       resources: [.copy("Fixtures")]),

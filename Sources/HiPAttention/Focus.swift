@@ -40,10 +40,10 @@ public struct Passages: Sendable, Hashable {
     self.size = size
   }
 
-  /// First positions of the chunks of `size` keys in them.
-  public func chunks(of size: Int) -> [Int32] {
+  /// First positions of the chunks in them.
+  public func chunks(of chunkSize: Int) -> [Int32] {
     starts.flatMap { start in
-      stride(from: start, to: start + Int32(self.size), by: size)
+      stride(from: start, to: start + Int32(size), by: chunkSize)
     }
   }
 }

@@ -70,6 +70,13 @@ extension HierarchicalPruning {
       throw PolicyError(
         "\"focus\" counts shares of softmax mass: it goes with \"ranking\": \"share\" only")
     }
+    for stage in [stages.last, fineStages?.last].compactMap({ $0 }) {
+      guard stage.estimate != .moments else {
+        throw PolicyError(
+          "\"focus\": the last stage scores the keys of passages, and \"moments\" are kept of a whole text; end "
+            + "with \"exact\" or \"4-bit\"")
+      }
+    }
     guard (1...4096).contains(focus.passage), focus.passage % blockSize == 0 else {
       throw PolicyError(
         "\"focus\": \"passage\" is \(focus.passage); allowed are multiples of the last stage's chunk, "
@@ -83,8 +90,8 @@ extension HierarchicalPruning {
     }
     guard (1...overlap).contains(focus.refreshInterval) else {
       throw PolicyError(
-        "\"focus\": \"refresh\" is \(focus.refreshInterval); it must be 1 to \(overlap), or keys that leave the "
-          + "window meanwhile would be lost")
+        "\"focus\": \"refresh\" is \(focus.refreshInterval); it must be 1 to \(overlap): keys that leave the "
+          + "window are not seen until then")
     }
   }
 

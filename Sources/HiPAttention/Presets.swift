@@ -49,9 +49,8 @@ extension HierarchicalPruning {
   /// A scan over the moments of 8-key chunks, from 128K tokens on one for four blocks of queries, then
   /// exact scores inside the best for each block, both ranked by their share of every query's softmax
   /// mass, per key-value head.
-  /// The end of a text, where questions stand and single keys matter, goes from the moments to keys in 4 bits
-  /// to exact scores. A question is read twice, and its answer selects by exact scores among the passages
-  /// that the question drew on.
+  /// The end of a text, where questions stand and single keys matter, goes from the moments to exact scores,
+  /// and its answer attends to the passages that it drew on.
   public static let infiniteHiP: HierarchicalPruning = {
     var scan = PruningStage(
       chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 64,

@@ -63,8 +63,7 @@ extension CPUBackend {
         kept[block * owners + owner].chunks.map { $0 / size * size }.filter { $0 < end }
       }
     }
-    // Of passages it is not known what they hold of the whole; they are no more than the model was trained on,
-    // so that nothing is to be sharpened.
+    // What passages hold of the whole is not known, so nothing is sharpened: they are few.
     state.held =
       call.passages == nil
       ? blocks.indices.map { block in (0..<owners).map { kept[block * owners + $0].held } } : []

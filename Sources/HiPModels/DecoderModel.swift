@@ -102,7 +102,7 @@ public final class DecoderModel {
     _ tokens: [Int32], cache: SequenceCache, attention: LayerAttention, logits: LogitsRequest,
     observe: ((LayerObservation) -> Void)? = nil
   ) throws(ComputeError) -> [Float] {
-    cache.focused = nil
+    cache.look(at: nil)
     return try forward(
       tokens, cache: cache, attention: attention, logits: logits, observe: observe)
   }
@@ -114,15 +114,21 @@ public final class DecoderModel {
   public func ask(
     _ tokens: [Int32], cache: SequenceCache, attention: LayerAttention
   ) throws(ComputeError) -> [Float] {
-    cache.focused = nil
+    cache.look(at: nil)
     let start = cache.length
     if let (pruning, focus) = attention.focusing(at: start) {
-      let votes = try votes(of: tokens, cache, attention, pruning, focus)
-      cache.focused = SequenceCache.Focused(
-        question: votes,
-        passages: votes.best(keep: focus.keep, end: start - pruning.pruningWindow))
+      precondition(tokens.count < pruning.queryBlock, "a question is an unfinished block")
+      let question = try votes(of: tokens, cache, attention, pruning, focus)
+      let passages = question.best(keep: focus.keep, end: start - pruning.pruningWindow)
+      cache.look(at: SequenceCache.Focused(question: question, passages: passages))
     }
-    return try forward(tokens, cache: cache, attention: attention, logits: .last)
+    do {
+      return try forward(tokens, cache: cache, attention: attention, logits: .last)
+    } catch {
+      // The passages of a question that has not been read.
+      cache.look(at: nil)
+      throw error
+    }
   }
 
   /// Stores a token of an answer and returns the logits behind it.
@@ -131,17 +137,23 @@ public final class DecoderModel {
   public func write(
     _ token: Int32, cache: SequenceCache, attention: LayerAttention
   ) throws(ComputeError) -> [Float] {
-    if var focused = cache.focused, let (pruning, focus) = attention.focusing(at: cache.length) {
-      focused.writtenCount += 1
-      if focused.writtenCount % focus.refreshInterval == 0 {
-        let end = cache.length - pruning.pruningWindow
-        var votes = try votes(of: [token], cache, attention, pruning, focus)
-        votes.add(focused.question)
-        focused.passages = votes.best(keep: focus.keep, end: end)
+    let before = cache.focused
+    do {
+      if var focused = before, let (pruning, focus) = attention.focusing(at: cache.length) {
+        focused.writtenCount += 1
+        if focused.writtenCount % focus.refreshInterval == 0 {
+          let end = cache.length - pruning.pruningWindow
+          var all = try votes(of: [token], cache, attention, pruning, focus)
+          all.add(focused.question)
+          focused.passages = all.best(keep: focus.keep, end: end)
+        }
+        cache.look(at: focused)
       }
-      cache.focused = focused
+      return try forward([token], cache: cache, attention: attention, logits: .last)
+    } catch {
+      cache.look(at: before)
+      throw error
     }
-    return try forward([token], cache: cache, attention: attention, logits: .last)
   }
 
   /// The votes of tokens that look everywhere, which are not kept.
@@ -150,7 +162,8 @@ public final class DecoderModel {
     _ pruning: HierarchicalPruning, _ focus: Focus
   ) throws(ComputeError) -> PassageVotes {
     let start = cache.length
-    cache.focused = nil
+    cache.look(at: nil)
+    // All stages are computed: those of steps before would do for other tokens.
     cache.decodingStep = 0
     var votes = PassageVotes(focus, sink: pruning.sink)
     _ = try forward(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import HiPAttention
+package import HiPAttention
 public import HiPCompute
 internal import HiPKVStore
 
@@ -29,19 +29,24 @@ public final class SequenceCache {
   private var table: PageTable
   let pages: any DevicePageTable
   /// One per layer.
-  let selections: [any SelectionState]
+  package let selections: [any SelectionState]
   /// Decoding steps since the last prefill: what the refresh intervals count.
   var decodingStep = 0
   /// Where an answer looks; nil: everywhere.
-  var focused: Focused?
+  package private(set) var focused: Focused?
 
   /// What an answer goes by.
-  struct Focused {
+  package struct Focused {
     /// What the question drew on.
     let question: PassageVotes
-    var passages: Passages
+    package var passages: Passages
     /// Tokens written since the question.
     var writtenCount = 0
+  }
+
+  /// Looks somewhere; at no passages at all, everywhere.
+  func look(at focused: Focused?) {
+    self.focused = focused?.passages.starts.isEmpty == true ? nil : focused
   }
 
   /// An empty sequence.

@@ -5,6 +5,9 @@ public import HiPTokenization
 /// What a session is to read, and how it is to answer.
 public struct GenerationRequest: Sendable, Hashable {
   /// What to read, behind what the session has read before.
+  ///
+  /// Its end is the question: beyond the trained length the default attention answers from the passages that
+  /// its last 63 tokens draw on. A question that was read before, by another request, has no say in that.
   public var prompt: Prompt
   /// How the next token is chosen.
   public var sampling: SamplingOptions

@@ -33,7 +33,10 @@ public struct MemoryEstimate: Sendable, Hashable {
     if case .hierarchical(let pruning) = attention.policy {
       for stages in [pruning.stages, pruning.fineStages ?? []] {
         for (index, stage) in stages.enumerated() {
-          let keys = index == 0 ? tokens : min(tokens, stages[index - 1].keep)
+          var keys = index == 0 ? tokens : min(tokens, stages[index - 1].keep)
+          if index == stages.count - 1, let focus = pruning.focus {
+            keys = max(keys, min(tokens, focus.keep))
+          }
           switch stage.estimate {
           case .halving, .tree: break
           case .moments: columns = max(columns, 2 * keys / stage.chunkSize)

@@ -256,11 +256,11 @@ public final class Session: Sendable {
       request.maximumTokens > 0 && !new.isEmpty
       ? LayerAttention(attention, trainedLength: model.architecture.trainedLength)
         .questionLength(endingAt: cached + prompt.count) : nil
-    let asked = question.map { max(0, prompt.count - $0) }
+    let questionStart = question.map { max(0, prompt.count - $0) }
     while read < prompt.count {
       try Task.checkCancellation()
       let end: Int
-      if let asked, read >= asked {
+      if let questionStart, read >= questionStart {
         end = prompt.count
         logits = try await model.engine.ask(sequence, Array(prompt[read..<end]))
         state.withLock { $0.length += end - read }
@@ -269,7 +269,7 @@ public final class Session: Sendable {
         logits = try await model.engine.write(sequence, prompt[read])
         state.withLock { $0.length += 1 }
       } else {
-        end = min(asked ?? prompt.count, read + stepSize(at: cached + read))
+        end = min(questionStart ?? prompt.count, read + stepSize(at: cached + read))
         logits = try await step(
           Array(prompt[read..<end]), logits: end == prompt.count && request.maximumTokens > 0)
       }

@@ -14,7 +14,7 @@ struct BenchDecodeCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Tokens that are timed, one by one; 16 or more for masks that are kept.", valueName: "n"))
+      "Tokens that are timed, one by one; 64 for a whole round of what is kept.", valueName: "n"))
   var tokens = 16
 
   @OptionGroup var model: BenchModelOptions
