@@ -9,14 +9,15 @@
 /// Where an answer looks: in the passages that its question has drawn on most.
 ///
 /// The last tokens of a prompt are read twice. First they look everywhere, and the blocks that they select,
-/// in all layers, vote with their shares of softmax mass for the passages they lie in. Then they, and the tokens
+/// in each layer, vote with their shares of softmax mass for the passages they lie in. Then they, and the tokens
 /// that are written after them, select among the keys of the best passages only.
 public struct Focus: Sendable, Hashable {
   /// Keys in a passage.
   public var passage: Int
   /// Keys in all passages together.
   public var keep: Int
-  /// Written tokens after which one looks everywhere, and votes beside the question.
+  /// Written tokens after which one looks everywhere; what it draws on takes half of the room, the question
+  /// keeps the other half.
   public var refreshInterval: Int
 
   /// Stores the parts; `HierarchicalPruning` checks them.
@@ -40,6 +41,11 @@ public struct Passages: Sendable, Hashable {
     self.size = size
   }
 
+  /// These and others of the same size.
+  public func joined(with other: Passages) -> Passages {
+    Passages(starts: Set(starts + other.starts).sorted(), size: size)
+  }
+
   /// First positions of the chunks in them.
   public func chunks(of chunkSize: Int) -> [Int32] {
     starts.flatMap { start in
@@ -48,7 +54,10 @@ public struct Passages: Sendable, Hashable {
   }
 }
 
-/// How much selections drew on each passage of a text.
+/// How much a question drew on each passage of a text: as much as the selection did, of any layer and heads,
+/// that drew on it most.
+///
+/// Few heads of few layers look for what is asked; the sum over all would drown them.
 public struct PassageVotes: Sendable, Hashable {
   private let size: Int
   private let sink: Int
@@ -61,18 +70,15 @@ public struct PassageVotes: Sendable, Hashable {
     self.sink = sink
   }
 
-  /// Counts the share of softmax mass that a selected block holds.
-  public mutating func add(block start: Int, share: Float) {
-    let passage = (start - sink) / size
-    if passage >= votes.count { votes += [Float](repeating: 0, count: passage + 1 - votes.count) }
-    votes[passage] += share
-  }
-
-  /// Adds the votes of another count.
-  public mutating func add(_ other: PassageVotes) {
-    for (passage, share) in other.votes.enumerated() where share > 0 {
-      add(block: sink + passage * size, share: share)
-    }
+  /// Counts one selection: first positions of its blocks, ascending, and the shares of softmax mass that they
+  /// hold.
+  public mutating func count(_ blocks: [Int32], shares: [Float]) {
+    guard let last = blocks.last else { return }
+    let passages = (Int(last) - sink) / size + 1
+    var drawn = [Float](repeating: 0, count: passages)
+    for (start, share) in zip(blocks, shares) { drawn[(Int(start) - sink) / size] += share }
+    votes += [Float](repeating: 0, count: max(0, passages - votes.count))
+    for (passage, share) in drawn.enumerated() { votes[passage] = max(votes[passage], share) }
   }
 
   /// The passages with the most votes, each with the one behind it, where what begins in it may go on.

@@ -82,7 +82,7 @@ extension HierarchicalPruning {
         "\"focus\": \"passage\" is \(focus.passage); allowed are multiples of the last stage's chunk, "
           + "\(blockSize), up to 4096")
     }
-    let selected = largestBudget - sink - window
+    let selected = max(stages.last?.keep ?? 0, fineStages?.last?.keep ?? 0)
     guard focus.keep >= selected, focus.keep % focus.passage == 0 else {
       throw PolicyError(
         "\"focus\": \"keep\" is \(focus.keep); it must be a multiple of \"passage\", \(focus.passage), and no less "
@@ -147,7 +147,7 @@ extension HierarchicalPruning {
     if stage.estimate == .halving && ranking == .share {
       throw PolicyError(
         "\(name): \"halving\" finds one key per chunk and has no softmax mass to share; with "
-          + "\"ranking\": \"share\" use \"moments\" or \"exact\"")
+          + "\"ranking\": \"share\" use \"moments\", \"4-bit\" or \"exact\"")
     }
     if stage.estimate == .moments {
       guard [8, 16, 32].contains(stage.chunkSize), sink % (8 * stage.chunkSize) == 0 else {

@@ -200,7 +200,7 @@ final class CPUSelectionState: SelectionState {
 
   func count(into votes: inout PassageVotes) {
     for (blocks, shares) in zip(blocks.joined(), shares.joined()) {
-      for (start, share) in zip(blocks, shares) { votes.add(block: Int(start), share: share) }
+      votes.count(blocks, shares: shares)
     }
   }
 

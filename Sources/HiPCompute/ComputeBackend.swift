@@ -98,8 +98,8 @@ public protocol SelectionState: AnyObject, Sendable {
   func clear()
   /// The blocks of the last selection, for tests and for showing what was read.
   func download(shape: AttentionShape, pruning: HierarchicalPruning) -> BlockSelection
-  /// Adds what each block of the last selection holds of the softmax mass that its stages saw, by `share`, to
-  /// the passages' votes; nothing where the last stage had no choice.
+  /// Counts what each block of the last selection holds of the softmax mass that its stages saw, by `share`, as
+  /// votes for passages; nothing where the last stage had no choice.
   func count(into votes: inout PassageVotes)
   /// Takes blocks from elsewhere in place of a selection; heads that share must have the same.
   func upload(_ selection: BlockSelection, shape: AttentionShape, pruning: HierarchicalPruning)

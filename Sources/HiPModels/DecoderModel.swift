@@ -143,9 +143,10 @@ public final class DecoderModel {
         focused.writtenCount += 1
         if focused.writtenCount % focus.refreshInterval == 0 {
           let end = cache.length - pruning.pruningWindow
-          var all = try votes(of: [token], cache, attention, pruning, focus)
-          all.add(focused.question)
-          focused.passages = all.best(keep: focus.keep, end: end)
+          let token = try votes(of: [token], cache, attention, pruning, focus)
+          let half = focus.keep / focus.passage / 2 * focus.passage
+          focused.passages = focused.question.best(keep: focus.keep - half, end: end)
+            .joined(with: token.best(keep: half, end: end))
         }
         cache.look(at: focused)
       }

@@ -111,9 +111,7 @@ import Testing
       var votes = PassageVotes(focus, sink: 64)
       let heads = stride(from: 0, to: shape.heads, by: sharing == .group ? shape.groupSize : 1)
       for head in heads {
-        for (start, share) in zip(everywhere.blocks[head], everywhere.shares[head]) {
-          votes.add(block: Int(start), share: Float(share))
-        }
+        votes.count(everywhere.blocks[head], shares: everywhere.shares[head].map(Float.init))
       }
       let expected = votes.best(keep: 160, end: 1500 - 4)
       #expect(passages.starts.count == 10)

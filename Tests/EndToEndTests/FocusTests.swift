@@ -46,7 +46,8 @@ import Testing
   private func expectSelectionsWithinPassages() throws {
     let passages = try #require(cache.focused?.passages)
     let chunks = Set(passages.chunks(of: 8))
-    #expect(passages.starts.count == 16)
+    // What the question and a token both draw on takes room once.
+    #expect((9...16).contains(passages.starts.count))
     guard case .hierarchical(let pruning) = SessionTests.focused.policy else { return }
     for selection in cache.selections {
       let found = selection.download(shape: model.architecture.attention, pruning: pruning)
@@ -70,8 +71,9 @@ import Testing
       try expectSelectionsWithinPassages()
       let now = try #require(cache.focused?.passages)
       if count < 4 { #expect(now == passages) } else { #expect(now != passages) }
-      // 8 of 16 in the fourth with the question's votes, 3 without.
-      #expect(Set(now.starts).intersection(passages.starts).count >= 6)
+      // The question keeps half of them.
+      let kept = Set(now.starts).intersection(passages.starts).count
+      if count == 4 { #expect(kept >= 8) }
     }
     // Nothing of the first reading, nor of the answer, is left.
     cache.truncate(to: 1300)

@@ -217,10 +217,10 @@ import Testing
   @Test func answersLookWhereTheirQuestionHasDrawnOnMost() throws {
     let focus = Focus(passage: 16, keep: 64, refreshInterval: 1)
     var votes = PassageVotes(focus, sink: 64)
-    votes.add(block: 64 + 16 * 9, share: 0.2)
-    votes.add(block: 64 + 16 * 9 + 8, share: 0.2)
-    votes.add(block: 64 + 16 * 3, share: 0.3)
-    votes.add(block: 64, share: 0.1)
+    let places = [9, 3, 0].map { Int32(64 + 16 * $0) }
+    votes.count([places[1], places[0], places[0] + 8], shares: [0.1, 0.2, 0.2])
+    // What many selections draw on a little does not outweigh what one draws on much.
+    for _ in 0..<10 { votes.count([places[2], places[1]], shares: [0.1, 0.3]) }
     // Each with the one behind it, as long as there is room.
     #expect(votes.best(keep: 64, end: 1000).starts == [3, 4, 9, 10].map { Int32(64 + 16 * $0) })
     #expect(votes.best(keep: 48, end: 1000).starts == [3, 9, 10].map { Int32(64 + 16 * $0) })
@@ -228,11 +228,12 @@ import Testing
     // Whole passages only.
     #expect(votes.best(keep: 64, end: 64 + 16 * 10 + 15).starts.last == Int32(64 + 16 * 9))
     #expect(votes.best(keep: 64, end: 10).starts == [])
-    var more = PassageVotes(focus, sink: 64)
-    more.add(block: 64 + 16 * 30 + 8, share: 1)
-    more.add(votes)
-    #expect(more.best(keep: 32, end: 1000).starts == [30, 31].map { Int32(64 + 16 * $0) })
-    #expect(more.best(keep: 64, end: 1000).chunks(of: 8).count == 8)
+    var token = PassageVotes(focus, sink: 64)
+    token.count([64 + 16 * 4 + 8], shares: [1])
+    let both = votes.best(keep: 32, end: 1000).joined(with: token.best(keep: 32, end: 1000))
+    #expect(both.starts == [4, 5, 9, 10].map { Int32(64 + 16 * $0) })
+    #expect(both.chunks(of: 8).count == 8)
+    #expect(both.joined(with: both) == both)
     // No focus where it would leave everything.
     let pruning = HierarchicalPruning.infiniteHiP
     #expect(pruning.focus(at: 2048 + 256 + pruning.pruningWindow) == nil)
