@@ -2,9 +2,9 @@
 
 // Beyond the trained length a text holds many times more keys that resemble the one that is asked for than a
 // model has learnt to tell apart: an answer finds its place, begins right, and goes over into another
-// one. Which passages the question is about, its selections in all layers together tell far better than any
-// one of them; so these are found first, and the question is read again, and answered, with nothing else
-// far away in sight.
+// one, since every layer and token chooses anew. Which passages a question is about, the layer that looks
+// them up for all of it tells reliably; so these are found first, and the question is read again, and
+// answered, with nothing else far away in sight.
 
 /// Where an answer looks: in the passages that its question has drawn on most.
 ///

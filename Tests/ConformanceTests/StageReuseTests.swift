@@ -115,6 +115,7 @@ import Testing
       }
       let expected = votes.best(keep: 160, end: 1500 - 4)
       #expect(passages.starts.count == 10)
+      // All 10 in float32; rounding to bfloat16 may let passages change places.
       #expect(Set(passages.starts).intersection(expected.starts).count >= 8)
       passages = expected
       // The question once more, then a token behind it.

@@ -107,6 +107,14 @@ import Testing
       "0 to 2"
     ),
     (#""stages": [{"chunk": 8, "keep": 8}], "focus": 1"#, "must be a JSON object"),
+    (
+      #""stages": [{"chunk": 8, "keep": 8, "estimate": "moments"}], "ranking": "share", "pruningPositions": "infllm", "focus": {"passage": 8, "keep": 8, "refresh": 1}"#,
+      "end with \"exact\" or \"4-bit\""
+    ),
+    (
+      #""stages": [], "ranking": "share", "focus": {"passage": 8, "keep": 8, "refresh": 1}"#,
+      "there are no \"stages\""
+    ),
     (#""stages": [{"chunk": 8, "keep": 8}], "focus": {}"#, "needs the key \"passage\""),
   ])
   func impossibleCombinationsSayWhatIsAllowed(_ fields: String, _ words: String) {
