@@ -14,7 +14,7 @@
 public struct Focus: Sendable, Hashable {
   /// Keys in a passage.
   public var passage: Int
-  /// Keys in all passages together.
+  /// Keys in all passages together; all are attended where they are no more than the last stage keeps.
   public var keep: Int
   /// Written tokens after which one looks everywhere; what it draws on takes half of the room, the question
   /// keeps the other half.
@@ -110,9 +110,10 @@ extension HierarchicalPruning {
   }
 
   /// The focus of a question that begins at `position`; nil where the candidates are no more than it
-  /// would leave.
+  /// would leave, or than the last stage keeps of all.
   public func focus(at position: Int) -> Focus? {
-    guard let focus, position - pruningWindow - sink > focus.keep else { return nil }
-    return focus
+    guard let focus else { return nil }
+    let enough = max(focus.keep, fine.stages.last?.keep ?? 0)
+    return position - pruningWindow - sink > enough ? focus : nil
   }
 }

@@ -82,11 +82,10 @@ extension HierarchicalPruning {
         "\"focus\": \"passage\" is \(focus.passage); allowed are multiples of the last stage's chunk, "
           + "\(blockSize), up to 4096")
     }
-    let selected = max(stages.last?.keep ?? 0, fineStages?.last?.keep ?? 0)
-    guard focus.keep >= selected, focus.keep % focus.passage == 0 else {
+    guard focus.keep >= 2 * focus.passage, focus.keep % focus.passage == 0 else {
       throw PolicyError(
-        "\"focus\": \"keep\" is \(focus.keep); it must be a multiple of \"passage\", \(focus.passage), and no less "
-          + "than the \(selected) keys that are selected among them")
+        "\"focus\": \"keep\" is \(focus.keep); it must be a multiple of \"passage\", \(focus.passage), and at "
+          + "least two: one for the question, one for its answer")
     }
     guard (1...overlap).contains(focus.refreshInterval) else {
       throw PolicyError(

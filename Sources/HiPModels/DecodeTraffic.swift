@@ -21,12 +21,17 @@ extension KVLayout {
       return heads * min(depth, reach.sink + reach.window) * 2 * rowByteCount
     case .heavyHitters(let hitters): return heads * min(depth, hitters.budget) * 2 * rowByteCount
     case .hierarchical(let pruning):
+      let focus = stages == .due ? pruning.focus(at: depth) : nil
       return (0..<layerCount).reduce(0) { sum, layer in
+        let layerPolicy = pruning.applied(toLayer: layer, of: layerCount).fine
         let perHead =
-          pruning.isDense(layer: layer, of: layerCount)
-          ? depth * 2 * rowByteCount
-          : bytesRead(
-            byTokenAt: depth, pruning.applied(toLayer: layer, of: layerCount).fine, stages)
+          if pruning.isDense(layer: layer, of: layerCount) {
+            depth * 2 * rowByteCount
+          } else if let focus {
+            bytesRead(byTokenAt: depth, layerPolicy, within: focus)
+          } else {
+            bytesRead(byTokenAt: depth, layerPolicy, stages)
+          }
         return sum + shape.kvHeads * perHead
       }
     }
@@ -45,9 +50,6 @@ extension KVLayout {
   ) -> Int {
     var candidates = max(0, depth - pruning.sink - pruning.window)
     var bytes = min(depth, pruning.budget) * 2 * rowByteCount
-    if stages == .due, let focus = pruning.focus(at: depth), let last = pruning.stages.last {
-      return bytes + (focus.keep > last.keep ? bytesScored(last, focus.keep) : 0)
-    }
     // A stage is due when it or one before it is.
     var interval = stages == .all ? 1 : Int.max
     for stage in pruning.stages {
@@ -57,6 +59,16 @@ extension KVLayout {
       candidates = stage.keptChunks(of: chunks) * stage.chunkSize
     }
     return bytes
+  }
+
+  /// Of one head of an answer that looks at passages.
+  private func bytesRead(
+    byTokenAt depth: Int, _ pruning: HierarchicalPruning, within focus: Focus
+  ) -> Int {
+    guard let last = pruning.stages.last else { return 0 }
+    let kept = last.keptChunks(of: focus.keep / last.chunkSize) * last.chunkSize
+    let attended = min(depth, pruning.sink + pruning.window + kept)
+    return attended * 2 * rowByteCount + (kept < focus.keep ? bytesScored(last, focus.keep) : 0)
   }
 
   /// What a stage reads to score so many keys of one head.

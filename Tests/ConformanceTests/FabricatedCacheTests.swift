@@ -54,7 +54,7 @@ import Testing
     #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
     #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
     // An answer attends to the passages and scores nothing.
-    #expect(try bytes("infinitehip", 100_000) == 4 * 3328 * 2 * 64)
+    #expect(try bytes("infinitehip", 100_000) == 4 * 2304 * 2 * 64)
     // Among more passages than are selected it scores their keys; without, every 4 tokens moments of 68 bytes a
     // chunk of 98,720 candidates, every 2 32,768 keys of 20 bytes, always 4,096 of 64.
     let pruning = try HierarchicalPruning(
@@ -76,6 +76,16 @@ import Testing
           byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(pruning)),
           trainedLength: 8192) == 4 * (scored + 3328 * 2 * 64))
     }
+    // A layer that keeps fewer scores them, one that keeps as many does not.
+    let exception = LayerException(layers: [1], .selection(keep: 64))
+    let excepted = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 256, window: 1024), stages: pruning.stages,
+      scoring: .init(sharing: .group, ranking: .share, positions: .infllm), exceptions: [exception]
+    ).focusing(Focus(passage: 64, keep: 1024, refreshInterval: 64))
+    #expect(
+      layout(excepted).bytesRead(
+        byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(excepted)),
+        trainedLength: 8192) == 2 * 2304 * 2 * 64 + 2 * (1344 * 2 * 64 + 1024 * 64))
     // Its three first layers are dense, and there are only two here.
     #expect(try bytes("hip", 10_000) == 4 * 10_000 * 2 * 64)
   }

@@ -208,7 +208,7 @@ import Testing
 
   @Test(arguments: [
     (Focus(passage: 60, keep: 4096, refreshInterval: 64), "multiples of the last stage's chunk"),
-    (Focus(passage: 64, keep: 1984, refreshInterval: 64), "no less than the 2048 keys"),
+    (Focus(passage: 64, keep: 64, refreshInterval: 64), "at least two"),
     (Focus(passage: 64, keep: 4100, refreshInterval: 64), "a multiple of \"passage\""),
     (Focus(passage: 64, keep: 4096, refreshInterval: 65), "1 to 64"),
     (Focus(passage: 64, keep: 4096, refreshInterval: 0), "1 to 64"),
@@ -242,10 +242,24 @@ import Testing
     #expect(both.starts == [4, 5, 9, 10].map { Int32(64 + 16 * $0) })
     #expect(both.chunks(of: 8).count == 8)
     #expect(both.joined(with: both) == both)
-    // No focus where it would leave everything.
-    let pruning = HierarchicalPruning.infiniteHiP
-    #expect(pruning.focus(at: 2048 + 256 + pruning.pruningWindow) == nil)
-    #expect(pruning.focus(at: 2049 + 256 + pruning.pruningWindow) == pruning.focus)
+    // No focus where it would leave everything, nor where everything is selected.
+    for keep in [1024, 4096] {
+      let pruning = try HierarchicalPruning.infiniteHiP.focusing(
+        Focus(passage: 64, keep: keep, refreshInterval: 64))
+      let enough = max(keep, 2048) + 256 + pruning.pruningWindow
+      #expect(pruning.focus(at: enough) == nil)
+      #expect(pruning.focus(at: enough + 1) == pruning.focus)
+    }
+    // A question selects by the fine stages.
+    let stage = PruningStage(chunkSize: 8, keep: 256, estimate: .exact)
+    var fine = stage
+    fine.keep = 512
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 64, window: 128), stages: [stage], fineStages: [fine],
+      scoring: .init(sharing: .group, ranking: .share, positions: .infllm)
+    ).focusing(Focus(passage: 16, keep: 128, refreshInterval: 1))
+    #expect(pruning.focus(at: 512 + 64 + pruning.pruningWindow) == nil)
+    #expect(pruning.focus(at: 513 + 64 + pruning.pruningWindow) == pruning.focus)
   }
 
   @Test func fourBitsKeepWithinHalfAStep() {
