@@ -54,7 +54,7 @@ import Testing
     #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
     #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
     // An answer attends to the passages and scores nothing.
-    #expect(try bytes("infinitehip", 100_000) == 4 * 2304 * 2 * 64)
+    #expect(try bytes("infinitehip", 100_000) == 4 * 3328 * 2 * 64)
     // Among more passages than are selected it scores their keys; without, every 4 tokens moments of 68 bytes a
     // chunk of 98,720 candidates, every 2 32,768 keys of 20 bytes, always 4,096 of 64.
     let pruning = try HierarchicalPruning(
