@@ -76,7 +76,7 @@ import Testing
           byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(pruning)),
           trainedLength: 8192) == 4 * (scored + 3328 * 2 * 64))
     }
-    // A layer that keeps fewer scores them, one that keeps as many does not.
+    // A layer that keeps fewer than the passages hold scores their keys, one that keeps more does not.
     let exception = LayerException(layers: [1], .selection(keep: 64))
     let excepted = try HierarchicalPruning(
       reach: StreamingWindow(sink: 256, window: 1024), stages: pruning.stages,

@@ -85,8 +85,8 @@ import Testing
   func selectionsAmongPassagesAreThoseOfTheReference(_ tested: TestedBackend) throws {
     var blocks = CommonBlocks()
     let rotary = RotaryEmbedding(base: 10_000, dimensions: 32)
-    // More keys than are selected among them, and fewer, which are all attended.
-    for (sharing, keep) in [(HeadSharing.group, 160), (.head, 160), (.group, 48)] {
+    // More keys than are selected among them; as many or fewer, which are all attended.
+    for (sharing, keep) in [(HeadSharing.group, 160), (.head, 160), (.group, 80), (.group, 48)] {
       let pruning = try HierarchicalPruning(
         reach: StreamingWindow(sink: 64, window: 64),
         stages: [

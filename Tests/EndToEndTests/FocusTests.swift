@@ -62,7 +62,7 @@ import Testing
     #expect(cache.length == 1340)
     try expectSelectionsWithinPassages()
     let passages = try #require(cache.focused?.passages)
-    #expect(passages.starts.count == 8)
+    #expect(passages.starts.count == 16)
     // Three tokens look there, the fourth everywhere before: what it draws on takes half of the room.
     for count in 1...4 {
       _ = try model.write(text[1339 + count], cache: cache, attention: attention)
@@ -74,7 +74,7 @@ import Testing
       } else {
         // The question keeps its half; what both draw on takes room once.
         let kept = Set(now.starts).intersection(passages.starts).count
-        #expect((4..<8).contains(kept) && (5...8).contains(now.starts.count))
+        #expect((8..<16).contains(kept) && (9...16).contains(now.starts.count))
       }
     }
     // Nothing of the first reading, nor of the answer, is left.

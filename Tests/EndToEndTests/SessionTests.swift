@@ -16,10 +16,9 @@ import Testing
   /// Four blocks of queries share the scan.
   static let shared = makeSparse(refresh: 2, window: 256, queryBlocks: 4)
 
-  /// Answers look where their question did, at fewer keys than are selected elsewhere; one token in four looks
-  /// everywhere.
+  /// Answers look where their question did; one token in four looks everywhere.
   static let focused = makeSparse(
-    refresh: 2, focus: Focus(passage: 16, keep: 128, refreshInterval: 4))
+    refresh: 2, focus: Focus(passage: 16, keep: 256, refreshInterval: 4))
 
   static func makeSparse(
     refresh: Int, window: Int = 128, queryBlocks: Int = 1, focus: Focus? = nil
