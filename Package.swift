@@ -35,7 +35,11 @@ let package = Package(
   platforms: [.macOS(.v26)],
   products: [
     .library(
-      name: "InfiniteHiP", targets: ["InfiniteHiP", "HiPCPU", "HiPAttention", "HiPTokenization"]),
+      name: "InfiniteHiP",
+      targets: [
+        "InfiniteHiP", "HiPCPU", "HiPAttention", "HiPCompute", "HiPModelFiles", "HiPModels", "HiPTensors",
+        "HiPTokenization",
+      ]),
     .executable(name: "infinitehip", targets: ["HiPCommand"]),
   ],
   dependencies: [
@@ -48,7 +52,7 @@ let package = Package(
     module("HiPTensors"),
     // Policies, pruning stages, position schemes and the reference implementation.
     module("HiPAttention", ["HiPTensors"]),
-    // Which sequence owns which page of the KV cache: integers only.
+    // Which sequence owns which block of the KV cache: integers only.
     module("HiPKVStore"),
     // Byte-level BPE, incremental decoding and chat templates.
     module("HiPTokenization"),
@@ -72,6 +76,13 @@ let package = Package(
         "HiPModels", "HiPCompute", "HiPKVStore", "HiPAttention", "HiPTokenization", "HiPModelFiles",
         "HiPTensors",
       ]),
+    // Random weights and caches, shapes of well-known models, and the bytes that decoding has to load.
+    module(
+      "HiPBench",
+      [
+        "InfiniteHiP", "HiPModels", "HiPModelFiles", "HiPCompute", "HiPAttention",
+        "HiPTokenization", "HiPTensors",
+      ]),
     // Tasks with known answers, attention recall, and reports of both.
     module(
       "HiPEvaluation",
@@ -82,7 +93,7 @@ let package = Package(
     .executableTarget(
       name: "HiPCommand",
       dependencies: [
-        "InfiniteHiP", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels", "HiPModelFiles",
+        "InfiniteHiP", "HiPBench", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels", "HiPModelFiles",
         "HiPTokenization",
         "HiPTensors", "HiPAttention",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -100,16 +111,21 @@ let package = Package(
     tests(
       "HiPEvaluationTests",
       ["HiPEvaluation", "InfiniteHiP", "HiPAttention", "HiPCPU", "HiPTokenization"]),
-    tests("InfiniteHiPTests", ["InfiniteHiP", "HiPTokenization"]),
+    tests(
+      "InfiniteHiPTests",
+      ["InfiniteHiP", "HiPModels", "HiPCompute", "HiPAttention", "HiPTokenization"]),
     tests(
       "ConformanceTests",
-      ["InfiniteHiP", "HiPCPU", "HiPCompute", "HiPAttention", "HiPModels", "HiPTensors"],
+      [
+        "InfiniteHiP", "HiPBench", "HiPCPU", "HiPCompute", "HiPAttention", "HiPModels",
+        "HiPKVStore", "HiPTensors",
+      ],
       resources: [.copy("Fixtures")]),
     tests(
       "EndToEndTests",
       [
-        "InfiniteHiP", "HiPModels", "HiPCPU", "HiPCompute", "HiPAttention", "HiPTokenization",
-        "HiPModelFiles",
+        "InfiniteHiP", "HiPBench", "HiPModels", "HiPCPU", "HiPCompute", "HiPAttention",
+        "HiPTokenization", "HiPModelFiles",
         "HiPTensors",
       ],
       resources: [.copy("Fixtures")]),

@@ -3,40 +3,40 @@
 
 // MARK: Keys and values
 
-INLINE const uint8_t *row_address(const hip_rows *rows, size_t index) {
+INLINE const uint8_t *row_address(const ihp_rows *rows, size_t index) {
   size_t inside = index & (((size_t)1 << rows->page_shift) - 1);
   return rows->pages[index >> rows->page_shift] + rows->offset + inside * rows->stride;
 }
 
-/// Rows that are asked for ahead: selected rows lie scattered, where no hardware looks ahead.
+/// Rows that are prefetched: selected rows lie scattered, where no hardware looks ahead.
 #define ROWS_AHEAD 12
 #define CACHE_LINE 64
 
-INLINE size_t row_bytes(hip_element element, size_t head_size) {
+INLINE size_t row_bytes(ihp_element element, size_t head_size) {
   switch (element) {
-  case HIP_F32: return head_size * 4;
-  case HIP_Q8_0: return head_size / BLOCK * BLOCK_BYTES;
+  case IHP_F32: return head_size * 4;
+  case IHP_Q8_0: return head_size / BLOCK * BLOCK_BYTES;
   default: return head_size * 2;
   }
 }
 
-INLINE void prefetch_row(const hip_rows *rows, int32_t index, size_t head_size) {
+INLINE void prefetch_row(const ihp_rows *rows, int32_t index, size_t head_size) {
   const uint8_t *row = row_address(rows, (size_t)index);
   size_t bytes = row_bytes(rows->element, head_size);
   for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);
 }
 
-static void gather(const hip_rows *rows, const int32_t *indices, size_t count, size_t head_size,
+static void gather(const ihp_rows *rows, const int32_t *indices, size_t count, size_t head_size,
                    float *out) {
   for (size_t i = 0; i < count; i++) {
     if (i + ROWS_AHEAD < count) prefetch_row(rows, indices[i + ROWS_AHEAD], head_size);
     widen_plain(rows->element, row_address(rows, (size_t)indices[i]), 0, head_size,
                 out + i * head_size);
   }
-  memset(out + count * head_size, 0, (HIP_PANEL - count) * head_size * sizeof(float));
+  memset(out + count * head_size, 0, (IHP_PANEL - count) * head_size * sizeof(float));
 }
 
-INLINE void turn(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
+INLINE void gather_rotated(const ihp_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                  const float *table, size_t half, const int32_t *positions, float *out) {
   gather(keys, indices, count, head_size, out);
   if (!table) return;
@@ -46,11 +46,11 @@ INLINE void turn(const hip_rows *keys, const int32_t *indices, size_t count, siz
   }
 }
 
-/// A pair of keys times four queries, the halves of each key turned on the way; missing queries repeat
+/// A pair of keys times four queries, the halves of each key rotated on the way; missing queries repeat
 /// the last one.
 #define SCORE_PAIR(widened)                                                                        \
   {                                                                                                \
-    for (size_t k = 0; k < turned; k += LANES) {                                                   \
+    for (size_t k = 0; k < rotated; k += LANES) {                                                   \
       vec low[2] = {widened(first, k), widened(second, k)};                                        \
       vec high[2] = {widened(first, half + k), widened(second, half + k)};                         \
       for (int i = 0; i < 2; i++) {                                                                \
@@ -68,7 +68,7 @@ INLINE void turn(const hip_rows *keys, const int32_t *indices, size_t count, siz
         odd[i] = fused(query, high[1], odd[i]);                                                    \
       }                                                                                            \
     }                                                                                              \
-    for (size_t k = 2 * turned; k < head_size; k += LANES) {                                       \
+    for (size_t k = 2 * rotated; k < head_size; k += LANES) {                                       \
       vec left = widened(first, k), right = widened(second, k);                                    \
       for (int i = 0; i < 4; i++) {                                                                \
         vec query = load(q[i] + k);                                                                \
@@ -115,12 +115,12 @@ INLINE void sum_pairs(const vec even[4], const vec odd[4], float sums[8]) {
 #endif
 }
 
-/// Scores `count` stored keys by at most four queries; keys are turned by whole vectors.
-INLINE void score_four(const hip_rows *keys, const int32_t *indices, size_t count,
+/// Scores `count` stored keys by at most four queries; keys are rotated by whole vectors.
+INLINE void score_four(const ihp_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
-                       const int32_t *positions, const hip_rows *ahead, const float *queries,
+                       const int32_t *positions, const ihp_rows *ahead, const float *queries,
                        size_t height, float *scores, size_t ld) {
-  size_t turned = table ? half : 0;
+  size_t rotated = table ? half : 0;
   const float *q[4], *angles[2] = {table, table};
   for (size_t i = 0; i < 4; i++) q[i] = queries + (i < height ? i : height - 1) * head_size;
   for (size_t j = 0; j < count; j += 2) {
@@ -140,9 +140,9 @@ INLINE void score_four(const hip_rows *keys, const int32_t *indices, size_t coun
     }
     vec even[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     switch (keys->element) {
-    case HIP_F16: SCORE_PAIR(AT_F16) break;
-    case HIP_BF16: SCORE_PAIR(AT_BF16) break;
-    case HIP_Q8_0: SCORE_PAIR(AT_Q8) break;
+    case IHP_F16: SCORE_PAIR(AT_F16) break;
+    case IHP_BF16: SCORE_PAIR(AT_BF16) break;
+    case IHP_Q8_0: SCORE_PAIR(AT_Q8) break;
     default: SCORE_PAIR(AT_F32) break;
     }
     float sums[8];
@@ -152,20 +152,20 @@ INLINE void score_four(const hip_rows *keys, const int32_t *indices, size_t coun
   }
 }
 
-static void score_stored(const hip_rows *keys, const int32_t *indices, size_t count,
+static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t count,
                          size_t head_size, const float *table, size_t half,
-                         const int32_t *positions, const hip_rows *ahead, float *scratch,
+                         const int32_t *positions, const ihp_rows *ahead, float *scratch,
                          const float *queries, size_t rows, float *scores, size_t ld) {
-  hip_rows turned = *keys;
+  ihp_rows rotated = *keys;
   const uint8_t *page = (const uint8_t *)scratch;
-  int32_t order[HIP_PANEL];
+  int32_t order[IHP_PANEL];
   if (table && half % LANES != 0) {
-    // Halves that fill no vectors are turned row by row first.
-    turn(keys, indices, count, head_size, table, half, positions, scratch);
+    // Halves that fill no vectors are rotated row by row first.
+    gather_rotated(keys, indices, count, head_size, table, half, positions, scratch);
     if (ahead)
       for (size_t j = 0; j < count; j++) prefetch_row(ahead, indices[j], head_size);
     ahead = NULL;
-    turned = (hip_rows){.pages = &page, .page_shift = 6, .stride = head_size * sizeof(float)};
+    rotated = (ihp_rows){.pages = &page, .page_shift = 6, .stride = head_size * sizeof(float)};
     for (size_t j = 0; j < count; j++) order[j] = (int32_t)j;
     indices = order;
     table = NULL;
@@ -176,7 +176,7 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
     size_t height = rows - r < 4 ? rows - r : 4;
     // The usual sizes as constants: loops over a key's elements unroll, and queries stay in registers.
 #define SCORE_FOUR(size, half, height)                                                             \
-  score_four(&turned, indices, count, size, table, half, positions, ahead, q, height, out, ld)
+  score_four(&rotated, indices, count, size, table, half, positions, ahead, q, height, out, ld)
     if (head_size == 64 && half == 32 && height == 4) SCORE_FOUR(64, 32, 4);
     else if (head_size == 128 && half == 64 && height == 4) SCORE_FOUR(128, 64, 4);
     else if (head_size == 64 && half == 32) SCORE_FOUR(64, 32, height);
@@ -201,17 +201,17 @@ static void score_stored(const hip_rows *keys, const int32_t *indices, size_t co
   }
 
 /// Adds the weighted values to four rows of sums, `height` of which are wanted.
-INLINE void add_four(const hip_rows *values, const int32_t *indices, size_t count, size_t head_size,
-                     const hip_rows *ahead, const int32_t *next, size_t next_count,
+INLINE void add_four(const ihp_rows *values, const int32_t *indices, size_t count, size_t head_size,
+                     const ihp_rows *ahead, const int32_t *next, size_t next_count,
                      const float *weights, size_t height, size_t ld, float *out) {
   const float *w[4];
   for (size_t i = 0; i < 4; i++) w[i] = weights + (i < height ? i : height - 1) * ld;
   for (size_t k = 0; k < head_size; k += VALUE_PART) {
     vec sums[4][4] = {{0.0f}};
     switch (values->element) {
-    case HIP_F16: ADD_VALUES(AT_F16) break;
-    case HIP_BF16: ADD_VALUES(AT_BF16) break;
-    case HIP_Q8_0: ADD_VALUES(AT_Q8) break;
+    case IHP_F16: ADD_VALUES(AT_F16) break;
+    case IHP_BF16: ADD_VALUES(AT_BF16) break;
+    case IHP_Q8_0: ADD_VALUES(AT_Q8) break;
     default: ADD_VALUES(AT_F32) break;
     }
 #pragma clang loop unroll(full)
@@ -225,8 +225,8 @@ INLINE void add_four(const hip_rows *values, const int32_t *indices, size_t coun
   }
 }
 
-static void add_values(const hip_rows *values, const int32_t *indices, size_t count,
-                       size_t head_size, const hip_rows *ahead, const int32_t *next,
+static void add_values(const ihp_rows *values, const int32_t *indices, size_t count,
+                       size_t head_size, const ihp_rows *ahead, const int32_t *next,
                        size_t next_count, const float *weights, size_t rows, size_t ld,
                        float *out) {
   for (size_t r = 0; r < rows; r += 4) {
@@ -239,26 +239,28 @@ static void add_values(const hip_rows *values, const int32_t *indices, size_t co
   }
 }
 
-static void pack_keys(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
+static void pack_keys(const ihp_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                       const float *table, size_t half, const int32_t *positions, float *scratch,
                       void *panel) {
-  turn(keys, indices, count, head_size, table, half, positions, scratch);
-  for (size_t i = 0; i < HIP_PANEL; i += PANEL_PART)
+  gather_rotated(keys, indices, count, head_size, table, half, positions, scratch);
+  for (size_t i = 0; i < IHP_PANEL; i += PANEL_PART)
     panel_part(scratch + i * head_size, head_size, head_size, 0, i, panel);
 }
 
-static void pack_values(const hip_rows *values, const int32_t *indices, size_t count,
+static void pack_values(const ihp_rows *values, const int32_t *indices, size_t count,
                         size_t head_size, float *scratch, float *panels) {
   gather(values, indices, count, head_size, scratch);
-  for (size_t j = 0; j < head_size; j += HIP_PANEL) {
-    size_t columns = head_size - j < HIP_PANEL ? head_size - j : HIP_PANEL;
-    panel_rows(scratch + j, head_size, count, columns, panels + j * HIP_PANEL);
+  for (size_t j = 0; j < head_size; j += IHP_PANEL) {
+    size_t columns = head_size - j < IHP_PANEL ? head_size - j : IHP_PANEL;
+    panel_rows(scratch + j, head_size, count, columns, panels + j * IHP_PANEL);
   }
 }
 
-static void moments(const hip_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
+static void moments(const ihp_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
                     float *variance) {
-  float row[256];
+  float row[IHP_HEAD_SIZE];
+  // The device's `check` refuses larger heads; nothing is written beyond the row all the same.
+  if (head_size > IHP_HEAD_SIZE) return;
   memset(mean, 0, head_size * sizeof(float));
   memset(variance, 0, head_size * sizeof(float));
   // Two passes: the difference of the squares' mean and the mean's square would cancel.
@@ -283,7 +285,7 @@ static void moments(const hip_rows *keys, size_t first, size_t count, size_t hea
 /// Columns outside first ..< last weigh nothing.
 INLINE void mask_row(float *row, size_t first, size_t last) {
   for (size_t j = 0; j < first; j++) row[j] = -INFINITY;
-  for (size_t j = last; j < HIP_PANEL; j++) row[j] = -INFINITY;
+  for (size_t j = last; j < IHP_PANEL; j++) row[j] = -INFINITY;
 }
 
 /// Of a whole number of vectors.
@@ -294,16 +296,16 @@ INLINE float row_max(const float *row, size_t n) {
 }
 
 static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t *first,
-                         const int32_t *last, size_t head_size, hip_softmax *state) {
+                         const int32_t *last, size_t head_size, ihp_softmax *state) {
   for (size_t r = 0; r < rows; r++) {
-    float *row = scores + r * HIP_PANEL;
+    float *row = scores + r * IHP_PANEL;
     size_t begin = first ? (size_t)first[r] : 0, end = last ? (size_t)last[r] : count;
     if (end <= begin) {
-      memset(row, 0, HIP_PANEL * sizeof(float));
+      memset(row, 0, IHP_PANEL * sizeof(float));
       continue;
     }
-    if (begin > 0 || end < HIP_PANEL) mask_row(row, begin, end);
-    float best = row_max(row, HIP_PANEL);
+    if (begin > 0 || end < IHP_PANEL) mask_row(row, begin, end);
+    float best = row_max(row, IHP_PANEL);
     float old = state->maximum[r];
     if (best > old) {
       // exp(-inf) is zero, so a row without keys so far needs no case of its own.
@@ -316,7 +318,7 @@ static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t
       best = old;
     }
     vec total = 0.0f;
-    for (size_t j = 0; j < HIP_PANEL; j += LANES) {
+    for (size_t j = 0; j < IHP_PANEL; j += LANES) {
       vec weight = exponential(load(row + j) - best);
       total += weight;
       store(row + j, weight);
@@ -325,7 +327,7 @@ static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t
   }
 }
 
-static void softmax_merge(hip_softmax *into, const hip_softmax *part, size_t rows,
+static void softmax_merge(ihp_softmax *into, const ihp_softmax *part, size_t rows,
                           size_t head_size) {
   for (size_t r = 0; r < rows; r++) {
     float old = into->maximum[r], other = part->maximum[r];
@@ -341,7 +343,7 @@ static void softmax_merge(hip_softmax *into, const hip_softmax *part, size_t row
   }
 }
 
-static void softmax_finish(hip_softmax *state, size_t rows, size_t head_size) {
+static void softmax_finish(ihp_softmax *state, size_t rows, size_t head_size) {
   for (size_t r = 0; r < rows; r++) {
     float scale = state->sum[r] > 0 ? 1.0f / state->sum[r] : 0.0f;
     float *out = state->output + r * head_size;

@@ -9,11 +9,12 @@
 
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 
-#define HIP_TABLE hip_avx2_kernels
-#define HIP_NAME "avx2"
+#define IHP_TABLE ihp_avx2_kernels
+#define IHP_NAME "avx2"
 #define LANES 8
 #define TILE_ROWS 6
-#define PRODUCT_ELEMENT_IS_BF16 0
+#define PRODUCTS_IN_BF16 0
+#define IN_INTEGERS 0
 #define TILE_VECTORS 2
 
 #include "vectors.h"

@@ -5,11 +5,12 @@
 
 #include "tables.h"
 
-#define HIP_TABLE hip_baseline_kernels
-#define HIP_NAME "baseline"
+#define IHP_TABLE ihp_baseline_kernels
+#define IHP_NAME "baseline"
 #define LANES 4
 #define TILE_ROWS 4
-#define PRODUCT_ELEMENT_IS_BF16 0
+#define PRODUCTS_IN_BF16 0
+#define IN_INTEGERS 0
 #define TILE_VECTORS 2
 
 typedef float vec __attribute__((ext_vector_type(LANES)));

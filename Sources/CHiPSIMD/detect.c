@@ -13,42 +13,48 @@ static int has_avx512(void) {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-const hip_kernels *hip_kernels_for(hip_isa isa) {
+const ihp_kernels *ihp_kernels_for(ihp_isa isa) {
   __builtin_cpu_init();
   switch (isa) {
-  case HIP_BASELINE:
-    return &hip_baseline_kernels;
-  case HIP_AVX2:
-    return has_avx2() ? &hip_avx2_kernels : NULL;
-  case HIP_AVX512:
-    return has_avx512() ? &hip_avx512_kernels : NULL;
-  case HIP_AVX512_BF16:
+  case IHP_BASELINE:
+    return &ihp_baseline_kernels;
+  case IHP_AVX2:
+    return has_avx2() ? &ihp_avx2_kernels : NULL;
+  case IHP_AVX512:
+    return has_avx512() ? &ihp_avx512_kernels : NULL;
+  case IHP_AVX512_VNNI:
+    return has_avx512() && __builtin_cpu_supports("avx512vnni") ? &ihp_avx512_vnni_kernels : NULL;
+  case IHP_AVX512_BF16:
     return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
                    __builtin_cpu_supports("avx512vnni")
-               ? &hip_avx512_bf16_kernels
+               ? &ihp_avx512_bf16_kernels
                : NULL;
   default:
     return NULL;
   }
 }
 
-#elif defined(__aarch64__)
+ihp_bf16_speed ihp_bf16_products(void) {
+  __builtin_cpu_init();
+  if (__builtin_cpu_is("amd")) return IHP_BF16_FAST;
+  return __builtin_cpu_is("intel") ? IHP_BF16_SLOW : IHP_BF16_UNKNOWN;
+}
 
-const hip_kernels *hip_kernels_for(hip_isa isa) {
+#else
+
+const ihp_kernels *ihp_kernels_for(ihp_isa isa) {
   switch (isa) {
-  case HIP_BASELINE:
-    return &hip_baseline_kernels;
-  case HIP_NEON:
-    return &hip_neon_kernels;
+  case IHP_BASELINE:
+    return &ihp_baseline_kernels;
+#if defined(__aarch64__)
+  case IHP_NEON:
+    return &ihp_neon_kernels;
+#endif
   default:
     return NULL;
   }
 }
 
-#else
-
-const hip_kernels *hip_kernels_for(hip_isa isa) {
-  return isa == HIP_BASELINE ? &hip_baseline_kernels : NULL;
-}
+ihp_bf16_speed ihp_bf16_products(void) { return IHP_BF16_UNKNOWN; }
 
 #endif

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The body of every kernel table. A file per instruction set defines `vec`, LANES, TILE_ROWS,
-// TILE_VECTORS, PRODUCT_ELEMENT_IS_BF16, `fused`, `fold`, `fold_max`, `widen_half`,
+// The body of every kernel table. PRODUCTS_IN_BF16 rounds the factors of products of many rows to
+// bfloat16; IN_INTEGERS computes single rows of quantised blocks and the scores of selections in 8 bits,
+// which need AVX-512 with VNNI. A file per instruction set defines `vec`, LANES, TILE_ROWS,
+// TILE_VECTORS, PRODUCTS_IN_BF16, IN_INTEGERS, `fused`, `fold`, `fold_max`, `widen_half`,
 // `half_to_float` and `narrow_half`, and then includes this once.
 //
 // Conditions that the callers keep: head sizes and widths of F16/BF16/F32 rows are multiples of
@@ -59,13 +61,18 @@ INLINE quad sums_of(vec a, vec b, vec c, vec d) {
   return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
-#if PRODUCT_ELEMENT_IS_BF16
+#if IN_INTEGERS
+#include "transpose512.h"
+#endif
 
-/// exp(x) to 4e-6 of itself.
+#if PRODUCTS_IN_BF16
+
+/// exp(x) to 4e-6 of itself; of NaN NaN.
 INLINE vec exponential(vec x) {
   __m512 power = _mm512_mul_ps((__m512)x, _mm512_set1_ps(1.44269504f));
-  // Keeps infinities out of the polynomial; 2^-150 is zero in effect.
-  power = _mm512_max_ps(power, _mm512_set1_ps(-150.0f));
+  // Keeps infinities out of the polynomial; 2^-150 is zero in effect. The second operand is what a NaN
+  // leaves.
+  power = _mm512_max_ps(_mm512_set1_ps(-150.0f), power);
   // The part above the next lower integer; `scalef` takes that integer.
   vec rest = (vec)_mm512_reduce_ps(power, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
   vec poly = fused(rest, (vec)0.013534167f, (vec)0.0520114f);
@@ -77,7 +84,7 @@ INLINE vec exponential(vec x) {
 
 #else
 
-/// exp(x) to about 1 ulp for x <= 88; results below 2^-126 become zero.
+/// exp(x) to about 1 ulp for x <= 88; results below 2^-126 become zero; of NaN NaN.
 INLINE vec exponential(vec x) {
   ivec tiny = x < -87.3f;
   vec bounded = __builtin_elementwise_max(x, (vec)-87.3f);
@@ -94,7 +101,8 @@ INLINE vec exponential(vec x) {
   poly = fused(poly, rest, (vec)5.0000001201e-1f);
   poly = fused(poly, rest * rest, rest + 1.0f);
   ivec exponent = ((ivec)shifted - (ivec)(vec)12582912.0f) << 23;
-  return (vec)(((ivec)poly + exponent) & ~tiny);
+  ivec no_number = x != x;
+  return (vec)((((ivec)poly + exponent) & ~tiny) | (no_number & 0x7fc00000));
 }
 
 #endif
@@ -103,19 +111,19 @@ INLINE vec exponential(vec x) {
 
 #include "quants.h"
 
-INLINE void widen_plain(hip_element element, const void *row, size_t first, size_t n, float *out) {
+INLINE void widen_plain(ihp_element element, const void *row, size_t first, size_t n, float *out) {
   const uint8_t *bytes = row;
   switch (element) {
-  case HIP_F32:
+  case IHP_F32:
     memcpy(out, bytes + first * 4, n * 4);
     break;
-  case HIP_F16:
+  case IHP_F16:
     for (size_t i = 0; i < n; i += LANES) store(out + i, widen_half(bytes + (first + i) * 2));
     break;
-  case HIP_BF16:
+  case IHP_BF16:
     for (size_t i = 0; i < n; i += LANES) store(out + i, widen_bfloat(bytes + (first + i) * 2));
     break;
-  case HIP_Q8_0:
+  case IHP_Q8_0:
     for (size_t b = first / BLOCK; b < (first + n) / BLOCK; b++) {
       const uint8_t *block = bytes + b * BLOCK_BYTES;
       vec scale = half_to_float(block);
@@ -123,14 +131,14 @@ INLINE void widen_plain(hip_element element, const void *row, size_t first, size
         store(out + b * BLOCK - first + i, widen_bytes((const int8_t *)block + 2 + i) * scale);
     }
     break;
-  case HIP_Q4_0: widen_digits(HIP_Q4_0, bytes, first, n, out); break;
-  case HIP_Q4_K: widen_digits(HIP_Q4_K, bytes, first, n, out); break;
-  case HIP_Q5_K: widen_digits(HIP_Q5_K, bytes, first, n, out); break;
-  case HIP_Q6_K: widen_digits(HIP_Q6_K, bytes, first, n, out); break;
+  case IHP_Q4_0: widen_digits(IHP_Q4_0, bytes, first, n, out); break;
+  case IHP_Q4_K: widen_digits(IHP_Q4_K, bytes, first, n, out); break;
+  case IHP_Q5_K: widen_digits(IHP_Q5_K, bytes, first, n, out); break;
+  case IHP_Q6_K: widen_digits(IHP_Q6_K, bytes, first, n, out); break;
   }
 }
 
-static void widen(hip_element element, const void *row, size_t first, size_t n, float *out) {
+static void widen(ihp_element element, const void *row, size_t first, size_t n, float *out) {
   widen_plain(element, row, first, n, out);
 }
 
@@ -146,20 +154,21 @@ INLINE void narrow_block(const float *x, uint8_t *out) {
   float scale = half_to_float(out);
   for (size_t i = 0; i < BLOCK; i++) {
     float whole = scale > 0 ? rintf(x[i] / scale) : 0.0f;
-    out[2 + i] = (uint8_t)(int8_t)(whole < -127 ? -127 : whole > 127 ? 127 : whole);
+    // Compared so that a NaN, too, becomes a number that bytes hold.
+    out[2 + i] = (uint8_t)(int8_t)(!(whole > -127) ? -127 : whole > 127 ? 127 : whole);
   }
 }
 
-static void narrow(hip_element element, const float *x, size_t n, void *out) {
+static void narrow(ihp_element element, const float *x, size_t n, void *out) {
   uint8_t *bytes = out;
   switch (element) {
-  case HIP_F16:
+  case IHP_F16:
     for (size_t i = 0; i < n; i += LANES) narrow_half(load(x + i), bytes + i * 2);
     break;
-  case HIP_BF16:
+  case IHP_BF16:
     for (size_t i = 0; i < n; i += LANES) narrow_bfloat(load(x + i), bytes + i * 2);
     break;
-  case HIP_Q8_0:
+  case IHP_Q8_0:
     for (size_t i = 0; i < n; i += BLOCK) narrow_block(x + i, bytes + i / BLOCK * BLOCK_BYTES);
     break;
   default:
@@ -206,26 +215,40 @@ INLINE float dot_f32(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT
 INLINE float dot_f16(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT_F16); }
 INLINE float dot_bf16(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT_BF16); }
 
+/// A row of weights is near once it has been loaded: all inputs take it in turn.
 #define EACH_ROW(dot)                                                                              \
-  for (size_t r = 0; r < rows; r++, row += stride) out[r] = dot;                                   \
+  for (size_t r = 0; r < rows; r++, row += stride)                                                 \
+    for (size_t i = 0; i < inputs; i++) {                                                          \
+      const float *input = x + i * n, *ready = prepared + i * prepared_ld;                         \
+      (void)input;                                                                                 \
+      (void)ready;                                                                                 \
+      out[i * out_ld + r] = dot;                                                                   \
+    }                                                                                              \
   break
 
-static void matvec(hip_element element, const void *w, size_t stride, size_t rows, const float *x,
-                   const float *prepared, size_t n, float *out) {
+static void matvec(ihp_element element, const void *w, size_t stride, size_t rows, const float *x,
+                   const float *prepared, size_t prepared_ld, size_t inputs, size_t n, float *out,
+                   size_t out_ld) {
   const uint8_t *row = w;
   switch (element) {
-  case HIP_F32: EACH_ROW(dot_f32(row, x, n));
-  case HIP_F16: EACH_ROW(dot_f16(row, x, n));
-  case HIP_BF16: EACH_ROW(dot_bf16(row, x, n));
-  case HIP_Q8_0: EACH_ROW(dot_eight_bits(row, x, prepared, n));
-  case HIP_Q4_0: EACH_ROW(dot_digits(HIP_Q4_0, row, x, prepared, n));
-  case HIP_Q4_K: EACH_ROW(dot_digits(HIP_Q4_K, row, x, prepared, n));
-  case HIP_Q5_K: EACH_ROW(dot_digits(HIP_Q5_K, row, x, prepared, n));
-  case HIP_Q6_K: EACH_ROW(dot_digits(HIP_Q6_K, row, x, prepared, n));
+  case IHP_F32: EACH_ROW(dot_f32(row, input, n));
+  case IHP_F16: EACH_ROW(dot_f16(row, input, n));
+  case IHP_BF16: EACH_ROW(dot_bf16(row, input, n));
+  case IHP_Q8_0:
+#if IN_INTEGERS
+    multiply_eight_bits(row, stride, rows, prepared, prepared_ld, inputs, n, out, out_ld);
+    break;
+#else
+    EACH_ROW(dot_blocks(row, input, n));
+#endif
+  case IHP_Q4_0: EACH_ROW(dot_digits(IHP_Q4_0, row, input, ready, n));
+  case IHP_Q4_K: EACH_ROW(dot_digits(IHP_Q4_K, row, input, ready, n));
+  case IHP_Q5_K: EACH_ROW(dot_digits(IHP_Q5_K, row, input, ready, n));
+  case IHP_Q6_K: EACH_ROW(dot_digits(IHP_Q6_K, row, input, ready, n));
   }
 }
 
-#if PRODUCT_ELEMENT_IS_BF16
+#if PRODUCTS_IN_BF16
 #include "products_bf16.h"
 #else
 #include "products_f32.h"
@@ -234,13 +257,13 @@ static void matvec(hip_element element, const void *w, size_t stride, size_t row
 /// Columns that are widened together before they are transposed.
 #define PACK_WIDTH 256
 
-static void pack(hip_element element, const void *w, size_t stride, size_t rows, size_t n,
+static void pack(ihp_element element, const void *w, size_t stride, size_t rows, size_t n,
                  void *panel) {
   const uint8_t *bytes = w;
   float wide[PANEL_PART * PACK_WIDTH];
   for (size_t first = 0; first < n; first += PACK_WIDTH) {
     size_t width = n - first < PACK_WIDTH ? n - first : PACK_WIDTH;
-    for (size_t r = 0; r < HIP_PANEL; r += PANEL_PART) {
+    for (size_t r = 0; r < IHP_PANEL; r += PANEL_PART) {
       for (size_t i = 0; i < PANEL_PART; i++) {
         float *row = wide + i * PACK_WIDTH;
         if (r + i < rows) widen_plain(element, bytes + (r + i) * stride, first, width, row);
@@ -253,11 +276,42 @@ static void pack(hip_element element, const void *w, size_t stride, size_t rows,
 
 // MARK: Element-wise
 
-static void rms_norm(const float *x, const float *weight, size_t n, float epsilon, float *out) {
+static float rms_norm(const float *x, const float *weight, size_t n, float epsilon, float *out) {
   vec squares = 0.0f;
   for (size_t i = 0; i < n; i += LANES) squares = fused(load(x + i), load(x + i), squares);
-  float scale = 1.0f / sqrtf(sum_lanes(squares) / (float)n + epsilon);
+  float mean = sum_lanes(squares) / (float)n;
+  float scale = 1.0f / sqrtf(mean + epsilon);
   for (size_t i = 0; i < n; i += LANES) store(out + i, load(x + i) * scale * load(weight + i));
+  return mean;
+}
+
+static int is_finite(const float *x, size_t n) {
+  // A number less itself is zero; of infinity and NaN it is NaN, which stays in a sum.
+  vec sum = 0.0f;
+  size_t i = 0;
+  for (; i + LANES <= n; i += LANES) sum += load(x + i) - load(x + i);
+  float rest = sum_lanes(sum);
+  for (; i < n; i++) rest += x[i] - x[i];
+  return rest == 0;
+}
+
+static float greatest(const float *x, size_t n) {
+  if (!is_finite(x, n)) return NAN;
+  vec most = -INFINITY;
+  size_t i = 0;
+  for (; i + LANES <= n; i += LANES) most = __builtin_elementwise_max(most, load(x + i));
+  float best = max_lanes(most);
+  for (; i < n; i++) best = x[i] > best ? x[i] : best;
+  return best;
+}
+
+static float exponential_sum(const float *x, size_t n, float most) {
+  vec sum = 0.0f;
+  size_t i = 0;
+  for (; i + LANES <= n; i += LANES) sum += exponential(load(x + i) - most);
+  float total = sum_lanes(sum);
+  for (; i < n; i++) total += expf(x[i] - most);
+  return total;
 }
 
 static void swiglu(float *gate, const float *up, size_t n) {
@@ -296,8 +350,8 @@ static void rotate(const float *x, const float *table, size_t half, size_t head_
 #include "selection.h"
 #include "sketches.h"
 
-const hip_kernels HIP_TABLE = {
-    .name = HIP_NAME,
+const ihp_kernels IHP_TABLE = {
+    .name = IHP_NAME,
     .peak = peak,
     .stream = stream,
     .widen = widen,
@@ -305,9 +359,14 @@ const hip_kernels HIP_TABLE = {
     .prepare_input = prepare_input,
     .matvec = matvec,
     .product_element = PRODUCT_ELEMENT,
+    .decodes_in_integers = IN_INTEGERS,
+    .scores_in_integers = IN_INTEGERS,
     .pack = pack,
     .gemm = gemm,
     .rms_norm = rms_norm,
+    .is_finite = is_finite,
+    .greatest = greatest,
+    .exponential_sum = exponential_sum,
     .swiglu = swiglu,
     .rotate = rotate,
     .pack_keys = pack_keys,

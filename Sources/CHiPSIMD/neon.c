@@ -7,11 +7,12 @@
 
 #include "tables.h"
 
-#define HIP_TABLE hip_neon_kernels
-#define HIP_NAME "neon"
+#define IHP_TABLE ihp_neon_kernels
+#define IHP_NAME "neon"
 #define LANES 4
 #define TILE_ROWS 6
-#define PRODUCT_ELEMENT_IS_BF16 0
+#define PRODUCTS_IN_BF16 0
+#define IN_INTEGERS 0
 #define TILE_VECTORS 4
 
 #include "vectors.h"

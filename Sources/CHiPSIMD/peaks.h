@@ -13,8 +13,8 @@
 #define OPAQUE(x) __asm__ volatile("" : "+m"(x))
 #endif
 
-static double peak(hip_element element, size_t rounds) {
-  if (element == HIP_F32) {
+static double peak(ihp_element element, size_t rounds) {
+  if (element == IHP_F32) {
     vec sums[PEAK_SUMS], factor = 0.5f, other = 0.25f;
     for (int i = 0; i < PEAK_SUMS; i++) sums[i] = (float)i;
     for (size_t round = 0; round < rounds; round++) {
@@ -26,9 +26,9 @@ static double peak(hip_element element, size_t rounds) {
     }
     return 2.0 * LANES * PEAK_SUMS * (double)rounds;
   }
-#if PRODUCT_ELEMENT_IS_BF16
-  __m512i bits = _mm512_set1_epi32(0x3c003c00);
-  if (element == HIP_BF16) {
+#if PRODUCTS_IN_BF16
+  if (element == IHP_BF16) {
+    __m512i bits = _mm512_set1_epi32(0x3c003c00);
     __m512 sums[PEAK_SUMS];
     for (int i = 0; i < PEAK_SUMS; i++) sums[i] = _mm512_set1_ps((float)i);
     for (size_t round = 0; round < rounds; round++) {
@@ -40,7 +40,10 @@ static double peak(hip_element element, size_t rounds) {
     }
     return 2.0 * 32 * PEAK_SUMS * (double)rounds;
   }
-  if (element == HIP_Q8_0) {
+#endif
+#if IN_INTEGERS
+  if (element == IHP_Q8_0) {
+    __m512i bits = _mm512_set1_epi32(0x3c003c00);
     __m512i sums[PEAK_SUMS];
     for (int i = 0; i < PEAK_SUMS; i++) sums[i] = _mm512_set1_epi32(i);
     for (size_t round = 0; round < rounds; round++) {

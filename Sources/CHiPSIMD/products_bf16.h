@@ -1,45 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products in bfloat16 with float32 sums (AVX512-BF16): a panel is [k / 2][HIP_PANEL] pairs of
+// Products in bfloat16 with float32 sums (AVX512-BF16): a panel is [k / 2][IHP_PANEL] pairs of
 // neighbouring elements of k.
 
-#define PRODUCT_ELEMENT HIP_BF16
+#define PRODUCT_ELEMENT IHP_BF16
 /// Depth of one pass; longer products are summed up in passes.
 #define PASS_DEPTH 512
 
 /// 32 floats as bfloat16, the first 16 in the lower half.
 INLINE __m512i narrow_pair(__m512 low, __m512 high) {
   return (__m512i)_mm512_cvtne2ps_pbh(high, low);
-}
-
-/// Transposes 16 rows of 16 words.
-INLINE void transpose16(__m512i r[16]) {
-  __m512i t[16];
-#pragma clang loop unroll(full)
-  for (int i = 0; i < 8; i++) {
-    t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-    t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-  }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < 4; i++) {
-    r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-    r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-    r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-    r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-  }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < 4; i++) {
-    t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
-    t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
-    t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
-    t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
-  }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < 4; i++) {
-    r[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
-    r[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
-    r[4 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88);
-    r[12 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd);
-  }
 }
 
 /// Rows that `panel_part` takes at a time.
@@ -59,9 +28,9 @@ INLINE void panel_part(const float *rows, size_t ld, size_t n, size_t first, siz
                              whole ? _mm512_loadu_ps(row + 16) : _mm512_setzero_ps());
     }
     transpose16(pairs);
-    uint32_t *out = (uint32_t *)panel + (first + k) / 2 * HIP_PANEL + column;
+    uint32_t *out = (uint32_t *)panel + (first + k) / 2 * IHP_PANEL + column;
     for (int i = 0; i < (whole ? 16 : 8); i++)
-      _mm512_storeu_si512(out + (size_t)i * HIP_PANEL, pairs[i]);
+      _mm512_storeu_si512(out + (size_t)i * IHP_PANEL, pairs[i]);
   }
 }
 
@@ -76,7 +45,7 @@ INLINE void panel_rows(const float *rows, size_t ld, size_t count, size_t column
       const __m512i order = _mm512_set_epi16(
           31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
           19, 3, 18, 2, 17, 1, 16, 0);
-      _mm512_storeu_si512((uint32_t *)panel + k / 2 * HIP_PANEL + j,
+      _mm512_storeu_si512((uint32_t *)panel + k / 2 * IHP_PANEL + j,
                           _mm512_permutexvar_epi16(order, halves));
     }
 }
@@ -93,7 +62,7 @@ INLINE void tile(const int height, const int vectors, const uint32_t *a, size_t 
     __m512bh right[TILE_VECTORS];
 #pragma clang loop unroll(full)
     for (int v = 0; v < vectors; v++)
-      right[v] = (__m512bh)_mm512_loadu_si512(b + i * HIP_PANEL + (size_t)v * 16);
+      right[v] = (__m512bh)_mm512_loadu_si512(b + i * IHP_PANEL + (size_t)v * 16);
 #pragma clang loop unroll(full)
     for (int r = 0; r < height; r++) {
       __m512bh left = (__m512bh)_mm512_set1_epi32((int)a[(size_t)r * lda + i]);
@@ -135,19 +104,19 @@ INLINE void narrow_row(const float *row, size_t k, uint32_t *pairs) {
                                                  _mm512_maskz_loadu_ps(high, row + i + 16)));
 }
 
-static void gemm(hip_element element, const void *a, size_t lda, size_t rows, const void *panel,
+static void gemm(ihp_element element, const void *a, size_t lda, size_t rows, const void *panel,
                  size_t k, float *c, size_t ldc, size_t columns, int keep) {
   uint32_t narrowed[TILE_ROWS * (PASS_DEPTH / 2)] __attribute__((aligned(64)));
   for (size_t first = 0; first < k; first += PASS_DEPTH) {
     size_t depth = k - first < PASS_DEPTH ? k - first : PASS_DEPTH;
     size_t pairs = (depth + 1) / 2;
-    const uint32_t *b = (const uint32_t *)panel + first / 2 * HIP_PANEL;
+    const uint32_t *b = (const uint32_t *)panel + first / 2 * IHP_PANEL;
     for (size_t r = 0; r < rows;) {
       size_t rest = rows - r;
       size_t height = rest >= TILE_ROWS ? TILE_ROWS : rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
       const uint32_t *left = narrowed;
       size_t ld = PASS_DEPTH / 2;
-      if (element == HIP_BF16) {
+      if (element == IHP_BF16) {
         left = (const uint32_t *)((const uint16_t *)a + r * lda + first);
         ld = lda / 2;
       } else {

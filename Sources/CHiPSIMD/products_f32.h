@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products in float32: a panel is [k][HIP_PANEL] floats.
+// Products in float32: a panel is [k][IHP_PANEL] floats.
 
-#define PRODUCT_ELEMENT HIP_F32
+#define PRODUCT_ELEMENT IHP_F32
 
 /// Transposes four rows of `n` floats into four neighbouring panel columns.
 INLINE void transpose4(const float *a, const float *b, const float *c, const float *d, size_t n,
@@ -20,10 +20,10 @@ INLINE void transpose4(const float *a, const float *b, const float *c, const flo
     quad out1 = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
     quad out2 = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
     quad out3 = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
-    memcpy(panel + k * HIP_PANEL, &out0, 16);
-    memcpy(panel + (k + 1) * HIP_PANEL, &out1, 16);
-    memcpy(panel + (k + 2) * HIP_PANEL, &out2, 16);
-    memcpy(panel + (k + 3) * HIP_PANEL, &out3, 16);
+    memcpy(panel + k * IHP_PANEL, &out0, 16);
+    memcpy(panel + (k + 1) * IHP_PANEL, &out1, 16);
+    memcpy(panel + (k + 2) * IHP_PANEL, &out2, 16);
+    memcpy(panel + (k + 3) * IHP_PANEL, &out3, 16);
   }
 }
 
@@ -35,13 +35,13 @@ INLINE void transpose4(const float *a, const float *b, const float *c, const flo
 INLINE void panel_part(const float *rows, size_t ld, size_t n, size_t first, size_t column,
                        void *panel) {
   transpose4(rows, rows + ld, rows + 2 * ld, rows + 3 * ld, n,
-             (float *)panel + first * HIP_PANEL + column);
+             (float *)panel + first * IHP_PANEL + column);
 }
 
 /// Writes `count` rows of `columns` floats, `ld` apart, as the depth of a panel.
 INLINE void panel_rows(const float *rows, size_t ld, size_t count, size_t columns, void *panel) {
   for (size_t k = 0; k < count; k++)
-    memcpy((float *)panel + k * HIP_PANEL, rows + k * ld, columns * sizeof(float));
+    memcpy((float *)panel + k * IHP_PANEL, rows + k * ld, columns * sizeof(float));
 }
 
 /// One register tile: `height` rows times `vectors` vectors of columns.
@@ -55,7 +55,7 @@ INLINE void tile(const int height, const int vectors, const float *a, size_t lda
   for (size_t i = 0; i < k; i++) {
     vec right[TILE_VECTORS];
 #pragma clang loop unroll(full)
-    for (int v = 0; v < vectors; v++) right[v] = load(b + i * HIP_PANEL + v * LANES);
+    for (int v = 0; v < vectors; v++) right[v] = load(b + i * IHP_PANEL + v * LANES);
 #pragma clang loop unroll(full)
     for (int r = 0; r < height; r++) {
       vec left = a[r * lda + i];
@@ -99,9 +99,9 @@ static void tile_rows(size_t height, size_t vectors, const float *a, size_t lda,
   }
 }
 
-static void gemm(hip_element element, const void *left_rows, size_t lda, size_t rows,
+static void gemm(ihp_element element, const void *left_rows, size_t lda, size_t rows,
                  const void *panel, size_t k, float *c, size_t ldc, size_t columns, int keep) {
-  (void)element; // Always HIP_F32 here.
+  (void)element; // Always IHP_F32 here.
   const float *a = left_rows, *b = panel;
   size_t width = TILE_VECTORS * LANES;
   for (size_t r = 0; r < rows;) {

@@ -27,16 +27,16 @@ typedef uint8_t bytes32 __attribute__((ext_vector_type(32)));
   } while (0)
 
 /// Bytes of a block, elements of a block.
-INLINE size_t quant_bytes(hip_element element) {
+INLINE size_t quant_bytes(ihp_element element) {
   switch (element) {
-  case HIP_Q4_0: return 18;
-  case HIP_Q4_K: return 144;
-  case HIP_Q5_K: return 176;
+  case IHP_Q4_0: return 18;
+  case IHP_Q4_K: return 144;
+  case IHP_Q5_K: return 176;
   default: return 210;
   }
 }
 
-INLINE size_t quant_width(hip_element element) { return element == HIP_Q4_0 ? 32 : SUPER_BLOCK; }
+INLINE size_t quant_width(ihp_element element) { return element == IHP_Q4_0 ? 32 : SUPER_BLOCK; }
 
 /// 8 scales and 8 minima of 6 bits each, in the 12 bytes of Q4_K and Q5_K.
 INLINE void unpack_scales(const uint8_t *block, digits *out) {
@@ -64,11 +64,11 @@ INLINE void unpack_scales(const uint8_t *block, digits *out) {
 }
 
 /// Elements `first` ..< `first + width` of a row, both multiples of the block; the rest is zero.
-INLINE void unpack(hip_element element, const uint8_t *row, size_t first, size_t width,
+INLINE void unpack(ihp_element element, const uint8_t *row, size_t first, size_t width,
                    digits *out) {
   const uint8_t *block = row + first / quant_width(element) * quant_bytes(element);
   switch (element) {
-  case HIP_Q4_0:
+  case IHP_Q4_0:
     if (width < SUPER_BLOCK) memset(out, 0, sizeof *out);
     for (size_t b = 0; b < width / 32; b++, block += 18) {
       float scale = half_to_float(block);
@@ -84,7 +84,7 @@ INLINE void unpack(hip_element element, const uint8_t *row, size_t first, size_t
       memcpy(out->digit + b * 32 + 16, &high, sizeof high);
     }
     break;
-  case HIP_Q4_K:
+  case IHP_Q4_K:
     unpack_scales(block, out);
     for (size_t j = 0; j < 4; j++) {
       LOAD_BYTES(pairs, block + 16 + 32 * j);
@@ -92,7 +92,7 @@ INLINE void unpack(hip_element element, const uint8_t *row, size_t first, size_t
       STORE_BYTES(out->digit + 64 * j + 32, pairs >> 4);
     }
     break;
-  case HIP_Q5_K: {
+  case IHP_Q5_K: {
     unpack_scales(block, out);
     LOAD_BYTES(fifth, block + 16);
     for (size_t j = 0; j < 4; j++) {
@@ -125,7 +125,7 @@ INLINE void unpack(hip_element element, const uint8_t *row, size_t first, size_t
 }
 
 /// Elements of a row as float32.
-INLINE void widen_digits(hip_element element, const uint8_t *row, size_t first, size_t n,
+INLINE void widen_digits(ihp_element element, const uint8_t *row, size_t first, size_t n,
                          float *out) {
   digits d;
   for (size_t done = 0; done < n; done += SUPER_BLOCK) {
@@ -141,10 +141,10 @@ INLINE void widen_digits(hip_element element, const uint8_t *row, size_t first, 
   }
 }
 
-/// Weights are asked for this far ahead: hardware stops at the end of a memory page.
+/// Weights are prefetched this far ahead: hardware stops at the end of a memory page.
 #define ROW_BYTES_AHEAD 2048
 
-#if PRODUCT_ELEMENT_IS_BF16
+#if IN_INTEGERS
 
 // A prepared input: per group of 16 its scale and its sum, then the elements in 8 bits, once in their
 // order, once as the digits of Q4_K lie (of 128, blocks of 32: 0, 2, 1, 3); and per block of 32, for weights of 8 bits, a scale, what the blocks' offset adds, and the elements in 15 bits as
@@ -195,32 +195,61 @@ static void prepare_input(const float *x, size_t n, float *out) {
   }
 }
 
-/// A row of Q8_0: bytes moved up by 128, times the input in 15 bits.
-INLINE float dot_eight_bits(const uint8_t *row, const float *x, const float *prepared, size_t n) {
-  (void)x;
-  const uint8_t *fine = (const uint8_t *)(prepared + 2 * padded_width(n) / DIGIT_GROUP) +
-                        2 * padded_width(n);
+/// Rows of Q8_0 times up to four inputs: bytes moved up by 128, times the inputs in 15 bits.
+INLINE void dot_eight_bits(const int inputs, const uint8_t *row, const uint8_t *const fine[4], size_t n,
+                           float *out, size_t out_ld) {
   typedef float octet __attribute__((ext_vector_type(8)));
-  octet totals[2] = {0.0f, 0.0f};
+  octet totals[4][2] = {{0.0f}};
   const __m256i offset = _mm256_set1_epi8((char)128);
+  size_t place = 0;
 #pragma clang loop unroll_count(4)
-  for (size_t b = 0; b < n / BLOCK; b++, row += BLOCK_BYTES, fine += FINE_BYTES) {
+  for (size_t b = 0; b < n / BLOCK; b++, row += BLOCK_BYTES, place += FINE_BYTES) {
     __builtin_prefetch(row + ROW_BYTES_AHEAD);
     __m256i bytes = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(row + 2)), offset);
-    int32_t moved;
-    float step;
-    memcpy(&step, fine, sizeof step);
-    memcpy(&moved, fine + 4, sizeof moved);
-    __m256i high = _mm256_dpbusd_epi32(_mm256_setzero_si256(), bytes,
-                                       _mm256_loadu_si256((const __m256i *)(fine + 8)));
-    __m256i low = _mm256_dpbusd_epi32(_mm256_zextsi128_si256(_mm_cvtsi32_si128(moved)), bytes,
-                                      _mm256_loadu_si256((const __m256i *)(fine + 40)));
-    octet sum = (octet)_mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(high, 7), low));
-    totals[b & 1] = __builtin_elementwise_fma(sum, (octet)(half_to_float(row) * step), totals[b & 1]);
+    float scale = half_to_float(row);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < inputs; i++) {
+      const uint8_t *block = fine[i] + place;
+      int32_t moved;
+      float step;
+      memcpy(&step, block, sizeof step);
+      memcpy(&moved, block + 4, sizeof moved);
+      __m256i high = _mm256_dpbusd_epi32(_mm256_setzero_si256(), bytes,
+                                         _mm256_loadu_si256((const __m256i *)(block + 8)));
+      __m256i low = _mm256_dpbusd_epi32(_mm256_zextsi128_si256(_mm_cvtsi32_si128(moved)), bytes,
+                                        _mm256_loadu_si256((const __m256i *)(block + 40)));
+      octet sum = (octet)_mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(high, 7), low));
+      totals[i][b & 1] = __builtin_elementwise_fma(sum, (octet)(scale * step), totals[i][b & 1]);
+    }
   }
-  octet total = totals[0] + totals[1];
-  quad four = total.lo + total.hi;
-  return (four[0] + four[2]) + (four[1] + four[3]);
+#pragma clang loop unroll(full)
+  for (int i = 0; i < inputs; i++) {
+    octet total = totals[i][0] + totals[i][1];
+    quad four = total.lo + total.hi;
+    out[(size_t)i * out_ld] = (four[0] + four[2]) + (four[1] + four[3]);
+  }
+}
+
+/// `matvec` of Q8_0.
+static void multiply_eight_bits(const uint8_t *row, size_t stride, size_t rows, const float *prepared,
+                                size_t prepared_ld, size_t inputs, size_t n, float *out,
+                                size_t out_ld) {
+  size_t before = 2 * padded_width(n) / DIGIT_GROUP * sizeof(float) + 2 * padded_width(n);
+  for (size_t r = 0; r < rows; r++, row += stride)
+    for (size_t i = 0; i < inputs;) {
+      const uint8_t *fine[4];
+      size_t count = inputs - i < 4 ? inputs - i : 4;
+      for (size_t k = 0; k < count; k++)
+        fine[k] = (const uint8_t *)(prepared + (i + k) * prepared_ld) + before;
+      float *to = out + i * out_ld + r;
+      switch (count) {
+      case 1: dot_eight_bits(1, row, fine, n, to, out_ld); break;
+      case 2: dot_eight_bits(2, row, fine, n, to, out_ld); break;
+      case 3: dot_eight_bits(3, row, fine, n, to, out_ld); break;
+      default: dot_eight_bits(4, row, fine, n, to, out_ld); break;
+      }
+      i += count;
+    }
 }
 
 /// The 8 scales, then the 8 minima of a block of Q4_K or Q5_K, as floats.
@@ -272,10 +301,10 @@ INLINE float dot_four_bits(const uint8_t *row, const float *prepared, size_t n) 
   return sum_lanes(totals[0] + totals[1] - minima);
 }
 
-INLINE float dot_digits(hip_element element, const uint8_t *row, const float *x,
+INLINE float dot_digits(ihp_element element, const uint8_t *row, const float *x,
                         const float *prepared, size_t n) {
   (void)x;
-  if (element == HIP_Q4_K) return dot_four_bits(row, prepared, n);
+  if (element == IHP_Q4_K) return dot_four_bits(row, prepared, n);
   size_t groups = padded_width(n) / DIGIT_GROUP;
   const float *scales = prepared, *sums = prepared + groups;
   const int8_t *elements = (const int8_t *)(sums + groups);
@@ -311,9 +340,7 @@ static void prepare_input(const float *x, size_t n, float *out) {
   (void)out;
 }
 
-#define dot_eight_bits(row, x, prepared, n) dot_blocks(row, x, n)
-
-INLINE float dot_digits(hip_element element, const uint8_t *row, const float *x,
+INLINE float dot_digits(ihp_element element, const uint8_t *row, const float *x,
                         const float *prepared, size_t n) {
   (void)prepared;
   float wide[SUPER_BLOCK];

@@ -16,7 +16,7 @@ static void prepare_queries(const float *queries, size_t rows, size_t head_size,
 
 #define COARSE_BYTES 4
 
-static void pack_coarse(const hip_rows *keys, const int32_t *indices, size_t count,
+static void pack_coarse(const ihp_rows *keys, const int32_t *indices, size_t count,
                         size_t head_size, const float *table, size_t half,
                         const int32_t *positions, float *scratch, void *panel) {
   pack_keys(keys, indices, count, head_size, table, half, positions, scratch, panel);
@@ -24,12 +24,12 @@ static void pack_coarse(const hip_rows *keys, const int32_t *indices, size_t cou
 
 static void score_coarse(const void *panel, size_t head_size, const float *queries, size_t rows,
                          float *scores, size_t ld) {
-  gemm(HIP_F32, queries + QUERY_HEADER, head_size + QUERY_HEADER, rows, panel, head_size,
-       scores, ld, HIP_PANEL, 0);
+  gemm(IHP_F32, queries + QUERY_HEADER, head_size + QUERY_HEADER, rows, panel, head_size,
+       scores, ld, IHP_PANEL, 0);
 }
 
-/// Asks for the two groups ahead.
-INLINE void prefetch_ahead(const hip_rows *groups, const int32_t *firsts, size_t g, size_t known,
+/// Prefetches the two groups ahead.
+INLINE void prefetch_ahead(const ihp_rows *groups, const int32_t *firsts, size_t g, size_t known,
                            size_t row_bytes) {
   const uint8_t *ahead[2];
   groups_ahead(groups, firsts, g, known, row_bytes, ahead);
@@ -67,7 +67,7 @@ INLINE void score_group(const int height, const uint8_t *group, size_t head_size
   }
 }
 
-static void score_four_bits(const hip_rows *groups, const int32_t *firsts, size_t count,
+static void score_four_bits(const ihp_rows *groups, const int32_t *firsts, size_t count,
                             size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                             size_t ld) {
   size_t query_ld = head_size + QUERY_HEADER;
@@ -105,7 +105,7 @@ INLINE void score_part(const int height, const uint8_t *group, size_t head_size,
   for (int r = 0; r < height; r++) sums[r] += dots[r] * scale;
 }
 
-static void score_moments(const hip_rows *groups, const int32_t *firsts, size_t count,
+static void score_moments(const ihp_rows *groups, const int32_t *firsts, size_t count,
                           size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                           size_t ld) {
   size_t query_ld = 2 * (head_size + QUERY_HEADER);

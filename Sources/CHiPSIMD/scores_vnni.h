@@ -30,15 +30,15 @@ static void prepare_queries(const float *queries, size_t rows, size_t head_size,
 
 #define COARSE_BYTES 1
 
-/// Keys in 8 bits as a panel: [head_size / 4][HIP_PANEL] words of four elements, moved up by 128,
+/// Keys in 8 bits as a panel: [head_size / 4][IHP_PANEL] words of four elements, moved up by 128,
 /// then a scale per key.
-static void pack_coarse(const hip_rows *keys, const int32_t *indices, size_t count,
+static void pack_coarse(const ihp_rows *keys, const int32_t *indices, size_t count,
                         size_t head_size, const float *table, size_t half,
                         const int32_t *positions, float *scratch, void *panel) {
-  turn(keys, indices, count, head_size, table, half, positions, scratch);
-  float *scales = (float *)panel + head_size / 4 * HIP_PANEL;
+  gather_rotated(keys, indices, count, head_size, table, half, positions, scratch);
+  float *scales = (float *)panel + head_size / 4 * IHP_PANEL;
   uint8_t bytes[16][256] __attribute__((aligned(64)));
-  for (size_t first = 0; first < HIP_PANEL; first += 16) {
+  for (size_t first = 0; first < IHP_PANEL; first += 16) {
     for (size_t r = 0; r < 16; r++) {
       const float *key = scratch + (first + r) * head_size;
       vec greatest = 0.0f;
@@ -61,7 +61,7 @@ static void pack_coarse(const hip_rows *keys, const int32_t *indices, size_t cou
       transpose16(words);
       size_t depth = head_size - i < 64 ? (head_size - i) / 4 : 16;
       for (size_t k = 0; k < depth; k++)
-        _mm512_storeu_si512((uint32_t *)panel + (i / 4 + k) * HIP_PANEL + first, words[k]);
+        _mm512_storeu_si512((uint32_t *)panel + (i / 4 + k) * IHP_PANEL + first, words[k]);
     }
   }
 }
@@ -81,7 +81,7 @@ INLINE void coarse_tile(const int height, const void *panel, size_t head_size,
     __m512i right[4];
 #pragma clang loop unroll(full)
     for (int v = 0; v < 4; v++)
-      right[v] = _mm512_loadu_si512((const uint32_t *)panel + k * HIP_PANEL + (size_t)v * 16);
+      right[v] = _mm512_loadu_si512((const uint32_t *)panel + k * IHP_PANEL + (size_t)v * 16);
 #pragma clang loop unroll(full)
     for (int r = 0; r < height; r++) {
       int32_t word;
@@ -91,7 +91,7 @@ INLINE void coarse_tile(const int height, const void *panel, size_t head_size,
       for (int v = 0; v < 4; v++) sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], right[v], left);
     }
   }
-  const float *scales = (const float *)panel + head_size / 4 * HIP_PANEL;
+  const float *scales = (const float *)panel + head_size / 4 * IHP_PANEL;
 #pragma clang loop unroll(full)
   for (int r = 0; r < height; r++) {
     vec scale = queries[(size_t)r * query_ld];
@@ -120,12 +120,12 @@ static void score_coarse(const void *panel, size_t head_size, const float *queri
   }
 }
 
-/// Asks, on the way through two groups, for the line of the two groups ahead that lies as far in them.
+/// Prefetches, on the way through two groups, the line of the two groups ahead that lies as far in them.
 INLINE void prefetch_line(const uint8_t *const ahead[2], size_t offset) {
   __builtin_prefetch(ahead[offset / 32 % 2] + offset / 64 * 64);
 }
 
-/// Two groups of keys times `height` queries; asks for the lines of two more on the way, one at a
+/// Two groups of keys times `height` queries; prefetches the lines of two more on the way, one at a
 /// time, since more than a core can have on its way hold it up.
 INLINE void score_groups(const int height, const uint8_t *left, const uint8_t *right,
                          const uint8_t *const ahead[2], size_t head_size, const float *queries,
@@ -171,7 +171,7 @@ INLINE void score_groups(const int height, const uint8_t *left, const uint8_t *r
   }
 }
 
-static void score_four_bits(const hip_rows *groups, const int32_t *firsts, size_t count,
+static void score_four_bits(const ihp_rows *groups, const int32_t *firsts, size_t count,
                             size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                             size_t ld) {
   size_t query_ld = head_size + QUERY_HEADER;
@@ -201,7 +201,7 @@ static void score_four_bits(const hip_rows *groups, const int32_t *firsts, size_
   }
 }
 
-/// Two groups of moments times `height` pairs of queries; asks for two more as `score_groups` does.
+/// Two groups of moments times `height` pairs of queries; prefetches two more as `score_groups` does.
 INLINE void score_chunks(const int height, const uint8_t *left, const uint8_t *right,
                          const uint8_t *const ahead[2], size_t head_size, const float *queries,
                          float *scores, size_t ld) {
@@ -252,7 +252,7 @@ INLINE void score_chunks(const int height, const uint8_t *left, const uint8_t *r
   }
 }
 
-static void score_moments(const hip_rows *groups, const int32_t *firsts, size_t count,
+static void score_moments(const ihp_rows *groups, const int32_t *firsts, size_t count,
                           size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                           size_t ld) {
   size_t query_ld = 2 * (head_size + QUERY_HEADER);

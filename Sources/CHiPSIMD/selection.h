@@ -15,7 +15,7 @@ static void column_max(const float *scores, size_t ld, size_t rows, size_t colum
 }
 
 // Weights wait between the two passes over them in the precision of the products.
-#if PRODUCT_ELEMENT_IS_BF16
+#if PRODUCTS_IN_BF16
 #define WEIGHT_BYTES 2
 #define LOAD_WEIGHT widen_bfloat
 #define STORE_WEIGHT(x, p) _mm256_storeu_si256((__m256i *)(p), (__m256i)_mm512_cvtneps_pbh((__m512)(x)))
@@ -25,7 +25,7 @@ static void column_max(const float *scores, size_t ld, size_t rows, size_t colum
 #define STORE_WEIGHT(x, p) store((float *)(p), x)
 #endif
 
-#if PRODUCT_ELEMENT_IS_BF16
+#if IN_INTEGERS
 
 /// exp(x) for x <= 0 to 3 % of itself: the exponent's bits, with the fraction of the power in place
 /// of its exponential (Schraudolph 1999). Shares are sums over many.
@@ -42,23 +42,23 @@ INLINE vec share_weight(vec x) {
 static void share_tile(float *scores, size_t rows, size_t columns, size_t fold, void *weights,
                        size_t ld, float *maximum, float *sum, size_t tile_ld) {
   for (size_t r = 0; r < rows; r++) {
-    float *row = scores + r * HIP_PANEL;
+    float *row = scores + r * IHP_PANEL;
     uint8_t *out = (uint8_t *)weights + r * ld * WEIGHT_BYTES;
-    if (columns < HIP_PANEL)
-      for (size_t v = 0; v < HIP_PANEL; v += HIP_PANEL / fold)
-        for (size_t j = columns / fold; j < HIP_PANEL / fold; j++) row[v + j] = -INFINITY;
-    float best = row_max(row, HIP_PANEL);
+    if (columns < IHP_PANEL)
+      for (size_t v = 0; v < IHP_PANEL; v += IHP_PANEL / fold)
+        for (size_t j = columns / fold; j < IHP_PANEL / fold; j++) row[v + j] = -INFINITY;
+    float best = row_max(row, IHP_PANEL);
     vec total = 0.0f;
     if (fold == 1) {
-      for (size_t j = 0; j < HIP_PANEL; j += LANES) {
+      for (size_t j = 0; j < IHP_PANEL; j += LANES) {
         vec weight = share_weight(load(row + j) - best);
         total += weight;
         STORE_WEIGHT(weight, out + j * WEIGHT_BYTES);
       }
     } else {
-      for (size_t j = 0; j < HIP_PANEL / 4; j += LANES) {
+      for (size_t j = 0; j < IHP_PANEL / 4; j += LANES) {
         vec weight = share_weight(load(row + j) - best);
-        for (size_t v = HIP_PANEL / 4; v < HIP_PANEL; v += HIP_PANEL / 4)
+        for (size_t v = IHP_PANEL / 4; v < IHP_PANEL; v += IHP_PANEL / 4)
           weight += share_weight(load(row + v + j) - best);
         total += weight;
         STORE_WEIGHT(weight, out + j * WEIGHT_BYTES);

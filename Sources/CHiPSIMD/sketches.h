@@ -2,7 +2,7 @@
 // Sketches of keys: how their groups are written and found.
 
 /// Keys of a group, which lie side by side so that one load brings four elements of each.
-#define GROUP HIP_GROUP
+#define GROUP IHP_GROUP
 #define GROUP_HEADER (GROUP * 4)
 
 INLINE float bfloat_to_float(const uint8_t *p) {
@@ -34,7 +34,7 @@ static void quantize_key(const float *key, size_t n, uint8_t *group, size_t plac
     uint8_t digits[8];
     for (size_t j = 0; j < 8; j++) {
       float x = scale > 0 ? (key[i + j] - low) / scale + 0.5f : 0.0f;
-      digits[j] = (uint8_t)(x < 0 ? 0 : x > 15 ? 15 : x);
+      digits[j] = (uint8_t)(!(x > 0) ? 0 : x > 15 ? 15 : x);
     }
     for (size_t j = 0; j < 4; j++) out[j] = (uint8_t)(digits[j] | digits[4 + j] << 4);
   }
@@ -45,7 +45,7 @@ INLINE void quantize_bytes(const float *x, size_t n, float scale, float add, uin
   for (size_t i = 0; i < n; i += 4)
     for (size_t j = 0; j < 4; j++) {
       float whole = scale > 0 ? floorf(x[i + j] / scale + 0.5f) + add : add;
-      out[i / 4 * GROUP * 4 + j] = (uint8_t)(whole < 0 ? 0 : whole > 255 ? 255 : whole);
+      out[i / 4 * GROUP * 4 + j] = (uint8_t)(!(whole > 0) ? 0 : whole > 255 ? 255 : whole);
     }
 }
 
@@ -65,7 +65,7 @@ static void quantize_moments(const float *mean, const float *variance, size_t n,
 
 /// A query that is prepared for scoring: what its elements are multiplied by, their sum, 128 times
 /// the sum of what they are stored as, then the elements.
-#define QUERY_HEADER HIP_QUERY_HEADER
+#define QUERY_HEADER IHP_QUERY_HEADER
 
 typedef float gvec __attribute__((ext_vector_type(GROUP)));
 
@@ -77,16 +77,16 @@ INLINE void load_group(const uint8_t *p, gvec *out) {
   *out = (gvec)(__builtin_convertvector(bits, bits32) << 16);
 }
 
-INLINE const uint8_t *group_address(const hip_rows *groups, const int32_t *firsts, size_t i) {
+INLINE const uint8_t *group_address(const ihp_rows *groups, const int32_t *firsts, size_t i) {
   return row_address(groups, (size_t)firsts[i] / GROUP);
 }
 
-/// Bytes between what is scored and what is asked for.
+/// Bytes between what is scored and what is prefetched.
 #define BYTES_AHEAD 8192
 
 /// The two groups that come BYTES_AHEAD after group `g`, or right after it and the next; at the end
 /// group `g` again.
-INLINE void groups_ahead(const hip_rows *groups, const int32_t *firsts, size_t g, size_t known,
+INLINE void groups_ahead(const ihp_rows *groups, const int32_t *firsts, size_t g, size_t known,
                          size_t row_bytes, const uint8_t *ahead[2]) {
   size_t distance = BYTES_AHEAD / (GROUP_HEADER + row_bytes * GROUP);
   size_t next = g + (distance < 2 ? 2 : distance);
@@ -94,7 +94,7 @@ INLINE void groups_ahead(const hip_rows *groups, const int32_t *firsts, size_t g
     ahead[i] = group_address(groups, firsts, next + i < known ? next + i : g);
 }
 
-#if PRODUCT_ELEMENT_IS_BF16
+#if IN_INTEGERS
 #include "scores_vnni.h"
 #else
 #include "scores_f32.h"

@@ -4,109 +4,115 @@ internal import CHiPSIMD
 internal import HiPAttention
 internal import HiPCompute
 
-/// How an `AttendCall` falls into jobs.
+/// How an item of an `AttendCall` falls into jobs.
 struct AttentionWork {
-  private let call: AttendCall
+  let layer: Int
+  let output: DeviceTensor
+  /// What all jobs rotate by.
+  let rotations: Rotations
+  private let item: AttendCall.Item
   /// Queries per job.
   private let queryBlock: Int
   /// Jobs per block of queries.
   let headSets: Int
 
-  init(_ call: AttendCall) {
-    self.call = call
+  init(_ item: AttendCall.Item, layer: Int, on backend: CPUBackend) {
+    self.item = item
+    self.layer = layer
+    output = item.output
     headSets =
-      if case .selected(let pruning, _) = call.reach, pruning.sharing == .head {
-        call.input.shape.heads
+      if case .selected(let pruning, _) = item.reach, pruning.sharing == .head {
+        item.input.shape.heads
       } else {
-        call.input.shape.kvHeads
+        item.input.shape.kvHeads
       }
-    queryBlock =
-      switch call.reach {
+    let queryBlock =
+      switch item.reach {
       case .selected(let pruning, _): pruning.queryBlock
       case .heavyHitters: HeavyHitters.queryBlock
       case .dense, .streaming: 64
       }
+    self.queryBlock = queryBlock
+    rotations = backend.rotations(
+      item.input.rotary, count: Self.positionLimit(item, layer: layer, queryBlock))
   }
 
-  var blockCount: Int { (call.input.queries.rows + queryBlock - 1) / queryBlock }
+  var blockCount: Int { (item.input.queries.rows + queryBlock - 1) / queryBlock }
+  var jobCount: Int { blockCount * headSets }
 
-  var largestRowCount: Int {
-    min(queryBlock, call.input.queries.rows) * (call.input.shape.heads / headSets)
+  func rowCount(ofJob index: Int) -> Int {
+    let first = index / headSets * queryBlock
+    return min(queryBlock, item.input.queries.rows - first) * (item.input.shape.heads / headSets)
   }
 
   /// One past the largest position that anything is rotated to.
-  var positionLimit: Int {
-    let end = call.input.start + call.input.queries.rows
-    switch call.reach {
+  private static func positionLimit(
+    _ item: AttendCall.Item, layer: Int, _ queryBlock: Int
+  ) -> Int {
+    let end = item.input.start + item.input.queries.rows
+    switch item.reach {
     case .dense: return end
-    case .streaming(let reach): return min(end, reach.sink + reach.window + queryBlock)
+    case .streaming(let reach):
+      // Counted before it is compared: a window may be as long as numbers go.
+      let (budget, overflow) = reach.window.addingReportingOverflow(reach.sink + queryBlock)
+      return overflow ? end : min(end, budget)
     case .selected(let pruning, let state):
       switch pruning.attentionPositions {
       case .absolute, .selfExtend, .dynamic: return end
       case .streaming, .infllm, .relative, .chunkIndexed: break
       }
-      let state = unsafeDowncast(state, to: CPUSelectionState.self)
-      let selected = state.blocks.flatMap { $0.map(\.count) }.max() ?? 0
+      let selected = state.onCPU.layers[layer].blocks.flatMap { $0.map(\.count) }.max() ?? 0
       return min(
         end, pruning.sink + pruning.window + selected * pruning.blockSize + queryBlock)
     case .heavyHitters(let hitters, let state):
-      let state = unsafeDowncast(state, to: CPUSelectionState.self)
-      let kept = state.kept.map(\.count).max() ?? call.input.start
+      let kept = state.onCPU.kept[layer].map(\.count).max() ?? item.input.start
       return min(end, max(kept, hitters.budget + queryBlock) + queryBlock)
     }
-  }
-
-  /// Parts per job that keep all threads busy, with at least eight tiles in each.
-  func partCount(jobs: Int, threads: Int) -> Int {
-    guard jobs < 2 * threads, threads > 1 else { return 1 }
-    let job = job(jobs - 1)
-    let tiles = (job.far.count + job.near.count) / Int(HIP_PANEL)
-    return max(1, min((2 * threads + jobs - 1) / jobs, tiles / 8))
   }
 
   /// The job of that number.
   func job(_ index: Int) -> AttentionJob {
     let (block, set) = index.quotientAndRemainder(dividingBy: headSets)
-    let headsPerSet = call.input.shape.heads / headSets
+    let input = item.input
+    let headsPerSet = input.shape.heads / headSets
     let first = block * queryBlock
-    let queries = first..<min(first + queryBlock, call.input.queries.rows)
+    let queries = first..<min(first + queryBlock, input.queries.rows)
     let heads = set * headsPerSet..<(set + 1) * headsPerSet
-    let start = call.input.start + first
-    let end = call.input.start + queries.upperBound
-    switch call.reach {
+    let start = input.start + first
+    let end = input.start + queries.upperBound
+    switch item.reach {
     case .dense:
       return AttentionJob(
-        input: call.input, queries: queries, heads: heads, window: .max, near: 0..<end, far: .none)
+        layer: layer, input: input, queries: queries, heads: heads, window: .max, near: 0..<end, far: .none)
     case .streaming(let reach):
       // Every row by itself: the query stands at the end of a cache of sinks and window.
       let sinks = (0..<Int32(max(0, min(reach.sink, end - reach.window))))
       return AttentionJob(
-        input: call.input, queries: queries, heads: heads, window: reach.window,
+        layer: layer, input: input, queries: queries, heads: heads, window: reach.window,
         near: max(0, start - reach.window + 1)..<end,
         far: FarKeys(
           indices: Array(sinks), positions: Array(sinks), window: reach.window,
           queryLimit: reach.sink + reach.window - 1))
     case .selected(let pruning, let state):
-      let state = unsafeDowncast(state, to: CPUSelectionState.self)
-      let owners = pruning.sharing.ownerCount(call.input.shape)
-      let owner = heads.lowerBound * owners / call.input.shape.heads
-      let blocks = state.blocks.isEmpty ? [] : state.blocks[block][owner]
-      let trainedLength = call.input.trainedLength
+      let selection = state.onCPU.layers[layer]
+      let owners = pruning.sharing.ownerCount(input.shape)
+      let owner = heads.lowerBound * owners / input.shape.heads
+      let blocks = selection.blocks.isEmpty ? [] : selection.blocks[block][owner]
+      let trainedLength = input.trainedLength
       return AttentionJob(
-        input: call.input, queries: queries, heads: heads, window: pruning.window,
+        layer: layer, input: input, queries: queries, heads: heads, window: pruning.window,
         near: max(0, start - pruning.window + 1)..<end,
         far: FarKeys(
           pruning, blocks: blocks, queries: start..<end, trainedLength: trainedLength),
-        sharpness: state.held.isEmpty
+        sharpness: selection.held.isEmpty
           ? 1
           : Float(
             pruning.sharpness(
-              held: state.held[block][owner], queries: start..<end, trainedLength: trainedLength)))
+              held: selection.held[block][owner], queries: start..<end, trainedLength: trainedLength)))
     case .heavyHitters(_, let state):
-      let state = unsafeDowncast(state, to: CPUSelectionState.self)
-      let kept = state.kept[set].map(\.key)
+      let kept = state.onCPU.kept[layer][set].map(\.key)
       return AttentionJob(
-        input: call.input, queries: queries, heads: heads, window: .max, near: start..<end,
+        layer: layer, input: input, queries: queries, heads: heads, window: .max, near: start..<end,
         far: FarKeys(
           indices: kept, positions: Array(0..<Int32(kept.count)), window: 0,
           shift: start - kept.count))
@@ -120,7 +126,7 @@ struct FarKeys {
   let indices: [Int32]
   /// Position of each key, as small as can be.
   let positions: [Int32]
-  /// What a quarter of each key turns by instead; nil: nothing.
+  /// What a quarter of each key rotates by instead; nil: nothing.
   var quarters: [Int32]?
   /// How many of them, the first ones, are sinks.
   var sinkCount = 0
@@ -196,10 +202,11 @@ struct FarKeys {
   var count: Int { indices.count }
 }
 
-/// One block of queries of a set of heads, with the keys that it reads.
+/// One block of queries of a set of heads, with the keys that it attends to.
 struct AttentionJob {
+  let layer: Int
   let input: AttentionInput
-  /// Rows of the call's queries.
+  /// Rows of the item's queries.
   let queries: Range<Int>
   let heads: Range<Int>
   /// How many last keys, the query's own included, a query finds among `near`.
@@ -211,30 +218,35 @@ struct AttentionJob {
   var sharpness: Float = 1
 
   var rowCount: Int { queries.count * heads.count }
+  var headSize: Int { input.shape.headSize }
+  var kvHead: Int { heads.lowerBound / input.shape.groupSize }
 
   /// Positions of near keys, and of queries towards them, are counted from the first near key.
   func nearPosition(_ position: Int) -> Int { position - near.lowerBound }
   func farPosition(_ position: Int) -> Int { min(position - far.shift, far.queryLimit) }
 
-  private func tiles(_ keys: Int) -> Int { (keys + Int(HIP_PANEL) - 1) / Int(HIP_PANEL) }
+  private func tiles(_ keys: Int) -> Int { (keys + Int(IHP_PANEL) - 1) / Int(IHP_PANEL) }
   /// Tiles whose scores are sharpened, the first ones: of selected keys without the sinks.
   var sharpTiles: Int { sharpness == 1 ? 0 : tiles(far.count - far.sinkCount) }
   /// Far keys that are not sharpened.
-  private var blunt: Int { sharpness == 1 ? far.count : far.sinkCount }
+  private var unsharpened: Int { sharpness == 1 ? far.count : far.sinkCount }
   /// Tiles of up to 64 keys: far ones first.
-  var tileCount: Int { sharpTiles + tiles(blunt) + tiles(near.count) }
+  var tileCount: Int { sharpTiles + tiles(unsharpened) + tiles(near.count) }
+
+  /// Parts that the keys are shared out in: at least eight tiles in each.
+  var partCount: Int { max(1, min(16, tileCount / 8)) }
 
   /// A tile's place among the far or the near keys.
   func tile(_ index: Int) -> (isFar: Bool, start: Int, count: Int) {
     func tile(_ index: Int, of keys: Range<Int>, isFar: Bool) -> (Bool, Int, Int) {
-      let start = keys.lowerBound + index * Int(HIP_PANEL)
-      return (isFar, start, min(Int(HIP_PANEL), keys.upperBound - start))
+      let start = keys.lowerBound + index * Int(IHP_PANEL)
+      return (isFar, start, min(Int(IHP_PANEL), keys.upperBound - start))
     }
     let rest = index - sharpTiles
-    guard rest >= 0 else { return tile(index, of: blunt..<far.count, isFar: true) }
-    return rest < tiles(blunt)
-      ? tile(rest, of: 0..<blunt, isFar: true)
-      : tile(rest - tiles(blunt), of: 0..<near.count, isFar: false)
+    guard rest >= 0 else { return tile(index, of: unsharpened..<far.count, isFar: true) }
+    return rest < tiles(unsharpened)
+      ? tile(rest, of: 0..<unsharpened, isFar: true)
+      : tile(rest - tiles(unsharpened), of: 0..<near.count, isFar: false)
   }
 
   /// Parts that go over sharpened tiles, of `parts` that go over all: each goes over tiles of one kind.

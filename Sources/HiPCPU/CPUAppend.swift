@@ -5,53 +5,77 @@ internal import HiPAttention
 public import HiPCompute
 
 extension CPUBackend {
-  /// Writes keys and values into the pages and completes their sketches.
+  /// Stores keys and values in the sequences' blocks and completes their sketches.
   public func append(_ call: AppendCall) {
-    let pages = unsafeDowncast(call.into.pages, to: CPUPageTable.self)
-    let layout = pages.store.layout
-    let shape = layout.shape
-    let tokens = call.keys.rows
     let grain = 16
-    pool.run((tokens + grain - 1) / grain) { item, _ in
-      for row in item * grain..<min(tokens, (item + 1) * grain) {
-        let key = call.keys.floats(row: row)
-        if call.order == .interleaved {
-          if let queries = call.queries {
-            separate(queries.floats(row: row), heads: shape.heads, call, shape)
-          }
-          separate(key, heads: shape.kvHeads, call, shape)
-        }
-        for head in 0..<shape.kvHeads {
-          let start = head * shape.headSize
-          write(
-            key + start, to: pages, layout.keyOffset(layer: call.into.layer, kvHead: head),
-            row: call.start + row)
-          quantize(key + start, to: pages, call.into.layer, head, row: call.start + row)
-          write(
-            call.values.floats(row: row) + start, to: pages,
-            layout.valueOffset(layer: call.into.layer, kvHead: head), row: call.start + row)
+    // Runs of rows of one sequence, so that few tokens of many sequences make one loop.
+    let runs = call.batch.flatMap { part in
+      stride(from: part.rows.lowerBound, to: part.rows.upperBound, by: grain).map {
+        (part, $0..<min($0 + grain, part.rows.upperBound))
+      }
+    }
+    pool.run(runs.count) { item, _ in
+      let (part, rows) = runs[item]
+      let blocks = part.table.onCPU
+      for row in rows {
+        append(row, at: part.start + row - part.rows.lowerBound, to: blocks, call)
+      }
+    }
+    for part in call.batch {
+      let blocks = part.table.onCPU
+      let kvHeads = blocks.store.format.shape.kvHeads
+      for case (let index, .moments(let chunkSize)) in blocks.store.format.sketches.enumerated() {
+        // Chunks that the new tokens complete.
+        let chunks = part.start / chunkSize..<(part.start + part.rows.count) / chunkSize
+        pool.run(chunks.count * kvHeads) { item, thread in
+          sketch(
+            chunks.lowerBound + item / kvHeads, of: chunkSize, kvHead: item % kvHeads, call.layer,
+            blocks, index, scratch(thread))
         }
       }
     }
-    for case .moments(let chunkSize) in layout.sketches {
-      // Chunks that the new tokens complete.
-      let chunks = call.start / chunkSize..<(call.start + tokens) / chunkSize
-      pool.run(chunks.count * shape.kvHeads) { item, thread in
-        sketch(
-          chunk: chunks.lowerBound + item / shape.kvHeads, of: chunkSize,
-          kvHead: item % shape.kvHeads, call.into, thread: thread)
+  }
+
+  private func append(_ row: Int, at position: Int, to blocks: CPUBlockTable, _ call: AppendCall) {
+    let format = blocks.store.format
+    let size = format.shape.headSize
+    let (key, value) = (call.keys.floats(row: row), call.values.floats(row: row))
+    let width = format.shape.kvHeads * size
+    // What is stored in few bits would hide it.
+    if table.is_finite(key, width) == 0 || table.is_finite(value, width) == 0 {
+      countFault(row: row, layer: call.layer)
+    }
+    if call.order == .interleaved {
+      if let queries = call.queries {
+        separate(queries.floats(row: row), heads: queries.columns / size, size, call)
+      }
+      separate(key, heads: format.shape.kvHeads, size, call)
+    }
+    let element = format.element.kernelElement
+    for head in 0..<format.shape.kvHeads {
+      let start = head * size
+      if let to = blocks.address(.keys, layer: call.layer, kvHead: head, position: position) {
+        table.narrow(element, key + start, size, to)
+      }
+      if let to = blocks.address(.values, layer: call.layer, kvHead: head, position: position) {
+        table.narrow(element, value + start, size, to)
+      }
+      if let index = format.sketches.firstIndex(of: .fourBit),
+        let group = blocks.group(index, layer: call.layer, kvHead: head, row: position)
+      {
+        table.quantize_key(key + start, size, group.address, group.place)
       }
     }
   }
 
   /// Brings elements 2i and 2i + 1 of each head to i and half + i.
   private func separate(
-    _ row: UnsafeMutablePointer<Float>, heads: Int, _ call: AppendCall, _ shape: AttentionShape
+    _ row: UnsafeMutablePointer<Float>, heads: Int, _ size: Int, _ call: AppendCall
   ) {
     let half = call.rotaryDimensions / 2
     withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * half) { copy in
       for head in 0..<heads {
-        let start = row + head * shape.headSize
+        let start = row + head * size
         for index in 0..<2 * half { copy[index] = start[index] }
         for index in 0..<half {
           start[index] = copy[2 * index]
@@ -61,79 +85,19 @@ extension CPUBackend {
     }
   }
 
-  private func write(
-    _ row: UnsafePointer<Float>, to pages: CPUPageTable, _ offset: Int, row index: Int
-  ) {
-    let layout = pages.store.layout
-    let (slot, inside) = index.quotientAndRemainder(dividingBy: KVLayout.pageSize)
-    guard let page = pages.addresses[slot] else { return }
-    table.narrow(
-      layout.element.kernelElement, row, layout.shape.headSize,
-      UnsafeMutableRawPointer(mutating: page) + offset + inside * layout.rowByteCount)
-  }
-
-  /// Keeps a key in 4 bits, where the layout has those.
-  private func quantize(
-    _ key: UnsafePointer<Float>, to pages: CPUPageTable, _ layer: Int, _ kvHead: Int, row index: Int
-  ) {
-    let layout = pages.store.layout
-    let (slot, inside) = index.quotientAndRemainder(dividingBy: KVLayout.pageSize)
-    guard let offset = layout.sketchOffset(layer: layer, kvHead: kvHead, .fourBit),
-      let page = pages.addresses[slot]
-    else { return }
-    let (group, place) = inside.quotientAndRemainder(dividingBy: KVLayout.groupSize)
-    table.quantize_key(
-      key, layout.shape.headSize,
-      UnsafeMutablePointer(mutating: page) + offset + group * layout.groupByteCount(.fourBit), place
-    )
-  }
-
   private func sketch(
-    chunk: Int, of chunkSize: Int, kvHead: Int, _ view: KVView, thread: Int
+    _ chunk: Int, of chunkSize: Int, kvHead: Int, _ layer: Int, _ blocks: CPUBlockTable,
+    _ index: Int, _ scratch: Scratch
   ) {
-    let pages = unsafeDowncast(view.pages, to: CPUPageTable.self)
-    let layout = pages.store.layout
-    let size = layout.shape.headSize
-    let kind = KeySketch.moments(chunkSize: chunkSize)
-    guard let offset = layout.sketchOffset(layer: view.layer, kvHead: kvHead, kind) else { return }
-    let scratch = scratch(thread)
-    scratch.reset(2 * Scratch.size(size))
+    let size = blocks.store.format.shape.headSize
+    guard scratch.reset(2 * Scratch.size(size)),
+      let group = blocks.group(index, layer: layer, kvHead: kvHead, row: chunk)
+    else { return }
     let mean = scratch.take(size)
     let variance = scratch.take(size)
-    let start = chunk * chunkSize
-    withRows(view, offset: layout.keyOffset(layer: view.layer, kvHead: kvHead)) { keys in
-      table.moments(&keys, start, chunkSize, size, mean, variance)
+    blocks.withRows(.keys, layer: layer, kvHead: kvHead) { keys in
+      table.moments(&keys, chunk * chunkSize, chunkSize, size, mean, variance)
     }
-    guard let page = pages.addresses[start / KVLayout.pageSize] else { return }
-    let (group, place) = (start % KVLayout.pageSize / chunkSize).quotientAndRemainder(
-      dividingBy: KVLayout.groupSize)
-    table.quantize_moments(
-      mean, variance, size,
-      UnsafeMutablePointer(mutating: page) + offset + group * layout.groupByteCount(kind), place)
-  }
-
-  /// Calls `body` with the rows of one head at `offset` in the pages, one per token.
-  func withRows<Result>(
-    _ view: KVView, offset: Int, _ body: (inout hip_rows) -> Result
-  ) -> Result {
-    let layout = unsafeDowncast(view.pages, to: CPUPageTable.self).store.layout
-    return withRows(
-      view, offset: offset, rowsPerPage: KVLayout.pageSize, stride: layout.rowByteCount,
-      element: layout.element.kernelElement, body)
-  }
-
-  /// Calls `body` with rows that stand `rowsPerPage` to a page, `stride` bytes apart; without
-  /// `element` they are rows of bytes.
-  func withRows<Result>(
-    _ view: KVView, offset: Int, rowsPerPage: Int, stride: Int, element: hip_element = HIP_F32,
-    _ body: (inout hip_rows) -> Result
-  ) -> Result {
-    let pages = unsafeDowncast(view.pages, to: CPUPageTable.self)
-    return pages.addresses.withUnsafeBufferPointer { addresses in
-      var rows = hip_rows(
-        pages: addresses.baseAddress, page_shift: UInt32(rowsPerPage.trailingZeroBitCount),
-        element: element, offset: offset, stride: stride)
-      return body(&rows)
-    }
+    table.quantize_moments(mean, variance, size, group.address, group.place)
   }
 }

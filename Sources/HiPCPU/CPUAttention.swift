@@ -5,68 +5,99 @@ internal import HiPAttention
 public import HiPCompute
 
 extension CPUBackend {
-  /// Splits the call into jobs, one per block of queries and set of heads that read the same keys,
-  /// and long key lists of few jobs further into parts that are merged afterwards (split-K).
+  /// Splits each item into jobs, one per block of queries and set of heads that reach the same keys; those of
+  /// few queries further into parts of their keys, which are merged afterwards (split-K).
+  ///
+  /// What a job is split into depends on the job alone, so that its result depends on nothing else.
   public func attend(_ call: AttendCall) {
-    if case .heavyHitters(let hitters, let state) = call.reach {
-      attendEvicting(call, hitters, unsafeDowncast(state, to: CPUSelectionState.self))
-      return
-    }
-    let shape = call.input.shape
-    let work = AttentionWork(call)
-    let rotations = rotations(call.input.rotary, count: work.positionLimit)
-    let jobs = work.blockCount * work.headSets
-    let parts = work.partCount(jobs: jobs, threads: pool.threadCount)
-    guard parts > 1 else {
-      pool.run(jobs) { job, thread in
-        // The pool starts with the last blocks; they reach the most keys, which evens out the end.
-        attendPart(work.job(job), part: 0, of: 1, rotations, thread: thread) { state, rows in
-          table.softmax_finish(&state, rows, shape.headSize)
-          write(state.output, of: work.job(job), to: call)
+    var whole: [(work: AttentionWork, job: Int)] = []
+    var split: [(work: AttentionWork, job: Int)] = []
+    for item in call.batch {
+      if case .heavyHitters(let hitters, let state) = item.reach {
+        attendEvicting(item, layer: call.layer, hitters, state.onCPU)
+        continue
+      }
+      let work = AttentionWork(item, layer: call.layer, on: self)
+      for job in 0..<work.jobCount {
+        if work.rowCount(ofJob: job) > Self.fewRows {
+          whole.append((work, job))
+        } else {
+          split.append((work, job))
         }
       }
-      return
     }
-    let rows = work.largestRowCount
-    let partSize = Scratch.size(rows) * 2 + Scratch.size(rows * shape.headSize)
-    partials.reset(partSize * parts * jobs)
-    let memory = partials.take(partSize * parts * jobs)
-    func state(_ job: Int, _ part: Int) -> hip_softmax {
-      let start = memory + (job * parts + part) * partSize
-      return hip_softmax(
-        maximum: start, sum: start + Scratch.size(rows), output: start + 2 * Scratch.size(rows))
+    pool.run(whole.count) { index, thread in
+      // The pool starts with the last blocks; they reach the most keys, which evens out the end.
+      let (work, number) = whole[index]
+      let job = work.job(number)
+      attendPart(job, part: 0, of: 1, work.rotations, thread: thread) { state, rows in
+        table.softmax_finish(&state, rows, job.headSize)
+        write(state.output, of: job, to: work.output)
+      }
     }
-    let prepared = (0..<jobs).map { work.job($0) }
-    pool.run(jobs * parts) { item, thread in
-      let (job, part) = item.quotientAndRemainder(dividingBy: parts)
-      attendPart(prepared[job], part: part, of: parts, rotations, thread: thread) { partial, rows in
-        let kept = state(job, part)
+    if !split.isEmpty { attendInParts(split) }
+  }
+
+  /// Jobs of few queries, whose keys are shared out over the threads.
+  private func attendInParts(_ split: [(work: AttentionWork, job: Int)]) {
+    var made = [AttentionJob?](repeating: nil, count: split.count)
+    made.withUnsafeMutableBufferPointer { made in
+      // Each item writes its own element.
+      nonisolated(unsafe) let made = made
+      pool.run(split.count) { index, _ in made[index] = split[index].work.job(split[index].job) }
+    }
+    let jobs = made.compactMap { $0 }
+    var units: [(job: Int, part: Int)] = []
+    var offsets: [Int] = []
+    var size = 0
+    for (index, job) in jobs.enumerated() {
+      for part in 0..<job.partCount {
+        units.append((index, part))
+        offsets.append(size)
+        size += 2 * Scratch.size(job.rowCount) + Scratch.size(job.rowCount * job.headSize)
+      }
+    }
+    guard partials.reset(size) else { return }
+    let memory = partials.take(size)
+    func state(_ unit: Int, _ job: AttentionJob) -> ihp_softmax {
+      let start = memory + offsets[unit]
+      return ihp_softmax(
+        maximum: start, sum: start + Scratch.size(job.rowCount),
+        output: start + 2 * Scratch.size(job.rowCount))
+    }
+    pool.run(units.count) { unit, thread in
+      let (index, part) = units[unit]
+      let job = jobs[index]
+      attendPart(job, part: part, of: job.partCount, split[index].work.rotations, thread: thread) {
+        partial, rows in
+        let kept = state(unit, job)
         kept.maximum.update(from: partial.maximum, count: rows)
         kept.sum.update(from: partial.sum, count: rows)
-        kept.output.update(from: partial.output, count: rows * shape.headSize)
+        kept.output.update(from: partial.output, count: rows * job.headSize)
       }
     }
-    pool.run(jobs) { index, _ in
-      let job = prepared[index]
-      var merged = state(index, 0)
-      for part in 1..<parts {
+    let first = units.indices.filter { units[$0].part == 0 }
+    pool.run(jobs.count) { index, _ in
+      let job = jobs[index]
+      var merged = state(first[index], job)
+      for part in 1..<job.partCount {
         // Sharpened scores are put together before others join them.
-        if part == job.sharpParts(of: parts) { anchor(&merged, of: job) }
-        var next = state(index, part)
-        table.softmax_merge(&merged, &next, job.rowCount, shape.headSize)
+        if part == job.sharpParts(of: job.partCount) { anchor(&merged, of: job) }
+        var next = state(first[index] + part, job)
+        table.softmax_merge(&merged, &next, job.rowCount, job.headSize)
       }
-      table.softmax_finish(&merged, job.rowCount, shape.headSize)
-      write(merged.output, of: job, to: call)
+      table.softmax_finish(&merged, job.rowCount, job.headSize)
+      write(merged.output, of: job, to: split[index].work.output)
     }
   }
 
   /// Runs one part of a job's key tiles and hands the softmax state on, before its memory is reused.
   private func attendPart(
     _ job: AttentionJob, part: Int, of parts: Int, _ rotations: Rotations, thread: Int,
-    then use: (inout hip_softmax, Int) -> Void
+    then use: (inout ihp_softmax, Int) -> Void
   ) {
-    let memory = TileMemory(job, rotations, scratch(thread))
-    var state = hip_softmax(
+    guard let memory = TileMemory(job, rotations, scratch(thread)) else { return }
+    var state = ihp_softmax(
       maximum: memory.maximum, sum: memory.sum, output: memory.output)
     foldTiles(job.part(part, of: parts), of: job, rotations, memory, &state)
     use(&state, job.rowCount)
@@ -74,27 +105,25 @@ extension CPUBackend {
 
   /// Ends the sharpened scores of a softmax state: b s becomes m + b (s - m), so that the best key, of
   /// score m, weighs against the others what it would unsharpened.
-  private func anchor(_ state: inout hip_softmax, of job: AttentionJob) {
+  private func anchor(_ state: inout ihp_softmax, of job: AttentionJob) {
     for row in 0..<job.rowCount { state.maximum[row] /= job.sharpness }
   }
 
   /// Folds tiles of a job into its softmax state.
   func foldTiles(
     _ tiles: Range<Int>, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory,
-    _ state: inout hip_softmax
+    _ state: inout ihp_softmax
   ) {
-    let size = job.input.shape.headSize
+    let size = job.headSize
     let rows = job.rowCount
-    let panel = Int(HIP_PANEL)
-    let cache = job.input.cache
-    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
-    let kvHead = job.heads.lowerBound / job.input.shape.groupSize
+    let panel = Int(IHP_PANEL)
     let isFew = rows <= Self.fewRows
     loadQueries(job, rotations, memory)
     var (indices, next) = (memory.indices, memory.nextIndices)
     if !tiles.isEmpty { job.fillTile(tiles.lowerBound, memory, indices) }
-    withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: kvHead)) { keys in
-      withRows(cache, offset: layout.valueOffset(layer: cache.layer, kvHead: kvHead)) { values in
+    let blocks = job.input.blocks
+    blocks.withRows(.keys, layer: job.layer, kvHead: job.kvHead) { keys in
+      blocks.withRows(.values, layer: job.layer, kvHead: job.kvHead) { values in
         for tile in tiles {
           let count = job.tile(tile).count
           if tile == job.sharpTiles, tile > tiles.lowerBound { anchor(&state, of: job) }
@@ -107,7 +136,7 @@ extension CPUBackend {
           let isLast = tile + 1 == tiles.upperBound
           if !isLast { job.fillTile(tile + 1, memory, next) }
           if isFew {
-            // Keys and values of few queries come from memory: each asks for what is read after it.
+            // Keys and values of few queries come from memory: each prefetches what is loaded after it.
             table.add_values(
               &values, indices, count, size, &keys, next, isLast ? 0 : job.tile(tile + 1).count,
               memory.scores, rows, panel, state.output)
@@ -115,7 +144,7 @@ extension CPUBackend {
             table.pack_values(&values, indices, count, size, memory.gathered, memory.values)
             for column in stride(from: 0, to: size, by: panel) {
               table.gemm(
-                HIP_F32, memory.scores, panel, rows, memory.values + column * panel, count,
+                IHP_F32, memory.scores, panel, rows, memory.values + column * panel, count,
                 state.output + column, size, min(panel, size - column), 1)
             }
           }
@@ -128,11 +157,11 @@ extension CPUBackend {
   /// Scores a tile of keys, whose places have been filled in, by all rows of a job.
   func score(
     _ tile: Int, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory,
-    _ indices: UnsafeMutablePointer<Int32>, _ keys: inout hip_rows, values: hip_rows?
+    _ indices: UnsafeMutablePointer<Int32>, _ keys: inout ihp_rows, values: ihp_rows?
   ) {
-    let size = job.input.shape.headSize
+    let size = job.headSize
     let rows = job.rowCount
-    let panel = Int(HIP_PANEL)
+    let panel = Int(IHP_PANEL)
     let (isFar, start, count) = job.tile(tile)
     var turns = UnsafePointer(rotations.table)
     var isBlended = false
@@ -143,16 +172,18 @@ extension CPUBackend {
     }
     var queries = isFar ? memory.far : memory.near
     guard rows <= Self.fewRows else {
+      if !isBlended { turns = rotations.tile(memory.positions, count, memory.blended) }
       table.pack_keys(
         &keys, indices, count, size, turns, rotations.half, memory.positions, memory.gathered,
         memory.keys)
-      table.gemm(HIP_F32, queries, size, rows, memory.keys, size, memory.scores, panel, panel, 0)
+      table.gemm(IHP_F32, queries, size, rows, memory.keys, size, memory.scores, panel, panel, 0)
       return
     }
     if !isBlended {
       queries = rebase(job, count, isFar: isFar, rotations, memory) ?? queries
+      turns = rotations.tile(memory.positions, count, memory.blended)
     }
-    func score(_ ahead: UnsafePointer<hip_rows>?) {
+    func score(_ ahead: UnsafePointer<ihp_rows>?) {
       table.score_stored(
         &keys, indices, count, size, turns, rotations.half, memory.positions, ahead,
         memory.gathered, queries, rows, memory.scores, panel)
@@ -160,9 +191,9 @@ extension CPUBackend {
     if var values { score(&values) } else { score(nil) }
   }
 
-  /// Counts a tile's positions from its first one, and turns the queries back by as much: rotations of
-  /// few positions stay in the nearest cache, where those of a long text would be read from memory.
-  /// - Returns: the queries; nil when nothing turns, or a query stands before the tile.
+  /// Counts a tile's positions from its first one, and rotates the queries back by as much: rotations of
+  /// few positions stay in the nearest cache, where those of a long text would come from memory.
+  /// - Returns: the queries; nil when nothing rotates, or a query stands before the tile.
   private func rebase(
     _ job: AttentionJob, _ count: Int, isFar: Bool, _ rotations: Rotations, _ memory: TileMemory
   ) -> UnsafeMutablePointer<Float>? {
@@ -183,32 +214,35 @@ extension CPUBackend {
     if !job.far.isEmpty { loadQueries(job, rotations, into: memory.far, at: job.farPosition) }
   }
 
-  /// Copies a job's queries, head by head, scaled and turned to the positions that they appear at.
+  /// Copies a job's queries, head by head, scaled and rotated to the positions that they appear at.
   private func loadQueries(
     _ job: AttentionJob, _ rotations: Rotations, into rows: UnsafeMutablePointer<Float>,
     at position: (Int) -> Int
   ) {
-    let size = job.input.shape.headSize
-    var row = 0
-    for head in job.heads {
-      for query in job.queries {
-        table.rotate(
-          job.input.queries.floats(row: query) + head * size,
-          rotations.row(position(job.input.start + query)), rotations.half, size,
-          job.input.shape.scale, rows + row * size)
-        row += 1
+    let size = job.headSize
+    let queries = job.input.queries.floats
+    let width = job.input.queries.columns
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: max(1, rotations.width)) { memory in
+      guard let memory = memory.baseAddress else { return }
+      for (index, query) in job.queries.enumerated() {
+        let rotation = rotations.row(position(job.input.start + query), memory)
+        for (place, head) in job.heads.enumerated() {
+          table.rotate(
+            queries + query * width + head * size, rotation, rotations.half, size,
+            job.input.shape.scale, rows + (place * job.queries.count + index) * size)
+        }
       }
     }
   }
 
   func write(
-    _ rows: UnsafeMutablePointer<Float>, of job: AttentionJob, to call: AttendCall
+    _ rows: UnsafeMutablePointer<Float>, of job: AttentionJob, to output: DeviceTensor
   ) {
-    let size = job.input.shape.headSize
+    let size = job.headSize
     var row = 0
     for head in job.heads {
       for query in job.queries {
-        (call.output.floats(row: query) + head * size).update(from: rows + row * size, count: size)
+        (output.floats(row: query) + head * size).update(from: rows + row * size, count: size)
         row += 1
       }
     }
@@ -219,7 +253,7 @@ extension CPUBackend {
 struct TileMemory {
   /// Softmax state per row.
   let maximum, sum, output: UnsafeMutablePointer<Float>
-  /// Queries `[rows, headSize]`, turned towards near and far keys.
+  /// Queries `[rows, headSize]`, rotated towards near and far keys.
   let near, far: UnsafeMutablePointer<Float>
   /// `[rows, 64]`.
   let scores: UnsafeMutablePointer<Float>
@@ -229,16 +263,17 @@ struct TileMemory {
   let first, last, indices, nextIndices, positions: UnsafeMutablePointer<Int32>
 
   /// Takes the memory from `scratch`, which is reset; the softmax state is empty.
-  init(_ job: AttentionJob, _ rotations: Rotations, _ scratch: Scratch) {
-    let size = job.input.shape.headSize
+  init?(_ job: AttentionJob, _ rotations: Rotations, _ scratch: Scratch) {
+    let size = job.headSize
     let rows = job.rowCount
-    let panel = Int(HIP_PANEL)
+    let panel = Int(IHP_PANEL)
     let padded = (size + panel - 1) / panel * panel
-    let turns = job.far.quarters == nil ? 0 : panel * 2 * rotations.half
-    scratch.reset(
+    let turns = job.far.quarters == nil ? rotations.tileSize : panel * rotations.width
+    let isThere = scratch.reset(
       4 * Scratch.size(rows) + 3 * Scratch.size(rows * size) + Scratch.size(rows * panel)
         + 2 * Scratch.size(panel * size) + Scratch.size(panel * padded) + Scratch.size(turns) + 3
         * Scratch.size(panel))
+    guard isThere else { return nil }
     maximum = scratch.take(rows)
     sum = scratch.take(rows)
     output = scratch.take(rows * size)
@@ -259,17 +294,20 @@ struct TileMemory {
     output.update(repeating: 0, count: rows * size)
   }
 
-  /// Makes rows of three quarters of each position's turn and one of that of `quarters`.
+  /// Makes rows of three quarters of each position's rotation and one of that of `quarters`.
   func blend(_ quarters: ArraySlice<Int32>, _ rotations: Rotations) {
-    let width = 2 * rotations.half
-    for (column, quarter) in quarters.enumerated() {
-      guard let main = rotations.row(Int(positions[column])),
-        let other = rotations.row(Int(quarter))
-      else { return }
-      for index in 0..<width {
-        blended[column * width + index] = 0.75 * main[index] + 0.25 * other[index]
+    let width = rotations.width
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: max(1, 2 * width)) { memory in
+      guard let memory = memory.baseAddress else { return }
+      for (column, quarter) in quarters.enumerated() {
+        guard let main = rotations.row(Int(positions[column]), memory),
+          let other = rotations.row(Int(quarter), memory + width)
+        else { return }
+        for index in 0..<width {
+          blended[column * width + index] = 0.75 * main[index] + 0.25 * other[index]
+        }
+        positions[column] = Int32(column)
       }
-      positions[column] = Int32(column)
     }
   }
 }

@@ -4,30 +4,40 @@ internal import CHiPSIMD
 internal import HiPAttention
 public import HiPCompute
 public import HiPTensors
+import Synchronization
 
 /// The process's own memory and cores as a device.
+///
+/// Operations are done when they are enqueued; `submit` tells what they came to.
 public final class CPUBackend: ComputeBackend {
   /// The kernels in use.
   public let kernels: CPUKernels
   /// Pointers to functions without state.
-  nonisolated(unsafe) let table: hip_kernels
+  let table: ihp_kernels
   let pool: ThreadPool
-  // The ones below belong to the thread that makes the calls; loops use one scratch per thread.
-  /// What this device has done so far.
-  nonisolated(unsafe) private(set) public var counters = ComputeCounters()
-  nonisolated(unsafe) private var rotations: [RotaryEmbedding: RotationTable] = [:]
-  nonisolated(unsafe) private var scratches: [Scratch]
-  nonisolated(unsafe) private var keyPanels: [KeyPanels]
+  let ledger = MemoryLedger()
+  /// What the next `submit` returns.
+  var output = StepOutput()
+  var selectionCount = 0
+  private var submitCount = 0
+  /// Rows that are not finite, in the order in which they were found by any thread.
+  private let faults = Mutex<[StepOutput.RowFault]>([])
+  private var rotations: [RotaryEmbedding: RotationTable] = [:]
+  private let scratches: [Scratch]
+  private let panels: [KeyPanels]
   /// Partial results of split attention.
-  nonisolated(unsafe) let partials = Scratch()
+  let partials: Scratch
   /// A product's left-hand side in the precision of the products.
-  nonisolated(unsafe) let narrowedInputs = Scratch()
+  let narrowedInputs: Scratch
   /// Scores of one pruning stage.
-  nonisolated(unsafe) let selectionScores = Scratch()
+  let selectionScores: Scratch
+
+  /// Rotation tables that are kept from one step to the next.
+  private static let keptRotations = 4
 
   /// Makes a device of this machine.
   /// - Parameters:
-  ///   - threads: how many threads compute; nil takes one per core.
+  ///   - threads: how many threads compute; nil takes one for each core that the process may use.
   ///   - kernels: which kernels to use; they must be supported.
   public init(threads: Int? = nil, kernels: CPUKernels = .best) throws(ComputeError) {
     guard let table = kernels.table else {
@@ -36,32 +46,72 @@ public final class CPUBackend: ComputeBackend {
     }
     self.kernels = kernels
     self.table = table.pointee
-    pool = ThreadPool(threadCount: threads ?? Self.coreCount)
-    scratches = (0..<pool.threadCount).map { _ in Scratch() }
-    keyPanels = (0..<pool.threadCount).map { _ in KeyPanels() }
+    pool = ThreadPool(threadCount: threads ?? AvailableCores.count)
+    let ledger = ledger
+    scratches = (0..<pool.threadCount).map { _ in Scratch(ledger) }
+    panels = (0..<pool.threadCount).map { _ in KeyPanels(ledger) }
+    partials = Scratch(ledger)
+    narrowedInputs = Scratch(ledger)
+    selectionScores = Scratch(ledger)
   }
 
   /// The kernels and the number of threads.
   public var name: String { "CPU (\(kernels.rawValue), \(pool.threadCount) threads)" }
 
-  /// Allocates zeroed memory of the process.
-  public func makeBuffer(byteCount: Int) throws(ComputeError) -> any DeviceBuffer {
-    counters.buffers += 1
-    return CPUBuffer(byteCount: byteCount)
+  /// What has happened so far.
+  public var counters: ComputeCounters {
+    var counters = ComputeCounters()
+    counters.allocations = ledger.allocations.load(ordering: .relaxed)
+    counters.submits = submitCount
+    counters.selections = selectionCount
+    return counters
   }
 
-  /// Refers to the mapped bytes; nothing is copied.
+  /// Heads of a multiple of 16 elements, at most 256, and formats whose rows fill quantised blocks.
+  public func check(_ use: SequenceUse) throws(ComputeError) {
+    let shape = use.format.shape
+    guard shape.headSize % 16 == 0, (16...256).contains(shape.headSize) else {
+      throw ComputeError(
+        .unsupported,
+        "heads of \(shape.headSize) elements are not supported on the CPU; they must be a multiple of "
+          + "16, at most 256")
+    }
+    guard shape.headSize % use.format.element.blockSize == 0 else {
+      throw ComputeError(
+        .unsupported,
+        "heads of \(shape.headSize) elements do not fill the blocks of \(use.format.element.blockSize) of "
+          + "\(use.format.element.rawValue); keep keys and values as f16 or bf16")
+    }
+  }
+
+  /// Memory of the process, or a reference to the mapped bytes, which are not copied.
   public func makeTensor(
-    _ bytes: MappedRange, element: ElementType, rows: Int, columns: Int
+    _ source: TensorSource, element: ElementType, rows: Int, columns: Int
   ) throws(ComputeError) -> DeviceTensor {
-    DeviceTensor(buffer: CPUBuffer(bytes), element: element, rows: rows, columns: columns)
+    let buffer: CPUBuffer
+    switch source {
+    case .mapped(let bytes): buffer = CPUBuffer(bytes)
+    case .zeros, .values:
+      do {
+        buffer = try CPUBuffer(byteCount: rows * element.byteCount(of: columns))
+        ledger.countAllocation()
+      } catch {
+        throw ComputeError(error)
+      }
+    }
+    let tensor = DeviceTensor(buffer: buffer, element: element, rows: rows, columns: columns)
+    if case .values(let values) = source {
+      precondition(values.count == rows * columns)
+      values.withUnsafeBufferPointer { source in
+        guard let start = source.baseAddress else { return }
+        tensor.floats.update(from: start, count: source.count)
+      }
+    }
+    return tensor
   }
 
-  /// Pages in slabs that are taken as they are needed.
-  public func makePageStore(_ layout: KVLayout) -> any PageStore { CPUPageStore(layout: layout) }
-
-  /// An empty selection.
-  public func makeSelectionState() -> any SelectionState { CPUSelectionState() }
+  /// Blocks in slabs that are taken as they are needed.
+  public func makeStore(_ format: KVFormat) -> any KVStore { CPUKVStore(format, ledger) }
 
   /// Widens the tokens' rows.
   public func embed(_ call: EmbedCall) {
@@ -78,9 +128,10 @@ public final class CPUBackend: ComputeBackend {
     let grain = 16
     pool.run((call.input.rows + grain - 1) / grain) { item, _ in
       for row in item * grain..<min(call.input.rows, (item + 1) * grain) {
-        table.rms_norm(
+        let square = table.rms_norm(
           call.input.floats(row: row), call.weight.floats, call.input.columns, call.epsilon,
           call.output.floats(row: row))
+        if !square.isFinite { countFault(row: call.firstRow + row / call.rowsPerToken, layer: call.layer) }
       }
     }
   }
@@ -95,51 +146,49 @@ public final class CPUBackend: ComputeBackend {
     }
   }
 
-  /// Copies the elements.
-  public func read(_ tensor: DeviceTensor) -> [Float] {
-    counters.reads += 1
-    return Array(
-      UnsafeBufferPointer(start: tensor.floats, count: tensor.rows * tensor.columns))
-  }
-
-  /// Copies the elements.
-  public func write(_ values: [Float], to tensor: DeviceTensor) {
-    precondition(values.count == tensor.rows * tensor.columns)
-    values.withUnsafeBufferPointer { source in
-      guard let start = source.baseAddress else { return }
-      tensor.floats.update(from: start, count: source.count)
+  /// What the operations since the last call came to; all of them are done.
+  public func submit() throws(ComputeError) -> StepOutput {
+    submitCount += 1
+    var result = output
+    output = StepOutput()
+    let faults = faults.withLock { faults in
+      defer { faults = [] }
+      return faults
     }
+    var rows: Set<Int> = []
+    // The first of a row is where it began.
+    result.faults = faults.filter { rows.insert($0.row).inserted }
+    forgetRotations()
+    if let failure = ledger.takeFailure() { throw ComputeError(missingByteCount: failure) }
+    return result
   }
 
-  func countSelection() { counters.selections += 1 }
+  /// A row that stopped being finite.
+  func countFault(row: Int, layer: Int?) {
+    faults.withLock { $0.append(StepOutput.RowFault(row: row, layer: layer)) }
+  }
 
   /// Scratch memory of one thread of a loop.
   func scratch(_ thread: Int) -> Scratch { scratches[thread] }
 
   /// Packed keys of one thread of a loop.
-  func keyPanels(_ thread: Int) -> KeyPanels { keyPanels[thread] }
+  func keyPanels(_ thread: Int) -> KeyPanels { panels[thread] }
 
-  /// Rotations for positions 0 ..< `count`; null without an embedding.
+  /// Rotations for positions 0 ..< `count`; none without an embedding.
   func rotations(_ rotary: RotaryEmbedding?, count: Int) -> Rotations {
-    guard let rotary else { return Rotations(table: nil, half: 0) }
-    let table = rotations[rotary] ?? RotationTable(rotary)
+    guard let rotary else { return .none }
+    let table = rotations[rotary] ?? RotationTable(rotary, ledger)
+    table.lastUse = submitCount
     rotations[rotary] = table
     return table.rotations(count: count)
   }
 
-  private static var coreCount: Int {
-    #if canImport(Darwin)
-      Int(sysconf(_SC_NPROCESSORS_ONLN))
-    #else
-      Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-    #endif
+  /// Keeps the tables used last: a text that grows under `dynamic` needs another one each time it doubles.
+  private func forgetRotations() {
+    while rotations.count > Self.keptRotations,
+      let oldest = rotations.min(by: { $0.value.lastUse < $1.value.lastUse })
+    {
+      rotations[oldest.key] = nil
+    }
   }
 }
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#else
-  import Darwin
-#endif

@@ -5,40 +5,52 @@ public import HiPCompute
 internal import HiPTensors
 
 extension CPUBackend {
-  /// Rows up to which weights are multiplied as they are stored instead of being unpacked.
-  private static var streamedRows: Int { 4 }
   /// Columns of a weight matrix that are unpacked at a time: 64 of them fill an L2 cache's share.
   private static var unpackedWidth: Int { 512 }
 
-  /// Streams the weights for few rows, unpacks them in panels for many.
+  /// Unpacks the weights in panels for the rows of a prefill, and streams them for those of decoding.
   ///
   /// All products make one loop, so that threads wait for each other once.
   public func multiply(_ calls: [MatmulCall]) {
-    guard let input = calls.first?.input else { return }
+    guard let first = calls.first else { return }
     precondition(
-      calls.allSatisfy { $0.input.buffer === input.buffer && $0.input.offset == input.offset }
-        && calls.allSatisfy { $0.input.rows == input.rows && $0.input.columns == input.columns },
-      "products of one call have one input")
-    let rows = input.rows
-    if rows <= Self.streamedRows {
-      let width = calls[0].input.columns
-      let preparedSize = Scratch.size(2 * width + Int(HIP_PREPARED_EXTRA))
-      narrowedInputs.reset(rows * preparedSize)
-      let prepared = narrowedInputs.take(rows * preparedSize)
-      if calls.contains(where: { $0.weight.element.blockSize > 1 }) {
-        for row in 0..<rows {
-          table.prepare_input(
-            calls[0].input.floats(row: row), width, prepared + row * preparedSize)
-        }
+      calls.allSatisfy {
+        $0.input.buffer === first.input.buffer && $0.input.offset == first.input.offset
+          && $0.input.rows == first.input.rows && $0.input.columns == first.input.columns
+          && $0.decodeRows == first.decodeRows
+      }, "products of one call have one input")
+    let panelRows = 0..<first.input.rows - first.decodeRows
+    let streamedRows = panelRows.upperBound..<first.input.rows
+    if !panelRows.isEmpty { multiplyInPanels(calls, panelRows) }
+    if !streamedRows.isEmpty { stream(calls, streamedRows) }
+    for call in calls {
+      guard let bias = call.bias else { continue }
+      for row in 0..<call.output.rows {
+        let output = call.output.floats(row: row)
+        for column in 0..<call.output.columns { output[column] += bias.floats[column] }
       }
-      run(calls, grain: streamedOutputs(calls)) { call, outputs, thread in
-        stream(call, outputs, prepared, preparedSize, thread)
+    }
+  }
+
+  private func multiplyInPanels(_ calls: [MatmulCall], _ rows: Range<Int>) {
+    guard let inputs = narrowed(calls[0].input.rows(rows)) else { return }
+    run(calls, grain: Int(IHP_PANEL)) { call, outputs, thread in
+      multiplyPanel(call, rows, outputs, inputs, thread)
+    }
+  }
+
+  private func stream(_ calls: [MatmulCall], _ rows: Range<Int>) {
+    let input = calls[0].input.rows(rows)
+    let preparedSize = Scratch.size(2 * input.columns + Int(IHP_PREPARED_EXTRA))
+    guard narrowedInputs.reset(input.rows * preparedSize) else { return }
+    let prepared = narrowedInputs.take(input.rows * preparedSize)
+    if calls.contains(where: { $0.weight.element.blockSize > 1 }) {
+      for row in 0..<input.rows {
+        table.prepare_input(input.floats(row: row), input.columns, prepared + row * preparedSize)
       }
-    } else {
-      let inputs = narrowed(calls[0].input)
-      run(calls, grain: Int(HIP_PANEL)) { call, outputs, thread in
-        multiplyPanel(call, outputs, inputs, thread)
-      }
+    }
+    run(calls, grain: streamedOutputs(calls)) { call, outputs, thread in
+      stream(call, rows, outputs, prepared, preparedSize, thread)
     }
   }
 
@@ -66,22 +78,24 @@ extension CPUBackend {
   }
 
   private func stream(
-    _ call: MatmulCall, _ outputs: Range<Int>, _ prepared: UnsafePointer<Float>,
-    _ preparedSize: Int, _ thread: Int
+    _ call: MatmulCall, _ rows: Range<Int>, _ outputs: Range<Int>,
+    _ prepared: UnsafePointer<Float>, _ preparedSize: Int, _ thread: Int
   ) {
     let rowBytes = call.weight.rowByteCount
-    // Few outputs at a time: their weights stay near for the next input.
-    let part = call.input.rows == 1 ? outputs.count : 16
+    // Few outputs at a time where inputs are many: what they sum up to stays near.
+    let part = rows.count == 1 ? outputs.count : min(outputs.count, 256)
     let scratch = scratch(thread)
-    scratch.reset(Scratch.size(part))
-    let product = scratch.take(part)
+    guard scratch.reset(rows.count * Scratch.size(part)) else { return }
+    let products = scratch.take(rows.count * Scratch.size(part))
     for first in stride(from: outputs.lowerBound, to: outputs.upperBound, by: part) {
       let count = min(part, outputs.upperBound - first)
-      for row in 0..<call.input.rows {
-        table.matvec(
-          call.weight.element.kernelElement, call.weight.bytes + first * rowBytes, rowBytes, count,
-          call.input.floats(row: row), prepared + row * preparedSize, call.input.columns, product)
-        let output = call.output.floats(row: row) + first
+      table.matvec(
+        call.weight.element.kernelElement, call.weight.bytes + first * rowBytes, rowBytes, count,
+        call.input.floats(row: rows.lowerBound), prepared, preparedSize, rows.count,
+        call.input.columns, products, Scratch.size(part))
+      for row in 0..<rows.count {
+        let output = call.output.floats(row: rows.lowerBound + row) + first
+        let product = products + row * Scratch.size(part)
         switch call.update {
         case .replace: output.update(from: product, count: count)
         case .add: for index in 0..<count { output[index] += product[index] }
@@ -91,14 +105,15 @@ extension CPUBackend {
   }
 
   private func multiplyPanel(
-    _ call: MatmulCall, _ outputs: Range<Int>, _ inputs: UnsafeRawPointer, _ thread: Int
+    _ call: MatmulCall, _ rows: Range<Int>, _ outputs: Range<Int>, _ inputs: UnsafeRawPointer,
+    _ thread: Int
   ) {
     let width = call.weight.columns
-    let panel = Int(HIP_PANEL)
+    let panel = Int(IHP_PANEL)
     let weight = call.weight
-    let bytesPerInput = table.product_element == HIP_BF16 ? 2 : 4
+    let bytesPerInput = table.product_element == IHP_BF16 ? 2 : 4
     let scratch = scratch(thread)
-    scratch.reset(Scratch.size(Self.unpackedWidth * panel))
+    guard scratch.reset(Scratch.size(Self.unpackedWidth * panel)) else { return }
     let unpacked = scratch.take(Self.unpackedWidth * panel)
     for start in stride(from: 0, to: width, by: Self.unpackedWidth) {
       let depth = min(Self.unpackedWidth, width - start)
@@ -108,17 +123,17 @@ extension CPUBackend {
           + weight.element.byteCount(of: start),
         weight.rowByteCount, outputs.count, depth, unpacked)
       table.gemm(
-        table.product_element, inputs + start * bytesPerInput, width, call.input.rows, unpacked,
-        depth, call.output.floats + outputs.lowerBound, weight.rows, outputs.count,
-        call.update == .add || start > 0 ? 1 : 0)
+        table.product_element, inputs + start * bytesPerInput, width, rows.count, unpacked,
+        depth, call.output.floats(row: rows.lowerBound) + outputs.lowerBound, weight.rows,
+        outputs.count, call.update == .add || start > 0 ? 1 : 0)
     }
   }
 
-  /// The rows in the precision of the products.
-  private func narrowed(_ input: DeviceTensor) -> UnsafeRawPointer {
-    guard table.product_element != HIP_F32 else { return UnsafeRawPointer(input.floats) }
+  /// The rows in the precision of the products; nil without memory for them.
+  private func narrowed(_ input: DeviceTensor) -> UnsafeRawPointer? {
+    guard table.product_element != IHP_F32 else { return UnsafeRawPointer(input.floats) }
     let width = input.columns
-    narrowedInputs.reset(Scratch.size(input.rows * width / 2))
+    guard narrowedInputs.reset(Scratch.size(input.rows * width / 2)) else { return nil }
     let rows = narrowedInputs.take(input.rows * width / 2)
     let grain = 64
     pool.run((input.rows + grain - 1) / grain) { item, _ in

@@ -19,19 +19,21 @@ struct ScoredRows {
 
 /// Keys packed for products, kept while blocks of queries score the same list.
 final class KeyPanels {
-  private let memory = Scratch()
+  private let memory: Scratch
   private var shared: UnsafeMutablePointer<Float>?
+
+  init(_ ledger: MemoryLedger) { memory = Scratch(ledger) }
 
   /// The next list is another one.
   func drop() { shared = nil }
 
-  /// Room of `count` floats that `pack` has filled, now or, for a shared list, when it was asked for
-  /// before.
+  /// Room of `count` floats that `pack` has filled, now or, for a shared list, at an earlier call; nil without
+  /// memory for them.
   func panels(
     _ count: Int, isShared: Bool, pack: (UnsafeMutablePointer<Float>) -> Void
-  ) -> UnsafeMutablePointer<Float> {
+  ) -> UnsafeMutablePointer<Float>? {
     if isShared, let shared { return shared }
-    memory.reset(count)
+    guard memory.reset(count) else { return nil }
     let panels = memory.take(count)
     pack(panels)
     shared = isShared ? panels : nil
@@ -45,8 +47,15 @@ enum ScoredColumns {
   case moments([Int32])
   /// Keys in 4 bits, in groups; the first key of each.
   case fourBit([Int32])
-  /// Keys, turned to positions when there are rotations, and where they are packed.
+  /// Keys, rotated to positions when there are rotations, and where they are packed.
   case keys(Rotations?, PackedColumns)
+}
+
+extension ScoredColumns {
+  /// Floats of the rotations of a tile's own that may be needed.
+  var rotationTileSize: Int {
+    if case .keys(let rotations, _) = self { rotations?.tileSize ?? 0 } else { 0 }
+  }
 }
 
 /// Columns that are packed into panels.
@@ -58,13 +67,13 @@ struct PackedColumns {
   let panels: KeyPanels
 }
 
-/// Which rows a tile of up to 64 columns reads, and the positions that they turn to.
+/// Which rows a tile of up to 64 columns has, and the positions that they are rotated to.
 struct ColumnTile {
   let indices, positions: UnsafeMutablePointer<Int32>
 
   /// Where the tile's `key`-th key stands: folded keys are 16 columns apart, so that vectors add up.
   static func column(of key: Int, fold: Int) -> Int {
-    fold == 1 ? key : key % fold * (Int(HIP_PANEL) / fold) + key / fold
+    fold == 1 ? key : key % fold * (Int(IHP_PANEL) / fold) + key / fold
   }
 }
 
@@ -77,13 +86,14 @@ extension CPUBackend {
 
   /// Scratch memory that `rank` takes.
   func rankScratchSize(_ kind: ScoredColumns, rowCount: Int, columns: Int, headSize: Int) -> Int {
-    let panel = Int(HIP_PANEL)
+    let panel = Int(IHP_PANEL)
     let tiles = (columns + panel - 1) / panel
     let rows = min(rowCount, Self.rankedRows)
     return Scratch.size(panel * headSize)
-      + Scratch.size(2 * rowCount * (headSize + Int(HIP_QUERY_HEADER)))
+      + Scratch.size(2 * rowCount * (headSize + Int(IHP_QUERY_HEADER)))
       + Scratch.size(rows * panel) + Scratch.size(rows * tiles * panel)
       + 2 * Scratch.size(rows * tiles) + 2 * Scratch.size(panel) + Scratch.size(tiles * panel)
+      + Scratch.size(kind.rotationTileSize)
   }
 
   /// Scores all columns by all rows, and puts the rows together by `ranking`.
@@ -91,21 +101,22 @@ extension CPUBackend {
   /// `fill` writes which keys the tile that begins at a column reads.
   func rank(
     _ rows: ScoredRows, _ kind: ScoredColumns, _ ranking: ChunkRanking,
-    _ stored: inout hip_rows, _ scratch: Scratch,
+    _ stored: inout ihp_rows, _ scratch: Scratch,
     fill: (_ start: Int, ColumnTile) -> Void = { _, _ in }
   ) {
-    let panel = Int(HIP_PANEL)
+    let panel = Int(IHP_PANEL)
     let size = rows.headSize
     let read = ColumnTile(
       indices: scratch.takeIntegers(panel), positions: scratch.takeIntegers(panel))
-    let queryWidth = size + Int(HIP_QUERY_HEADER)
+    let tileRotations = scratch.take(kind.rotationTileSize)
+    let queryWidth = size + Int(IHP_QUERY_HEADER)
     func prepared(_ count: Int) -> UnsafeMutablePointer<Float> {
       let queries = scratch.take(count * queryWidth)
       table.prepare_queries(rows.queries, count, size, queries)
       return queries
     }
     typealias GroupScore = (
-      UnsafePointer<hip_rows>?, UnsafePointer<Int32>?, Int, Int, Int, UnsafePointer<Float>?, Int,
+      UnsafePointer<ihp_rows>?, UnsafePointer<Int32>?, Int, Int, Int, UnsafePointer<Float>?, Int,
       UnsafeMutablePointer<Float>?, Int
     ) -> Void
     /// Groups are scored where they lie; `parts` queries make a row.
@@ -113,11 +124,11 @@ extension CPUBackend {
       let queries = prepared(parts * rows.count)
       groups.withUnsafeBufferPointer { groups in
         guard let groups = groups.baseAddress else { return }
-        let known = (rows.columns + KVLayout.groupSize - 1) / KVLayout.groupSize
+        let known = (rows.columns + KVFormat.groupSize - 1) / KVFormat.groupSize
         fold(rows, ranking, scratch) { start, first, height, tile in
-          let done = start / KVLayout.groupSize
+          let done = start / KVFormat.groupSize
           score(
-            &stored, groups + done, min(panel / KVLayout.groupSize, known - done), known - done,
+            &stored, groups + done, min(panel / KVFormat.groupSize, known - done), known - done,
             size, queries + parts * first * queryWidth, height, tile, panel)
         }
       }
@@ -131,8 +142,9 @@ extension CPUBackend {
       fold(rows, ranking, scratch) { start, first, height, tile in
         let queries = rows.queries + first * size
         fill(start, read)
+        let rotation = rotations?.tile(read.positions, panel, tileRotations)
         table.score_stored(
-          &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
+          &stored, read.indices, panel, size, rotation, rotations?.half ?? 0,
           read.positions, nil, gathered, queries, height, tile, panel)
       }
     case .keys(let rotations, let packed):
@@ -143,11 +155,13 @@ extension CPUBackend {
       ) { panels in
         for start in stride(from: 0, to: packed.count, by: panel) {
           fill(start, read)
+          let rotation = rotations?.tile(read.positions, panel, tileRotations)
           table.pack_coarse(
-            &stored, read.indices, panel, size, rotations?.table, rotations?.half ?? 0,
+            &stored, read.indices, panel, size, rotation, rotations?.half ?? 0,
             read.positions, gathered, panels + start / panel * panelSize)
         }
       }
+      guard let panels else { return }
       let queries = prepared(rows.count)
       fold(rows, ranking, scratch) { start, first, height, tile in
         table.score_coarse(
@@ -163,7 +177,7 @@ extension CPUBackend {
     _ rows: ScoredRows, _ ranking: ChunkRanking, _ scratch: Scratch,
     score: (_ start: Int, _ first: Int, _ height: Int, _ tile: UnsafeMutablePointer<Float>) -> Void
   ) {
-    let panel = Int(HIP_PANEL)
+    let panel = Int(IHP_PANEL)
     let tiles = (rows.columns + panel - 1) / panel
     let most = min(rows.count, Self.rankedRows)
     let width = panel / rows.fold

@@ -6,7 +6,7 @@ internal import HiPCompute
 
 /// The chunks of one stage, to be scored by some rows of queries of a set of heads.
 struct ScoringJob {
-  let call: SelectCall
+  let call: SelectTask
   let stage: PruningStage
   let queries: Range<Int>
   let heads: Range<Int>
@@ -68,14 +68,16 @@ extension CPUBackend {
 
   // MARK: Queries
 
-  /// Copies the job's queries: scaled, turned to `position`, neighbours averaged.
+  /// Copies the job's queries: scaled, rotated to `position`, neighbours averaged.
   func pool(
     _ job: ScoringJob, into rows: UnsafeMutablePointer<Float>, position: (Int) -> Int
   ) {
     let input = job.call.input
     let size = input.shape.headSize
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: size) { turned in
-      guard let turned = turned.baseAddress else { return }
+    let width = job.rotations.width
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: size + width) { memory in
+      guard let rotated = memory.baseAddress else { return }
+      let queries = input.queries.floats
       var row = rows
       for head in job.heads {
         for first in stride(
@@ -87,9 +89,9 @@ extension CPUBackend {
           for query in group {
             let place = position(input.start + query)
             table.rotate(
-              input.queries.floats(row: query) + head * size, job.rotations.row(place),
-              job.rotations.half, size, scale, turned)
-            for element in 0..<size { row[element] += turned[element] }
+              queries + query * input.queries.columns + head * size,
+              job.rotations.row(place, rotated + size), job.rotations.half, size, scale, rotated)
+            for element in 0..<size { row[element] += rotated[element] }
           }
           row += size
         }
@@ -101,7 +103,7 @@ extension CPUBackend {
   func queryPosition(_ job: ScoringJob, branch: Int) -> (Int) -> Int {
     let window = job.pruning.pruningWindow
     switch job.pruning.pruningPositions {
-    // Turning the query back by the branch equals turning the key forward.
+    // Rotating the query back by the branch equals rotating the key forward.
     case .relative: return { _ in window + 1 - branch }
     case .infllm: return { _ in window }
     case .chunkIndexed, .streaming:
@@ -111,7 +113,7 @@ extension CPUBackend {
     }
   }
 
-  /// Where a key stands while scored; nil when queries alone are turned.
+  /// Where a key stands while scored; nil when queries alone are rotated.
   func keyPosition(_ job: ScoringJob, chunk: Int, key: Int32) -> Int32? {
     let scheme = job.pruning.pruningPositions
     switch scheme {
@@ -124,23 +126,16 @@ extension CPUBackend {
     }
   }
 
-  func withKeys(_ job: ScoringJob, _ body: (inout hip_rows) -> Void) {
-    let cache = job.call.input.cache
-    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
-    withRows(cache, offset: layout.keyOffset(layer: cache.layer, kvHead: job.kvHead), body)
+  func withKeys(_ job: ScoringJob, _ body: (inout ihp_rows) -> Void) {
+    job.call.input.blocks.withRows(.keys, layer: job.call.layer, kvHead: job.kvHead, body)
   }
 
   /// Calls `body` with the groups of a sketch of a job's keys.
   private func withGroups(
-    _ job: ScoringJob, _ sketch: KeySketch, _ body: (inout hip_rows) -> Void
+    _ job: ScoringJob, _ sketch: KeySketch, _ body: (inout ihp_rows) -> Void
   ) {
-    let cache = job.call.input.cache
-    let layout = unsafeDowncast(cache.pages, to: CPUPageTable.self).store.layout
-    guard let offset = layout.sketchOffset(layer: cache.layer, kvHead: job.kvHead, sketch)
-    else { preconditionFailure("the cache keeps no \(sketch)") }
-    withRows(
-      cache, offset: offset, rowsPerPage: layout.groupsPerPage(sketch),
-      stride: layout.groupByteCount(sketch), body)
+    job.call.input.blocks.withGroups(
+      sketch, layer: job.call.layer, kvHead: job.kvHead, body)
   }
 
   // MARK: Halving
@@ -150,11 +145,12 @@ extension CPUBackend {
     _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
   ) {
     let size = job.call.input.shape.headSize
-    let panel = Int(HIP_PANEL)
+    let panel = Int(IHP_PANEL)
     let rows = job.rowCount
-    scratch.reset(
+    let isThere = scratch.reset(
       2 * Scratch.size(rows * size) + 2 * Scratch.size(panel * size) + Scratch.size(rows * panel)
-        + 6 * Scratch.size(panel))
+        + 6 * Scratch.size(panel) + Scratch.size(job.rotations.tileSize))
+    guard isThere else { return }
     let branches = [scratch.take(rows * size), scratch.take(rows * size)]
     for branch in 0...1 {
       pool(job, into: branches[branch], position: queryPosition(job, branch: branch))
@@ -167,6 +163,8 @@ extension CPUBackend {
     let right = scratch.takeIntegers(panel)
     let probes = scratch.takeIntegers(panel)
     let positions = scratch.takeIntegers(panel)
+    let tileRotations = scratch.take(job.rotations.tileSize)
+    let rotates = keyPosition(job, chunk: 0, key: 0) != nil
     let lastStart = job.lastStart
     for tile in stride(from: 0, to: active, by: panel) {
       let count = min(panel, active - tile)
@@ -187,13 +185,12 @@ extension CPUBackend {
             positions[index] =
               keyPosition(job, chunk: tile + index, key: probes[index]) ?? 0
           }
-          let turns = keyPosition(job, chunk: 0, key: 0) != nil
+          let rotation = rotates ? job.rotations.tile(positions, count, tileRotations) : nil
           withKeys(job) { keyRows in
             table.pack_keys(
-              &keyRows, probes, count, size, turns ? job.rotations.table : nil,
-              job.rotations.half, positions, gathered, keys)
+              &keyRows, probes, count, size, rotation, job.rotations.half, positions, gathered, keys)
           }
-          table.gemm(HIP_F32, branches[branch], size, rows, keys, size, products, panel, panel, 0)
+          table.gemm(IHP_F32, branches[branch], size, rows, keys, size, products, panel, panel, 0)
           table.column_max(products, panel, rows, panel, best[branch])
         }
         searching = 0
@@ -229,12 +226,13 @@ extension CPUBackend {
     let chunkSize = job.stage.chunkSize
     // The first stage's chunks are consecutive.
     let kind = ScoredColumns.moments(
-      stride(from: 0, to: active, by: KVLayout.groupSize).map {
+      stride(from: 0, to: active, by: KVFormat.groupSize).map {
         job.chunks[$0] / Int32(chunkSize)
       })
-    scratch.reset(
+    let isThere = scratch.reset(
       Scratch.size(rows * size) + Scratch.size(2 * rows * size)
         + rankScratchSize(kind, rowCount: rows, columns: active, headSize: size))
+    guard isThere else { return }
     let pooled = scratch.take(rows * size)
     pool(job, into: pooled, position: queryPosition(job, branch: 1))
     let queries = scratch.take(2 * rows * size)
@@ -262,25 +260,26 @@ extension CPUBackend {
     let chunkSize = job.stage.chunkSize
     let columns = active * chunkSize
     let ranking = job.pruning.ranking
-    let turned = keyPosition(job, chunk: 0, key: 0) != nil
+    let rotates = keyPosition(job, chunk: 0, key: 0) != nil
     let isFourBit = job.stage.estimate == .fourBit
-    // Keys that are turned to where this block sees them are of no use to others.
-    let isShared = !turned && job.sharedCount > 0
+    // Keys that are rotated to where this block sees them are of no use to others.
+    let isShared = !rotates && job.sharedCount > 0
     let packed = isShared ? job.sharedCount : active
     let kind: ScoredColumns =
       isFourBit
       ? .fourBit(
-        stride(from: 0, to: columns, by: KVLayout.groupSize).map { key in
+        stride(from: 0, to: columns, by: KVFormat.groupSize).map { key in
           job.chunks[key / chunkSize] + Int32(key % chunkSize)
         })
       : .keys(
-        turned ? job.rotations : nil,
+        rotates ? job.rotations : nil,
         PackedColumns(count: packed * chunkSize, isShared: isShared, panels: panels))
     // Four keys' shares are summed where they are computed, when their order may be chosen.
     let fold = !isFourBit && ranking == .share && chunkSize % 4 == 0 ? 4 : 1
-    scratch.reset(
+    let isThere = scratch.reset(
       Scratch.size(job.rowCount * size) + Scratch.size(columns / fold)
         + rankScratchSize(kind, rowCount: job.rowCount, columns: columns, headSize: size))
+    guard isThere else { return }
     let queries = scratch.take(job.rowCount * size)
     pool(job, into: queries, position: queryPosition(job, branch: 1))
     let totals = scratch.take(columns / fold)
@@ -295,12 +294,12 @@ extension CPUBackend {
       withKeys(job) { keys in
         rank(rows, kind, ranking, &keys, scratch) { start, tile in
           var (chunk, inside) = start.quotientAndRemainder(dividingBy: chunkSize)
-          for key in 0..<Int(HIP_PANEL) {
+          for key in 0..<Int(IHP_PANEL) {
             let column = ColumnTile.column(of: key, fold: fold)
             // A tile that is not full repeats the last chunk; its columns do not count.
             let key = job.chunks[min(chunk, packed - 1)] + Int32(inside)
             tile.indices[column] = key
-            if turned {
+            if rotates {
               tile.positions[column] =
                 keyPosition(job, chunk: min(chunk, packed - 1), key: key) ?? 0
             }

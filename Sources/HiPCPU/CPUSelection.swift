@@ -5,7 +5,7 @@ internal import HiPAttention
 public import HiPCompute
 
 /// What a stage starts from, or keeps, for the queries that share a selection.
-struct Candidates {
+struct StageCandidates {
   /// First positions of chunks, ascending.
   var chunks: [Int32] = []
   /// The share of the softmax mass that they hold, as the stages so far estimate it; of a decoding step
@@ -15,15 +15,63 @@ struct Candidates {
   var shares: [Float] = []
 }
 
+/// The selection of one sequence in one layer.
+struct SelectTask {
+  let layer: Int
+  let input: AttentionInput
+  let pruning: HierarchicalPruning
+  let source: SelectCall.Source
+  let gridLength: SelectCall.GridLength
+
+  init(_ item: SelectCall.Item, layer: Int) {
+    self.layer = layer
+    input = item.input
+    pruning = item.pruning
+    source = item.source
+    gridLength = item.gridLength
+  }
+
+  /// The stages that are computed.
+  var stages: Range<Int> {
+    let count = pruning.stages.count
+    return switch source {
+    case .grid: 0..<count
+    case .resume(let stage): stage..<count
+    case .among: max(0, count - 1)..<count
+    }
+  }
+
+  /// What the last stage selects from in place of what the ones before it keep.
+  var passages: Passages? {
+    if case .among(let passages) = source { passages } else { nil }
+  }
+}
+
 extension CPUBackend {
-  /// Per block of queries and owner, a set of heads that share a selection: score the chunks of each
+  /// Per sequence, block of queries and owner, a set of heads that share a selection: score the chunks of each
   /// stage and keep the best.
   public func select(_ call: SelectCall) {
-    countSelection()
-    let state = unsafeDowncast(call.state, to: CPUSelectionState.self)
+    for item in call.batch {
+      selectionCount += 1
+      let task = SelectTask(item, layer: call.layer)
+      let state = item.state.onCPU
+      select(task, &state.layers[call.layer])
+      switch item.report {
+      case .nothing: break
+      case .scores: state.layers[call.layer].scores = scores(task)
+      case .votes(let number):
+        guard let focus = task.pruning.focus else { continue }
+        state.layers[call.layer].count(
+          into: &output.votes[number, default: PassageVotes(focus, sink: task.pruning.sink)])
+      }
+    }
+  }
+
+  private func select(_ call: SelectTask, _ state: inout LayerSelection) {
     let pruning = call.pruning
     let blocks = queryRanges(call, blocks: 1)
     let owners = pruning.sharing.ownerCount(call.input.shape)
+    state.scores = []
     guard let first = pruning.stages.first else {
       state.blocks = .init(
         repeating: .init(repeating: [], count: owners), count: blocks.count)
@@ -38,18 +86,16 @@ extension CPUBackend {
       return
     }
     // [block * owners + owner]; what the first stage starts from is the grid, or passages.
-    var kept =
-      call.firstStage > 0 && call.passages == nil
-      ? state.stageInputs[call.firstStage]
-      : .init(repeating: Candidates(), count: blocks.count * owners)
+    var kept = [StageCandidates](repeating: StageCandidates(), count: blocks.count * owners)
+    if case .resume(let stage) = call.source { kept = state.stageInputs[stage] }
     let isDecoding = call.input.queries.rows == 1
-    let stages = call.firstStage..<pruning.stages.count
+    let stages = call.stages
     // Blocks that share the first stage go together where that leaves no thread idle.
     let items = queryRanges(call, blocks: first.queryBlocks).count * owners
     if first.queryBlocks == 1 || items >= pool.threadCount,
       stages.allSatisfy({ scoringSets(pruning.stages[$0], call) == owners })
     {
-      kept = runTogether(stages, from: kept, call, state)
+      kept = runTogether(stages, from: kept, call, &state)
     } else {
       for index in stages {
         if isDecoding, index > stages.lowerBound { state.keep(kept, asInputOf: index) }
@@ -74,13 +120,13 @@ extension CPUBackend {
   }
 
   /// The rows of every `blocks` blocks of queries.
-  private func queryRanges(_ call: SelectCall, blocks: Int) -> [Range<Int>] {
+  private func queryRanges(_ call: SelectTask, blocks: Int) -> [Range<Int>] {
     let (rows, size) = (call.input.queries.rows, blocks * call.pruning.queryBlock)
     return stride(from: 0, to: rows, by: size).map { $0..<min($0 + size, rows) }
   }
 
   /// Sets of heads that are scored apart: the halving search takes its own path for each head.
-  private func scoringSets(_ stage: PruningStage, _ call: SelectCall) -> Int {
+  private func scoringSets(_ stage: PruningStage, _ call: SelectTask) -> Int {
     let shape = call.input.shape
     return stage.estimate == .halving || call.pruning.sharing == .head
       ? shape.heads : shape.kvHeads
@@ -89,32 +135,35 @@ extension CPUBackend {
   /// The blocks that share the first stage, and each owner, by themselves, on one thread from stage to
   /// stage.
   private func runTogether(
-    _ stages: Range<Int>, from before: [Candidates], _ call: SelectCall, _ state: CPUSelectionState
-  ) -> [Candidates] {
+    _ stages: Range<Int>, from before: [StageCandidates], _ call: SelectTask,
+    _ state: inout LayerSelection
+  ) -> [StageCandidates] {
     let pruning = call.pruning
     let owners = pruning.sharing.ownerCount(call.input.shape)
     let together = pruning.stages[0].queryBlocks
     let groups = queryRanges(call, blocks: together)
     let blocks = queryRanges(call, blocks: 1)
+    // No stage scores more keys than there are, whatever the one before may keep.
+    let keys = gridCount(call, queries: groups[groups.count - 1]) * pruning.stages[0].chunkSize
     let lengths = stages.map { index in
       let size = pruning.stages[index].chunkSize
       return if let passages = call.passages {
         passages.starts.count * passages.size / size
       } else if index == 0 {
-        grid(call, queries: groups[groups.count - 1]).count
+        keys / size
       } else {
-        pruning.stages[index - 1].keep / size
+        min(keys, pruning.stages[index - 1].keep) / size
       }
     }
     let longest = Scratch.size(lengths.max() ?? 0)
     let limits = stages.map { positionLimit(call, pruning.stages[$0], longest: longest) }
     let rotations = self.rotations(call.input.rotary, count: limits.max() ?? 0)
-    selectionScores.reset(longest * pool.threadCount)
+    guard selectionScores.reset(longest * pool.threadCount) else { return before }
     let scores = selectionScores.take(longest * pool.threadCount)
     let isDecoding = call.input.queries.rows == 1
     var results = before
     // What each stage starts from, [stage * items + item].
-    var inputs = [Candidates](repeating: Candidates(), count: pruning.stages.count * before.count)
+    var inputs = [StageCandidates](repeating: StageCandidates(), count: pruning.stages.count * before.count)
     results.withUnsafeMutableBufferPointer { results in
       inputs.withUnsafeMutableBufferPointer { inputs in
         // Each item writes its own elements.
@@ -125,12 +174,12 @@ extension CPUBackend {
           let scores = scores + thread * longest
           keyPanels(thread).drop()
           func kept(
-            _ index: Int, of before: Candidates, _ queries: Range<Int>, last: Range<Int>? = nil
-          ) -> Candidates {
+            _ index: Int, of before: StageCandidates, _ queries: Range<Int>, last: Range<Int>? = nil
+          ) -> StageCandidates {
             let list = chunks(ofStage: index, from: before, queries: queries, call)
             let stage = pruning.stages[index]
             var job = job(call, index, queries: queries, set: owner, of: owners, list, rotations)
-            let all = Candidates(chunks: list, held: before.held)
+            let all = StageCandidates(chunks: list, held: before.held)
             guard !keepsAll(stage, list, active: job.activeCount) else { return all }
             if let last {
               job.sharedCount =
@@ -142,7 +191,7 @@ extension CPUBackend {
               stage, of: all, UnsafeBufferPointer(start: scores, count: list.count),
               rowCount: job.rowCount)
           }
-          let shared = stages.first == 0 ? kept(0, of: Candidates(), groups[group]) : nil
+          let shared = stages.first == 0 ? kept(0, of: StageCandidates(), groups[group]) : nil
           let members = group * together..<min((group + 1) * together, blocks.count)
           for block in members {
             let item = block * owners + owner
@@ -168,15 +217,20 @@ extension CPUBackend {
   }
 
   /// First positions of the first stage's chunks for some queries.
-  private func grid(_ call: SelectCall, queries: Range<Int>) -> [Int32] {
+  private func grid(_ call: SelectTask, queries: Range<Int>) -> [Int32] {
+    let size = call.pruning.stages[0].chunkSize
+    return (0..<gridCount(call, queries: queries)).map { Int32(call.pruning.sink + $0 * size) }
+  }
+
+  private func gridCount(_ call: SelectTask, queries: Range<Int>) -> Int {
     let size = call.pruning.stages[0].chunkSize
     // One chunk more than fits: a decoding step's list is reused while keys leave the window.
     let length = gridLength(call, queries: queries) + (call.gridLength == .ownBlock ? size : 0)
     let span = max(0, length - call.pruning.sink - call.pruning.window)
-    return (0..<(span + size - 1) / size).map { Int32(call.pruning.sink + $0 * size) }
+    return (span + size - 1) / size
   }
 
-  private func gridLength(_ call: SelectCall, queries: Range<Int>) -> Int {
+  private func gridLength(_ call: SelectTask, queries: Range<Int>) -> Int {
     switch call.gridLength {
     case .fixed(let length): length
     case .ownBlock: call.input.start + queries.upperBound
@@ -194,7 +248,7 @@ extension CPUBackend {
 
   /// What a stage scores, when the one before has kept `before`.
   private func chunks(
-    ofStage index: Int, from before: Candidates, queries: Range<Int>, _ call: SelectCall
+    ofStage index: Int, from before: StageCandidates, queries: Range<Int>, _ call: SelectTask
   ) -> [Int32] {
     let stages = call.pruning.stages
     let size = stages[index].chunkSize
@@ -212,9 +266,9 @@ extension CPUBackend {
 
   /// What a stage keeps of candidates that `rowCount` queries of all heads together have scored.
   private func kept(
-    _ stage: PruningStage, of candidates: Candidates, _ scores: UnsafeBufferPointer<Float>,
+    _ stage: PruningStage, of candidates: StageCandidates, _ scores: UnsafeBufferPointer<Float>,
     rowCount: Int
-  ) -> Candidates {
+  ) -> StageCandidates {
     var count = stage.keep / stage.chunkSize
     if stage.proportion != nil {
       count = stage.keptChunks(of: scores.count { $0 != Self.inactive })
@@ -224,7 +278,7 @@ extension CPUBackend {
     let shares = kept.map { scores[$0] == Self.inactive ? 0 : scores[$0] / Float(rowCount) }
     let held = shares.reduce(0, +)
     let isAnyActive = kept.contains { scores[$0] != Self.inactive }
-    return Candidates(
+    return StageCandidates(
       chunks: kept.map { candidates.chunks[$0] },
       held: isAnyActive ? candidates.held * min(1, held) : 1,
       shares: shares.map { $0 * candidates.held })
@@ -232,7 +286,7 @@ extension CPUBackend {
 
   /// What one set of heads scores.
   private func job(
-    _ call: SelectCall, _ index: Int, queries: Range<Int>, set: Int, of sets: Int,
+    _ call: SelectTask, _ index: Int, queries: Range<Int>, set: Int, of sets: Int,
     _ list: [Int32], _ rotations: Rotations
   ) -> ScoringJob {
     let size = call.input.shape.heads / sets
@@ -245,20 +299,20 @@ extension CPUBackend {
 
   /// Scores one stage's chunks and returns the kept ones, ascending, `[block * owners + owner]`.
   private func run(
-    stageAt index: Int, from before: [Candidates], _ call: SelectCall
-  ) -> [Candidates] {
+    stageAt index: Int, from before: [StageCandidates], _ call: SelectTask
+  ) -> [StageCandidates] {
     let stage = call.pruning.stages[index]
     let owners = call.pruning.sharing.ownerCount(call.input.shape)
     let ranges = queryRanges(call, blocks: stage.queryBlocks)
     let lists = (0..<ranges.count * owners).map { item in
       chunks(
-        ofStage: index, from: index == 0 ? Candidates() : before[item],
+        ofStage: index, from: index == 0 ? StageCandidates() : before[item],
         queries: ranges[item / owners], call)
     }
     let isAll =
       stage.proportion == nil && lists.allSatisfy { keepsAll(stage, $0, active: $0.count) }
-    func all(_ item: Int) -> Candidates {
-      Candidates(chunks: lists[item], held: index == 0 ? 1 : before[item].held)
+    func all(_ item: Int) -> StageCandidates {
+      StageCandidates(chunks: lists[item], held: index == 0 ? 1 : before[item].held)
     }
     let results =
       isAll
@@ -268,13 +322,14 @@ extension CPUBackend {
         return kept(
           stage, of: all(item), scores, rowCount: queries * call.input.shape.heads / owners)
       }
+    guard !results.isEmpty else { return before }
     return before.indices.map { item in
       results[item / owners / stage.queryBlocks * owners + item % owners]
     }
   }
 
   /// The scores of the first stage's chunks.
-  public func scores(_ call: SelectCall) -> [ChunkScores] {
+  private func scores(_ call: SelectTask) -> [ChunkScores] {
     let pruning = call.pruning
     guard let stage = pruning.stages.first, stage.estimate != .tree else { return [] }
     let owners = pruning.sharing.ownerCount(call.input.shape)
@@ -289,7 +344,7 @@ extension CPUBackend {
   /// hands each owner's to `use`, on several threads.
   private func scored<Result>(
     _ stage: PruningStage, at index: Int, queries: [Range<Int>], lists: [[Int32]],
-    _ call: SelectCall, use: (_ item: Int, UnsafeBufferPointer<Float>) -> Result
+    _ call: SelectTask, use: (_ item: Int, UnsafeBufferPointer<Float>) -> Result
   ) -> [Result] {
     let shape = call.input.shape
     let pruning = call.pruning
@@ -299,7 +354,7 @@ extension CPUBackend {
     let stride = Scratch.size(longest)
     let rotations = rotations(
       call.input.rotary, count: positionLimit(call, stage, longest: longest))
-    selectionScores.reset(stride * queries.count * sets)
+    guard selectionScores.reset(stride * queries.count * sets) else { return [] }
     let scores = selectionScores.take(stride * queries.count * sets)
     pool.run(queries.count * sets) { item, thread in
       let (range, set) = item.quotientAndRemainder(dividingBy: sets)
@@ -335,7 +390,7 @@ extension CPUBackend {
   }
 
   /// One past the largest position that scoring rotates anything to.
-  func positionLimit(_ call: SelectCall, _ stage: PruningStage, longest: Int) -> Int {
+  func positionLimit(_ call: SelectTask, _ stage: PruningStage, longest: Int) -> Int {
     let end = call.input.start + call.input.queries.rows
     return switch call.pruning.pruningPositions {
     // With no more positions than the window there are no candidates.

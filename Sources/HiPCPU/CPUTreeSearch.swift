@@ -7,7 +7,7 @@ internal import HiPCompute
 extension CPUBackend {
   /// The tree search of HiP: first positions of the kept chunks, `[query block][owner]`.
   func searchTree(
-    _ call: SelectCall, _ stage: PruningStage, blocks: [Range<Int>], owners: Int
+    _ call: SelectTask, _ stage: PruningStage, blocks: [Range<Int>], owners: Int
   ) -> [[[Int32]]] {
     let headsPerOwner = call.input.shape.heads / owners
     let rotations = rotations(call.input.rotary, count: positionLimit(call, stage, longest: 0))
@@ -36,11 +36,12 @@ extension CPUBackend {
     func start(_ branch: Range<Int>) -> Int32 { Int32(sink + branch.lowerBound * size) }
     guard count > kept else { return (0..<count).map { start($0..<$0 + 1) } }
     let headSize = job.call.input.shape.headSize
-    let panel = Int(HIP_PANEL)
+    let panel = Int(IHP_PANEL)
     let rows = job.rowCount
-    scratch.reset(
+    let isThere = scratch.reset(
       Scratch.size(rows * headSize) + 2 * Scratch.size(panel * headSize)
-        + Scratch.size(rows * panel) + 3 * Scratch.size(panel))
+        + Scratch.size(rows * panel) + 3 * Scratch.size(panel) + Scratch.size(job.rotations.tileSize))
+    guard isThere else { return [] }
     let queries = scratch.take(rows * headSize)
     pool(job, into: queries, position: queryPosition(job, branch: 1))
     let gathered = scratch.take(panel * headSize)
@@ -49,7 +50,8 @@ extension CPUBackend {
     let best = scratch.take(panel)
     let probes = scratch.takeIntegers(panel)
     let positions = scratch.takeIntegers(panel)
-    let turns = keyPosition(job, chunk: 0, key: 0) != nil
+    let tileRotations = scratch.take(job.rotations.tileSize)
+    let rotates = keyPosition(job, chunk: 0, key: 0) != nil
     var branches = (0..<kept).map {
       (2 * $0 * count + kept) / (2 * kept)..<(2 * ($0 + 1) * count + kept) / (2 * kept)
     }
@@ -70,12 +72,13 @@ extension CPUBackend {
           probes[column] = Int32(sink + middle * size + inside)
           positions[column] = keyPosition(job, chunk: 0, key: probes[column]) ?? 0
         }
+        let rotation = rotates ? job.rotations.tile(positions, columns, tileRotations) : nil
         withKeys(job) { keyRows in
           table.pack_keys(
-            &keyRows, probes, columns, headSize, turns ? job.rotations.table : nil,
+            &keyRows, probes, columns, headSize, rotation,
             job.rotations.half, positions, gathered, keys)
         }
-        table.gemm(HIP_F32, queries, headSize, rows, keys, headSize, products, panel, panel, 0)
+        table.gemm(IHP_F32, queries, headSize, rows, keys, headSize, products, panel, panel, 0)
         table.column_max(products, panel, rows, panel, best)
         for column in 0..<columns {
           let half = (first + column) / size

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CHiPSIMD
+public import HiPCompute
 internal import HiPTensors
 
 /// What a machine's cores and memory can do at best: the rooflines that kernels are held against.
@@ -17,7 +18,12 @@ public struct MachinePeaks: Sendable, Hashable, Codable {
 
 extension CPUBackend {
   /// Measures for about a second, with all threads; the best of several rounds.
-  public func measurePeaks() -> MachinePeaks {
+  /// - Throws: when there is no memory to measure with.
+  public func measurePeaks() throws(ComputeError) -> MachinePeaks {
+    do { return try peaks() } catch { throw ComputeError(error) }
+  }
+
+  private func peaks() throws(MemoryError) -> MachinePeaks {
     let clock = ContinuousClock()
     func best(_ rounds: Int, _ body: () -> Double) -> Double {
       var best = 0.0
@@ -28,34 +34,34 @@ extension CPUBackend {
       }
       return best
     }
-    func peak(_ element: hip_element) -> Double {
+    func peak(_ element: ihp_element) -> Double {
       let threads = pool.threadCount
       return best(8) {
-        let work = HostBuffer<Double>(count: threads)
-        let elements = work.elements
-        pool.run(threads) { item, _ in elements[item] = table.peak(element, 2_000_000) }
-        return elements.reduce(0, +)
+        var work = [Double](repeating: 0, count: threads)
+        work.withUnsafeMutableBufferPointer { work in
+          nonisolated(unsafe) let work = work
+          pool.run(threads) { item, _ in work[item] = table.peak(element, 2_000_000) }
+        }
+        return work.reduce(0, +)
       }
     }
     // Larger than the caches, and than what is left of them after other processes.
     let part = 1 << 20
-    let memory = HostBuffer<UInt8>(count: 512 << 20)
+    let memory = try HostBuffer<UInt8>(count: 512 << 20)
     let bytes = memory.elements
     for place in stride(from: 0, to: bytes.count, by: 4096) {
       bytes[place] = UInt8(place >> 12 & 255)
     }
     let read = best(6) {
-      let parts = bytes.count / part
-      let sums = HostBuffer<UInt64>(count: parts)
-      let elements = sums.elements
-      pool.run(parts) { item, _ in
+      pool.run(bytes.count / part) { item, _ in
         guard let start = bytes.baseAddress else { return }
-        elements[item] = table.stream(start + item * part, part)
+        // Depends on all bytes, so that none is left out.
+        if table.stream(start + item * part, part) == 1 { bytes[item * part] = 0 }
       }
       return Double(bytes.count)
     }
     return MachinePeaks(
-      readGBs: read, fp32GFLOPs: peak(HIP_F32), bf16GFLOPs: peak(HIP_BF16),
-      int8GOPs: peak(HIP_Q8_0))
+      readGBs: read, fp32GFLOPs: peak(IHP_F32), bf16GFLOPs: peak(IHP_BF16),
+      int8GOPs: peak(IHP_Q8_0))
   }
 }

@@ -1,26 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import HiPAttention
 internal import HiPTensors
+import Synchronization
+
+/// What a device has taken, and what it could not get: counted by all its threads.
+final class MemoryLedger: Sendable {
+  /// Times that memory was taken.
+  let allocations = Atomic<Int>(0)
+  /// Bytes that there was no memory for; 0 when all is well.
+  private let missing = Atomic<Int>(0)
+
+  func countAllocation() { allocations.add(1, ordering: .relaxed) }
+  func countFailure(_ error: MemoryError) { missing.store(error.byteCount, ordering: .relaxed) }
+
+  /// The failure since this was last asked for.
+  func takeFailure() -> Int? {
+    let bytes = missing.exchange(0, ordering: .relaxed)
+    return bytes == 0 ? nil : bytes
+  }
+}
 
 /// Working memory of one thread: grows to the largest need and stays.
 final class Scratch {
-  private var buffer = HostBuffer<Float>(count: 0)
+  private let ledger: MemoryLedger
+  private var buffer: HostBuffer<Float>?
+  private var start: UnsafeMutablePointer<Float>?
+  private var capacity = 0
   /// How much is taken; setting it back frees what was taken since.
   var mark = 0
 
+  init(_ ledger: MemoryLedger) { self.ledger = ledger }
+
   /// Starts anew with room for `count` floats; what was taken before is void.
-  func reset(_ count: Int) {
+  /// - Returns: false when there is no such memory. The step is then void, and `submit` says so.
+  func reset(_ count: Int) -> Bool {
     mark = 0
-    if buffer.elements.count < count { buffer = HostBuffer<Float>(count: count + count / 4) }
+    guard capacity == 0 || capacity < count else { return true }
+    let grown = max(1024, count + count / 4)
+    do {
+      buffer = nil
+      (start, capacity) = (nil, 0)
+      let grownBuffer = try HostBuffer<Float>(count: grown)
+      start = grownBuffer.elements.baseAddress
+      buffer = consume grownBuffer
+      capacity = grown
+      ledger.countAllocation()
+      return true
+    } catch {
+      ledger.countFailure(error)
+      return false
+    }
   }
 
   /// The next `count` floats, 64-byte aligned, contents undefined.
   func take(_ count: Int) -> UnsafeMutablePointer<Float> {
-    let start = mark
+    let taken = mark
     mark += (count + 15) / 16 * 16
-    precondition(mark <= buffer.elements.count, "scratch memory was reset too small")
-    return buffer.elements.baseAddress.unsafelyUnwrapped + start
+    guard let start, mark <= capacity else {
+      preconditionFailure("scratch memory was reset too small")
+    }
+    return start + taken
   }
 
   /// The next `count` 32-bit integers.
@@ -30,40 +69,4 @@ final class Scratch {
 
   /// What `take(count)` uses up.
   static func size(_ count: Int) -> Int { (count + 15) / 16 * 16 }
-}
-
-/// Cosines and sines of positions, computed in double precision once and kept.
-final class RotationTable {
-  private let rotary: RotaryEmbedding
-  private var rows = HostBuffer<Float>(count: 0)
-  private var count = 0
-
-  init(_ rotary: RotaryEmbedding) { self.rotary = rotary }
-
-  func rotations(count needed: Int) -> Rotations {
-    let width = 2 * rotary.frequencies.count
-    if needed > count {
-      let capacity = max(needed, min(2 * count, count + 65536), 1024)
-      let grown = HostBuffer<Float>(count: capacity * width)
-      for index in 0..<count * width { grown.elements[index] = rows.elements[index] }
-      for position in count..<capacity {
-        for (index, value) in rotary.row(position: position).enumerated() {
-          grown.elements[position * width + index] = Float(value)
-        }
-      }
-      rows = grown
-      count = capacity
-    }
-    return Rotations(table: rows.elements.baseAddress, half: width / 2)
-  }
-}
-
-/// A view of a rotation table for the kernels: `[position][cosines, sines]`, or nothing.
-struct Rotations {
-  let table: UnsafeMutablePointer<Float>?
-  let half: Int
-
-  func row(_ position: Int) -> UnsafePointer<Float>? {
-    table.map { UnsafePointer($0 + position * 2 * half) }
-  }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CHiPSIMD
 import Synchronization
 
 #if canImport(Glibc)
@@ -19,23 +20,15 @@ package final class ThreadPool: Sendable {
   /// Threads that work on a loop, the caller's included.
   package let threadCount: Int
 
-  /// Generation of the current loop in the upper half, its number of unclaimed items in the lower:
-  /// one word, so that no thread can mix up two loops.
-  private let claim = Atomic<UInt64>(0)
-  private let doneCount = Atomic<Int>(0)
-  /// The current loop's body, an unretained `LoopBody`.
-  private let body = Atomic<UInt>(0)
-  private let sleeperCount = Atomic<Int>(0)
-  private let stopping = Atomic<Bool>(false)
-  private let sleep: SleepLock
+  /// What the threads hold; not the pool itself, whose end is what ends them.
+  private let loops = Loops()
   private nonisolated(unsafe) var threads: [pthread_t] = []
 
   /// Starts `threadCount - 1` threads; the caller of `run` is the last one.
   package init(threadCount: Int) {
     self.threadCount = max(1, threadCount)
-    sleep = SleepLock()
     for index in 1..<max(1, threadCount) {
-      let start = Unmanaged.passRetained(WorkerStart(pool: WorkerAccess(self), index: index))
+      let start = Unmanaged.passRetained(WorkerStart(loops: loops, index: index))
       #if canImport(Darwin)
         var thread: pthread_t?
       #else
@@ -50,7 +43,7 @@ package final class ThreadPool: Sendable {
             guard let argument else { return nil }
             let start = Unmanaged<WorkerStart>.fromOpaque(argument).takeRetainedValue()
           #endif
-          start.pool.pool.takeUnretainedValue().work(index: start.index)
+          start.loops.work(index: start.index)
           return nil
         }, start.toOpaque())
       guard failure == 0 else {
@@ -67,8 +60,7 @@ package final class ThreadPool: Sendable {
   }
 
   deinit {
-    stopping.store(true, ordering: .sequentiallyConsistent)
-    sleep.wakeAll()
+    loops.stop()
     for thread in threads { pthread_join(thread, nil) }
   }
 
@@ -81,6 +73,27 @@ package final class ThreadPool: Sendable {
       for item in (0..<max(0, count)).reversed() { body(item, 0) }
       return
     }
+    loops.run(count, body)
+  }
+}
+
+/// The loop under way, and the threads that wait for one.
+private final class Loops: Sendable {
+  /// Generation of the current loop in the upper half, its number of unclaimed items in the lower:
+  /// one word, so that no thread can mix up two loops.
+  private let claim = Atomic<UInt64>(0)
+  private let doneCount = Atomic<Int>(0)
+  /// The current loop's body, an unretained `LoopBody`.
+  private let body = Atomic<UInt>(0)
+  private let sleeperCount = Atomic<Int>(0)
+  private let stopping = Atomic<Bool>(false)
+  private let sleep = SleepLock()
+
+  /// Waits before a thread gives its core away, and before it sleeps; some 40 cycles each.
+  private static let spinsBeforeYield = 100
+  private static let spinsBeforeSleep = 1000
+
+  func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
     withoutActuallyEscaping(body) { body in
       let loop = LoopBody(body)
       withExtendedLifetime(loop) {
@@ -94,10 +107,15 @@ package final class ThreadPool: Sendable {
         var spins = 0
         while doneCount.load(ordering: .acquiring) < count {
           spins += 1
-          if spins > 4096 { sched_yield() }
+          if spins > Self.spinsBeforeYield { sched_yield() } else { ihp_pause() }
         }
       }
     }
+  }
+
+  func stop() {
+    stopping.store(true, ordering: .sequentiallyConsistent)
+    sleep.wakeAll()
   }
 
   /// Claims and runs items of the loop `generation` until none is left.
@@ -118,7 +136,8 @@ package final class ThreadPool: Sendable {
     }
   }
 
-  private func work(index: Int) {
+  /// What each thread but the caller's does, until the pool goes.
+  func work(index: Int) {
     var last: UInt64 = 0
     var idle = 0
     while !stopping.load(ordering: .relaxed) {
@@ -130,7 +149,10 @@ package final class ThreadPool: Sendable {
         continue
       }
       idle += 1
-      if idle < 20_000 { continue }
+      if idle < Self.spinsBeforeSleep {
+        ihp_pause()
+        continue
+      }
       sleeperCount.add(1, ordering: .sequentiallyConsistent)
       sleep.wait {
         claim.load(ordering: .sequentiallyConsistent) >> 32 == last
@@ -148,20 +170,13 @@ private final class LoopBody {
 }
 
 /// What a new thread is handed.
-///
-/// The pool is not retained: it joins its threads before it goes.
 private final class WorkerStart {
-  let pool: WorkerAccess
+  let loops: Loops
   let index: Int
-  init(pool: WorkerAccess, index: Int) {
-    self.pool = pool
+  init(loops: Loops, index: Int) {
+    self.loops = loops
     self.index = index
   }
-}
-
-private struct WorkerAccess {
-  let pool: Unmanaged<ThreadPool>
-  init(_ pool: ThreadPool) { self.pool = Unmanaged.passUnretained(pool) }
 }
 
 /// A mutex with a condition: the standard library has no way to sleep until woken.

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import HiPAttention
-public import HiPKVStore
 public import HiPTensors
 
 /// One device: memory and operations, no decisions.
 ///
-/// All calls come from one thread at a time. Operations are complete when `read` returns.
-public protocol ComputeBackend: AnyObject, Sendable {
+/// Belongs to the thread that made it, with everything that it hands out. Operations are enqueued in order;
+/// what they compute, and whether they failed, is known when `submit` returns.
+public protocol ComputeBackend: AnyObject {
   /// A name for reports, with the kernels in use.
   var name: String { get }
   /// What has happened so far.
   var counters: ComputeCounters { get }
 
-  /// Zeroed memory.
-  func makeBuffer(byteCount: Int) throws(ComputeError) -> any DeviceBuffer
-  /// A tensor over bytes of a mapped file, which stays mapped as long as the tensor lives.
-  func makeTensor(_ bytes: MappedRange, element: ElementType, rows: Int, columns: Int)
+  /// Throws when the device cannot serve a sequence of this kind.
+  func check(_ use: SequenceUse) throws(ComputeError)
+  /// Bytes that the device's own working memory grows to while it serves a sequence of this kind.
+  func estimate(_ use: SequenceUse) -> Int
+  /// A matrix in the device's memory.
+  func makeTensor(_ source: TensorSource, element: ElementType, rows: Int, columns: Int)
     throws(ComputeError) -> DeviceTensor
-  /// Room for pages of keys and values.
-  func makePageStore(_ layout: KVLayout) -> any PageStore
-  /// Nothing selected yet.
-  func makeSelectionState() -> any SelectionState
+  /// Room for blocks of keys and values.
+  func makeStore(_ format: KVFormat) -> any KVStore
 
   func embed(_ call: EmbedCall)
   func normalize(_ call: NormCall)
@@ -30,27 +30,67 @@ public protocol ComputeBackend: AnyObject, Sendable {
   func activate(_ call: GateCall)
   func append(_ call: AppendCall)
   func select(_ call: SelectCall)
-  /// The scores of the first stage's chunks, `[blocks of queries * owners + owner]`, where blocks that
-  /// share the stage count as one and heads that share a selection have one owner; chunks within the window have `inactiveScore`.
-  func scores(_ call: SelectCall) -> [ChunkScores]
   func attend(_ call: AttendCall)
-  /// The elements of a float32 tensor, row by row.
-  func read(_ tensor: DeviceTensor) -> [Float]
-  /// Replaces the elements of a float32 tensor.
-  func write(_ values: [Float], to tensor: DeviceTensor)
+  func sample(_ call: SampleCall)
+  /// Waits for all that has been enqueued and returns what it was asked for.
+  /// - Throws: when an operation failed; what was enqueued since the last call is then void.
+  func submit() throws(ComputeError) -> StepOutput
 }
 
-/// How a stage judged its chunks.
-public struct ChunkScores: Sendable, Hashable {
-  /// First positions of the chunks, ascending.
-  public let starts: [Int32]
-  /// One per chunk.
-  public let scores: [Float]
+/// What a matrix holds at first.
+public enum TensorSource {
+  /// Zeros.
+  case zeros
+  /// Bytes of a mapped file, which stays mapped as long as the tensor lives.
+  case mapped(MappedRange)
+  /// Elements in float32, row by row.
+  case values([Float])
+}
 
-  /// Stores the two.
-  public init(starts: [Int32], scores: [Float]) {
-    self.starts = starts
-    self.scores = scores
+/// What a sequence will ask of a device.
+public struct SequenceUse: Sendable, Hashable {
+  /// What its tokens attend to.
+  public let policy: AttentionPolicy
+  /// How its keys and values are kept.
+  public let format: KVFormat
+  /// Tokens that it may come to have.
+  public let length: Int
+  /// First positions that attend densely whatever the policy.
+  public let denseLength: Int
+
+  /// Stores the parts.
+  public init(policy: AttentionPolicy, format: KVFormat, length: Int, denseLength: Int) {
+    self.policy = policy
+    self.format = format
+    self.length = length
+    self.denseLength = denseLength
+  }
+}
+
+/// What the operations since the last `submit` were asked for.
+public struct StepOutput: Sendable {
+  /// One per item of the sample calls, in their order.
+  public var results: [SampleResult] = []
+  /// By the number that selections voted under.
+  public var votes: [Int: PassageVotes] = [:]
+  /// Rows of the step that stopped being finite, and where.
+  public var faults: [RowFault] = []
+
+  /// Nothing was asked for.
+  public init() {}
+
+  /// A row whose numbers are not finite.
+  public struct RowFault: Sendable, Hashable {
+    /// The row of the step.
+    public let row: Int
+    /// The layer that it comes out of; nil: the embedding, or what follows the last layer.
+    public let layer: Int?
+
+    /// Stores the parts.
+    public init(row: Int, layer: Int?) {
+      self.row = row
+      self.layer = layer
+    }
   }
 }
 
@@ -58,49 +98,13 @@ public struct ChunkScores: Sendable, Hashable {
 ///
 /// Exact, and cheap enough to keep always.
 public struct ComputeCounters: Sendable, Hashable {
-  /// Buffers made.
-  public var buffers = 0
-  /// Times that results were read back.
-  public var reads = 0
+  /// Times that memory was taken: for tensors, slabs of blocks and working memory.
+  public var allocations = 0
+  /// Times that the host has waited.
+  public var submits = 0
   /// Selections that ran at least one stage.
   public var selections = 0
 
   /// Nothing has happened yet.
   public init() {}
-}
-
-/// The pages of a device's KV cache, by id.
-public protocol PageStore: AnyObject, Sendable {
-  var layout: KVLayout { get }
-  /// Makes sure that the page has memory; its contents are undefined.
-  func provide(_ page: PageID) throws(ComputeError)
-  /// Gives the page's memory back.
-  func discard(_ page: PageID)
-  /// Copies a page's contents.
-  func copy(from source: PageID, to destination: PageID)
-  /// A table for the pages of one sequence.
-  func makeTable() -> any DevicePageTable
-}
-
-/// The pages of one sequence as the device sees them.
-public protocol DevicePageTable: AnyObject, Sendable {
-  /// Puts a page at `slot`, which is at most one past the last.
-  func set(slot: Int, to page: PageID)
-  /// Forgets the last `count` slots.
-  func removeLast(_ count: Int)
-}
-
-/// The selected blocks of one sequence in one layer, and the stage inputs that decoding reuses.
-public protocol SelectionState: AnyObject, Sendable {
-  /// A second one with the same contents.
-  func copy() -> any SelectionState
-  /// Forgets everything.
-  func clear()
-  /// The blocks of the last selection, for tests and for showing what was read.
-  func download(shape: AttentionShape, pruning: HierarchicalPruning) -> BlockSelection
-  /// Counts what each block of the last selection holds of the softmax mass that its stages saw, by `share`, as
-  /// votes for passages; nothing where the last stage had no choice.
-  func count(into votes: inout PassageVotes)
-  /// Takes blocks from elsewhere in place of a selection; heads that share must have the same.
-  func upload(_ selection: BlockSelection, shape: AttentionShape, pruning: HierarchicalPruning)
 }

@@ -3,13 +3,13 @@
 public import HiPTensors
 
 /// Memory of a device; freed with its last reference.
-public protocol DeviceBuffer: AnyObject, Sendable {
+public protocol DeviceBuffer: AnyObject {
   /// Size in bytes.
   var byteCount: Int { get }
 }
 
 /// A dense matrix `[rows, columns]` in a device's memory, rows one after another.
-public struct DeviceTensor: Sendable {
+public struct DeviceTensor {
   /// The memory.
   public let buffer: any DeviceBuffer
   /// Bytes before the first element.
@@ -35,6 +35,14 @@ public struct DeviceTensor: Sendable {
 
   /// Bytes of a row.
   public var rowByteCount: Int { element.byteCount(of: columns) }
+
+  /// The same elements in rows of another length, which must divide the present one.
+  public func reshaped(columns count: Int) -> DeviceTensor {
+    precondition(columns % count == 0 && element.blockSize == 1)
+    return DeviceTensor(
+      buffer: buffer, offset: offset, element: element, rows: rows * (columns / count),
+      columns: count)
+  }
 
   /// The rows in `range`, without a copy.
   public func rows(_ range: Range<Int>) -> DeviceTensor {

@@ -67,7 +67,7 @@ public struct Perplexity: Sendable, Encodable {
   /// Reads `tokens` and scores every one but the first.
   public static func measure(
     _ model: LanguageModel, _ tokens: [TokenID], _ reading: Reading,
-    progress: @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
+    progress: @escaping @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
   ) async throws -> Perplexity {
     let trained = model.architecture.trainedLength
     switch reading {

@@ -24,7 +24,7 @@ public struct SelectionRecall: Sendable {
   /// - Complexity: the reading, and per block and layer the exact scores of all keys twice.
   public func measure(
     _ model: LanguageModel, reading tokens: [TokenID], attention: AttentionChoice, blocks: Int,
-    progress: @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
+    progress: @escaping @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
   ) async throws -> [RecallResult] {
     let session = try await model.makeSession(
       attention: attention, alsoSketching: choices.map(\.policy))
@@ -86,16 +86,23 @@ public struct SelectionRecall: Sendable {
     else { return Found() }
     let pruning = whole.applied(toLayer: observation.layer, of: layerCount)
     let shape = observation.input.shape
-    let state = observation.backend.makeSelectionState()
-    observation.backend.select(
-      SelectCall(input: observation.input, pruning: pruning, state: state))
-    let selection = state.download(shape: shape, pruning: pruning)
+    let layer = observation.layer
+    /// A selection of its own, which the sequence goes on without.
+    func select(
+      _ pruning: HierarchicalPruning, _ report: SelectCall.Report
+    ) -> any SelectionState {
+      let state = observation.store.makeSelectionState()
+      let item = SelectCall.Item(
+        input: observation.input, pruning: pruning, state: state, report: report)
+      observation.backend.select(SelectCall(layer: layer, batch: [item]))
+      return state
+    }
+    let selection = select(pruning, .nothing).download(
+      layer: layer, shape: shape, pruning: pruning)
     guard let shares = try? exactShares(pruning) else { return Found() }
     let owners = shares.sharing == .head ? shape.heads : shape.kvHeads
     let headsPerOwner = shape.heads / owners
-    let scores = observation.backend.scores(
-      SelectCall(
-        input: observation.input, pruning: shares, state: observation.backend.makeSelectionState()))
+    let scores = select(shares, .scores).scores(layer: layer)
     var found = Found()
     for (item, chunks) in scores.enumerated() {
       let (block, owner) = item.quotientAndRemainder(dividingBy: owners)

@@ -33,6 +33,8 @@ public struct Weight: Sendable {
 public protocol WeightSource: Sendable {
   /// Where the weights come from.
   var path: String { get }
+  /// Every weight there is, as the file lists them; empty where any name will do.
+  var names: [String] { get }
   /// Whether there is a weight of that name.
   func hasWeight(named name: String) -> Bool
   /// The weight, which must have this shape.
@@ -42,6 +44,9 @@ public protocol WeightSource: Sendable {
 extension GGUFFile: WeightSource {
   /// Path of the file.
   public var path: String { file.path }
+
+  /// The tensors in the order of the file.
+  public var names: [String] { tensors.map(\.name) }
 
   /// Whether the file has a tensor of that name.
   public func hasWeight(named name: String) -> Bool { tensors.contains { $0.name == name } }

@@ -3,13 +3,12 @@
 public import HiPAttention
 public import HiPCompute
 
-/// Everything that differs between families of decoders: a value, so that one forward pass serves
-/// them all.
+/// Everything that differs between families of decoders, beside the names of their weights.
 public struct DecoderArchitecture: Sendable, Hashable {
   /// The family's name in model files.
   public let name: String
-  /// Number of layers.
-  public let layerCount: Int
+  /// What each layer does.
+  public let layers: [LayerPlan]
   /// Elements of a token's hidden state.
   public let hiddenSize: Int
   /// Elements between the two halves of the feed-forward block.
@@ -22,25 +21,53 @@ public struct DecoderArchitecture: Sendable, Hashable {
   public let trainedLength: Int
   /// Added to the mean square in normalisations.
   public let normEpsilon: Float
-  /// How positions turn queries and keys.
-  public let rotary: RotaryEmbedding
   /// How the file orders the elements of queries and keys.
   public let rotaryOrder: RotaryOrder
-}
 
-/// The weights of a decoder by their role, named as a family's files name them.
-struct WeightNames: Sendable {
-  let embedding: String
-  let outputNorm: String
-  /// Absent in files whose output matrix is the embedding.
-  let output: String
-  let attentionNorm: @Sendable (Int) -> String
-  let query: @Sendable (Int) -> String
-  let key: @Sendable (Int) -> String
-  let value: @Sendable (Int) -> String
-  let attentionOutput: @Sendable (Int) -> String
-  let feedForwardNorm: @Sendable (Int) -> String
-  let gate: @Sendable (Int) -> String
-  let up: @Sendable (Int) -> String
-  let down: @Sendable (Int) -> String
+  /// Stores the parts.
+  public init(
+    name: String, layers: [LayerPlan], sizes: Sizes, attention: AttentionShape, normEpsilon: Float,
+    rotaryOrder: RotaryOrder
+  ) {
+    self.name = name
+    self.layers = layers
+    hiddenSize = sizes.hidden
+    feedForwardSize = sizes.feedForward
+    vocabularySize = sizes.vocabulary
+    trainedLength = sizes.trainedLength
+    self.attention = attention
+    self.normEpsilon = normEpsilon
+    self.rotaryOrder = rotaryOrder
+  }
+
+  /// Numbers of elements and tokens.
+  public struct Sizes: Sendable, Hashable {
+    let hidden, feedForward, vocabulary, trainedLength: Int
+
+    /// Stores the numbers.
+    public init(hidden: Int, feedForward: Int, vocabulary: Int, trainedLength: Int) {
+      self.hidden = hidden
+      self.feedForward = feedForward
+      self.vocabulary = vocabulary
+      self.trainedLength = trainedLength
+    }
+  }
+
+  /// Number of layers.
+  public var layerCount: Int { layers.count }
+
+  /// Elements of a head that take part in rotation.
+  public var rotaryDimensions: Int {
+    2 * (layers.lazy.compactMap(\.rotary).first?.frequencies.count ?? 0)
+  }
+
+  /// How a sequence's keys and values are kept for a policy's stages.
+  public func kvFormat(_ type: KVType, _ policies: [AttentionPolicy]) -> KVFormat {
+    var sketches: [KeySketch] = []
+    for case .hierarchical(let pruning) in policies {
+      sketches += pruning.sketches.filter { !sketches.contains($0) }
+    }
+    return KVFormat(
+      layerCount: layerCount, shape: attention, element: type.element, sketches: sketches)
+  }
 }

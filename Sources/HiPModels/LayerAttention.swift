@@ -16,114 +16,124 @@ public struct LayerAttention: Sendable, Hashable {
     denseLength = choice.denseLength(trainedLength: trainedLength)
   }
 
-  /// The queries of a step in one layer, and what they read.
-  struct Step {
-    let queries: DeviceTensor
-    let output: DeviceTensor
-    let start: Int
-    let view: KVView
-    let selection: any SelectionState
-    /// Nil in a prefill.
-    let decodingStep: Int?
-    /// What selections are restricted to; nil: nothing.
-    let passages: Passages?
-  }
-
-  /// The policy of a question that begins at `position`, and its focus; nil where it looks everywhere.
-  func focusing(at position: Int) -> (pruning: HierarchicalPruning, focus: Focus)? {
+  /// The policy of a question that begins at `position`, and its focus; nil where it attends everywhere.
+  public func focusing(at position: Int) -> (pruning: HierarchicalPruning, focus: Focus)? {
     guard position >= denseLength, case .hierarchical(let pruning) = policy,
       let focus = pruning.focus(at: position)
     else { return nil }
     return (pruning, focus)
   }
 
-  /// Tokens at the end of a prompt of `length` that are to be read as its question; nil where that makes no
-  /// difference.
+  /// Tokens at the end of a prompt of `length` that are its question; nil where that makes no difference.
   public func questionLength(endingAt length: Int) -> Int? {
     guard case .hierarchical(let pruning) = policy else { return nil }
     // An unfinished block: those are searched with finer stages.
     let count = pruning.queryBlock - 1
     return focusing(at: length - count) == nil ? nil : count
   }
+}
 
-  /// Attends densely with the positions below `denseLength`, by the policy with the others.
-  func run(_ step: Step, architecture: DecoderArchitecture, backend: any ComputeBackend) {
-    let dense = max(0, min(step.queries.rows, denseLength - step.start))
-    if dense > 0 { attend(.dense, step, 0..<dense, architecture, backend) }
-    guard dense < step.queries.rows else { return }
-    let rest = dense..<step.queries.rows
-    switch policy {
-    case .dense: attend(.dense, step, rest, architecture, backend)
-    case .stretched(let stretch):
-      // Rows of one factor at a time.
-      var first = rest.lowerBound
-      while first < rest.upperBound {
-        let position = step.start + first
-        let end = stretch.end(
-          ofFactorAt: position, trainedLength: architecture.trainedLength)
-        let rows = first..<min(rest.upperBound, max(end - step.start, first + 1))
-        attend(
-          .dense, step, rows, architecture, backend,
-          rotary: architecture.rotary.stretched(
-            stretch, position: position, trainedLength: architecture.trainedLength))
-        first = rows.upperBound
-      }
-    case .streaming(let window): attend(.streaming(window), step, rest, architecture, backend)
-    case .heavyHitters(let hitters):
-      attend(.heavyHitters(hitters, step.selection), step, rest, architecture, backend)
-    case .hierarchical(let pruning):
-      let (layer, count) = (step.view.layer, architecture.layerCount)
-      if pruning.isDense(layer: layer, of: count) {
-        attend(.dense, step, rest, architecture, backend)
-      } else {
-        select(pruning.applied(toLayer: layer, of: count), step, rest, architecture, backend)
-      }
-    }
+/// One layer of a slice: its attention in phases, of which each may select anew.
+struct LayerStep {
+  let architecture: DecoderArchitecture
+  let layer: Int
+  let slice: SequenceSlice
+  /// The slice's number in the step, under which its selections vote.
+  let number: Int
+  let cache: SequenceCache
+  let queries: DeviceTensor
+  let output: DeviceTensor
+
+  struct Phase {
+    var select: SelectCall.Item?
+    let attend: AttendCall.Item
   }
 
-  private func attend(
-    _ reach: AttendCall.Reach, _ step: Step, _ rows: Range<Int>,
-    _ architecture: DecoderArchitecture, _ backend: any ComputeBackend,
-    rotary: RotaryEmbedding? = nil
-  ) {
-    backend.attend(
-      AttendCall(
-        input: step.input(rows, architecture, rotary: rotary), reach: reach,
-        output: step.output.rows(rows)))
+  private var plan: LayerPlan { architecture.layers[layer] }
+  private var trainedLength: Int { architecture.trainedLength }
+
+  /// Attends densely with the positions below `denseLength`, by the policy with the others.
+  var phases: [Phase] {
+    if case .sliding(let window) = plan.reach {
+      return [Phase(attend: attend(.streaming(window), 0..<queries.rows))]
+    }
+    let dense = max(0, min(queries.rows, slice.attention.denseLength - slice.start))
+    var phases: [Phase] = []
+    if dense > 0 { phases.append(Phase(attend: attend(.dense, 0..<dense))) }
+    guard dense < queries.rows else { return phases }
+    let rest = dense..<queries.rows
+    switch slice.attention.policy {
+    case .dense: phases.append(Phase(attend: attend(.dense, rest)))
+    case .stretched(let stretch): phases += stretched(stretch, rest)
+    case .streaming(let window): phases.append(Phase(attend: attend(.streaming(window), rest)))
+    case .heavyHitters(let hitters):
+      phases.append(Phase(attend: attend(.heavyHitters(hitters, cache.heavyHitters), rest)))
+    case .hierarchical(let pruning):
+      let count = architecture.layerCount
+      if pruning.isDense(layer: layer, of: count) {
+        phases.append(Phase(attend: attend(.dense, rest)))
+      } else {
+        phases += selecting(pruning.applied(toLayer: layer, of: count), rest)
+      }
+    }
+    return phases
+  }
+
+  /// Rows of one factor at a time.
+  private func stretched(_ stretch: RotaryStretch, _ rows: Range<Int>) -> [Phase] {
+    var phases: [Phase] = []
+    var first = rows.lowerBound
+    while first < rows.upperBound {
+      let position = slice.start + first
+      let end = stretch.end(ofFactorAt: position, trainedLength: trainedLength)
+      let part = first..<min(rows.upperBound, max(end - slice.start, first + 1))
+      let rotary = plan.rotary?.stretched(
+        stretch, position: position, trainedLength: trainedLength)
+      phases.append(
+        Phase(
+          attend: AttendCall.Item(
+            input: input(part, rotary: rotary), reach: .dense, output: output.rows(part))))
+      first = part.upperBound
+    }
+    return phases
   }
 
   /// Whole blocks of queries first, then the unfinished one.
-  private func select(
-    _ layer: HierarchicalPruning, _ step: Step, _ rest: Range<Int>,
-    _ architecture: DecoderArchitecture, _ backend: any ComputeBackend
-  ) {
-    let whole = rest.count / layer.queryBlock * layer.queryBlock
-    for (rows, pruning) in [(rest.prefix(whole), layer), (rest.dropFirst(whole), layer.fine)]
-    where !rows.isEmpty {
-      let schedule = SelectionSchedule(pruning)
-      if let passages = step.passages {
-        backend.select(
-          SelectCall(
-            input: step.input(rows, architecture), pruning: pruning, passages: passages,
-            state: step.selection))
-      } else if let stage = step.decodingStep.map({ schedule.firstDueStage(step: $0) }) ?? 0 {
-        backend.select(
-          SelectCall(
-            input: step.input(rows, architecture), pruning: pruning, firstStage: stage,
-            state: step.selection))
+  private func selecting(_ pruning: HierarchicalPruning, _ rows: Range<Int>) -> [Phase] {
+    let whole = rows.count / pruning.queryBlock * pruning.queryBlock
+    return [(rows.prefix(whole), pruning), (rows.dropFirst(whole), pruning.fine)]
+      .filter { !$0.0.isEmpty }.map { rows, pruning in
+        Phase(
+          select: source(pruning).map { source in
+            SelectCall.Item(
+              input: input(rows), pruning: pruning, source: source, state: cache.selection,
+              report: slice.kind == .probe ? .votes(number) : .nothing)
+          }, attend: attend(.selected(pruning, cache.selection), rows))
       }
-      attend(.selected(pruning, step.selection), step, rows, architecture, backend)
+  }
+
+  /// What a selection starts from; nil when the last one stays.
+  private func source(_ pruning: HierarchicalPruning) -> SelectCall.Source? {
+    switch slice.selection {
+    case .everywhere: return .grid
+    case .within(let passages): return .among(passages)
+    case .decoding(let step):
+      guard let stage = SelectionSchedule(pruning).firstDueStage(step: step) else { return nil }
+      return stage == 0 ? .grid : .resume(stage: stage)
     }
   }
-}
 
-extension LayerAttention.Step {
-  /// Some rows of the step.
-  func input(
-    _ rows: Range<Int>, _ architecture: DecoderArchitecture, rotary: RotaryEmbedding? = nil
-  ) -> AttentionInput {
+  private func attend(_ reach: AttendCall.Reach, _ rows: Range<Int>) -> AttendCall.Item {
+    AttendCall.Item(input: input(rows), reach: reach, output: output.rows(rows))
+  }
+
+  /// Some rows of the slice.
+  func input(_ rows: Range<Int>) -> AttentionInput { input(rows, rotary: plan.rotary) }
+
+  private func input(_ rows: Range<Int>, rotary: RotaryEmbedding?) -> AttentionInput {
     AttentionInput(
-      queries: queries.rows(rows), shape: architecture.attention, start: start + rows.lowerBound,
-      cache: view, rotary: rotary ?? architecture.rotary, trainedLength: architecture.trainedLength)
+      queries: queries.rows(rows), shape: architecture.attention,
+      start: slice.start + rows.lowerBound, table: cache.table, rotary: rotary,
+      trainedLength: trainedLength)
   }
 }

@@ -1,111 +1,118 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import HiPAttention
 public import HiPCompute
 internal import HiPKVStore
 
-/// Pages that the sequences of one model share.
+/// The blocks of all sequences of a device, whatever their formats: one budget in bytes.
 ///
-/// Belongs to the engine's thread, as everything that it hands out does.
-public final class CachePool {
-  /// The device.
-  public let backend: any ComputeBackend
-  /// The pages' memory.
-  public let store: any PageStore
-  fileprivate var pool = PagePool()
+/// Belongs to the engine's thread, as everything below does.
+public final class SharedBlocks {
+  var pool: BlockPool
 
-  /// An empty pool for pages of this layout.
-  public init(backend: any ComputeBackend, layout: KVLayout) {
-    self.backend = backend
-    store = backend.makePageStore(layout)
-  }
+  /// No blocks yet, and room for so many bytes of them.
+  public init(capacity: Int) { pool = BlockPool(capacity: capacity) }
+
+  /// Bytes that blocks may take.
+  public var capacity: Int { pool.capacity }
+  /// Bytes that blocks take.
+  public var usedByteCount: Int { pool.usedByteCount }
 }
 
 /// The keys, values and selections of one sequence.
 ///
-/// Gives its pages back when it goes.
+/// Gives its blocks back when it goes.
 public final class SequenceCache {
-  let pool: CachePool
-  private var table: PageTable
-  let pages: any DevicePageTable
-  /// One per layer.
-  package let selections: [any SelectionState]
-  /// Decoding steps since the last prefill: what the refresh intervals count.
-  var decodingStep = 0
-  /// Where an answer looks; nil: everywhere.
-  package private(set) var focused: Focused?
-
-  /// What an answer goes by.
-  package struct Focused {
-    /// What the question drew on.
-    let question: PassageVotes
-    package var passages: Passages
-    /// Tokens written since the question.
-    var writtenCount = 0
-  }
-
-  /// Looks somewhere; at no passages at all, everywhere.
-  func look(at focused: Focused?) {
-    self.focused = focused?.passages.starts.isEmpty == true ? nil : focused
-  }
+  /// The memory of its blocks.
+  public let store: any KVStore
+  private let shared: SharedBlocks
+  private var blocks: BlockTable
+  /// Its blocks as the device sees them.
+  public let table: any DeviceBlockTable
+  /// What it has selected, in all layers.
+  public let selection: any SelectionState
+  let heavyHitters: any HeavyHitterState
 
   /// An empty sequence.
-  public init(pool: CachePool) {
-    self.pool = pool
-    table = PageTable(pageSize: KVLayout.pageSize)
-    pages = pool.store.makeTable()
-    selections = (0..<pool.store.layout.layerCount).map { _ in pool.backend.makeSelectionState() }
+  public init(store: any KVStore, blocks shared: SharedBlocks) {
+    self.store = store
+    self.shared = shared
+    blocks = BlockTable(
+      blockSize: store.format.blockSize, blockByteCount: store.format.blockByteCount)
+    table = store.makeTable()
+    selection = store.makeSelectionState()
+    heavyHitters = store.makeHeavyHitterState()
   }
 
   private init(forking other: SequenceCache) {
-    pool = other.pool
-    table = other.table.fork(in: &other.pool.pool)
-    pages = pool.store.makeTable()
-    for (slot, page) in table.pages.enumerated() { pages.set(slot: slot, to: page) }
-    selections = other.selections.map { $0.copy() }
-    focused = other.focused
+    store = other.store
+    shared = other.shared
+    blocks = other.blocks.fork(in: &other.shared.pool)
+    table = store.makeTable()
+    for (place, block) in blocks.blocks.enumerated() { table.set(place: place, to: block) }
+    selection = other.selection.copy()
+    heavyHitters = other.heavyHitters.copy()
   }
 
   deinit {
-    for page in table.releaseAll(to: &pool.pool) { pool.store.discard(page) }
+    for block in blocks.truncate(to: 0, in: &shared.pool).freed { store.discard(block) }
   }
 
   /// Tokens whose keys and values are stored.
-  public var length: Int { table.length }
+  public var length: Int { blocks.length }
 
-  /// The keys and values of one layer.
-  public func view(layer: Int) -> KVView { KVView(pages: pages, layer: layer) }
+  /// Bytes that are missing for `count` more tokens; 0 where they fit.
+  public func missingByteCount(for count: Int) -> Int {
+    max(0, blocks.byteCount(toReserve: count, in: shared.pool) - shared.pool.freeByteCount)
+  }
 
-  /// A second sequence that begins with the same tokens and shares their pages.
+  /// A second sequence that begins with the same tokens and shares their blocks.
   public func fork() -> SequenceCache { SequenceCache(forking: self) }
 
   /// Makes room for `count` more tokens.
   /// - Throws: when memory runs out; the sequence is then as it was.
   public func reserve(_ count: Int) throws(ComputeError) {
-    let changes = table.reserve(count, from: &pool.pool)
+    let needed = blocks.byteCount(toReserve: count, in: shared.pool)
+    guard let changes = blocks.reserve(count, from: &shared.pool) else {
+      throw ComputeError(
+        .outOfMemory(neededBytes: needed),
+        "\(count) more tokens take \(needed >> 20) MB of keys and values, and "
+          + "\(shared.pool.freeByteCount >> 20) MB of \(shared.pool.capacity >> 20) are free; shorten the "
+          + "text, or end other sessions")
+    }
+    var provided: [BlockID] = []
     do {
-      // All memory first: a page is written to only when every page is there.
-      for change in changes { try pool.store.provide(change.page) }
+      // All memory first: a block is written only when every block is there.
+      for change in changes {
+        try store.provide(change.block)
+        provided.append(change.block)
+      }
     } catch {
-      for page in table.undo(changes, in: &pool.pool) { pool.store.discard(page) }
+      _ = blocks.undo(changes, in: &shared.pool)
+      for block in provided { store.discard(block) }
       throw error
     }
     for change in changes {
-      if case .copied(_, let source, let page) = change { pool.store.copy(from: source, to: page) }
-      pages.set(slot: change.slot, to: change.page)
+      if case .copied(_, let source, let block) = change { store.copy(from: source, to: block) }
+      table.set(place: change.place, to: change.block)
     }
   }
 
   /// Counts `count` reserved tokens as stored.
-  func advance(_ count: Int) { table.advance(count) }
+  public func advance(_ count: Int) { blocks.advance(count) }
 
-  /// Forgets the tokens from `length` on.
+  /// Gives back what was reserved and holds no token.
+  public func trim() { cut(to: length) }
+
+  /// Forgets the tokens from `length` on, and every selection.
   public func truncate(to length: Int) {
-    let (removedSlots, freed) = table.truncate(to: length, in: &pool.pool)
-    pages.removeLast(removedSlots)
-    for page in freed { pool.store.discard(page) }
-    decodingStep = 0
-    focused = nil
-    for selection in selections { selection.clear() }
+    cut(to: length)
+    selection.clear()
+    heavyHitters.clear()
+  }
+
+  private func cut(to length: Int) {
+    let (removed, freed) = blocks.truncate(to: length, in: &shared.pool)
+    table.removeLast(removed)
+    for block in freed { store.discard(block) }
   }
 }

@@ -22,21 +22,23 @@
   public init(path: String) throws(FileError) {
     let descriptor = unsafe open(path, O_RDONLY)
     guard descriptor >= 0 else {
-      throw FileError(path: path, problem: "cannot be opened: \(Self.lastError)")
+      throw FileError(
+        errno == ENOENT ? .missing : .unreadable, path: path,
+        problem: "cannot be opened: \(Self.lastError)")
     }
     defer { close(descriptor) }
     var status = stat()
     guard unsafe fstat(descriptor, &status) == 0 else {
-      throw FileError(path: path, problem: "cannot be examined: \(Self.lastError)")
+      throw FileError(.unreadable, path: path, problem: "cannot be examined: \(Self.lastError)")
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
-      throw FileError(path: path, problem: "is not a regular file")
+      throw FileError(.unreadable, path: path, problem: "is not a regular file")
     }
     guard status.st_size > 0 else { throw FileError(path: path, problem: "is empty") }
     let size = Int(status.st_size)
     let address = unsafe mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0)
     guard let address = unsafe address, unsafe address != MAP_FAILED else {
-      throw FileError(path: path, problem: "cannot be mapped: \(Self.lastError)")
+      throw FileError(.unreadable, path: path, problem: "cannot be mapped: \(Self.lastError)")
     }
     self.path = path
     unsafe bytes = UnsafeRawBufferPointer(start: address, count: size)
@@ -54,7 +56,7 @@
     let address = unsafe mmap(
       nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0)
     guard let address = unsafe address, unsafe address != MAP_FAILED else {
-      throw FileError(path: path, problem: "there is no memory for \(byteCount) bytes")
+      throw FileError(.unreadable, path: path, problem: "there is no memory for \(byteCount) bytes")
     }
     self.path = path
     unsafe fill(UnsafeMutableRawBufferPointer(start: address, count: byteCount))
@@ -68,21 +70,4 @@
   private static var lastError: String {
     unsafe strerror(errno).map { unsafe String(cString: $0) } ?? "error \(errno)"
   }
-}
-
-/// A file that cannot be used, with the reason.
-public struct FileError: Error, Sendable, CustomStringConvertible {
-  /// The file.
-  public let path: String
-  /// What is wrong with it and, where there is one, the remedy.
-  public let problem: String
-
-  /// Creates an error about the file at `path`.
-  public init(path: String, problem: String) {
-    self.path = path
-    self.problem = problem
-  }
-
-  /// The text to show.
-  public var description: String { "\(path): \(problem)" }
 }

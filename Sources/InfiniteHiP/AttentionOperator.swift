@@ -25,7 +25,7 @@ public struct AttentionOperator {
   public struct Result: Sendable {
     /// `[queries, heads, headSize]`.
     public let output: [Float]
-    /// The key blocks that were read between sink and window; nil for policies that select none.
+    /// The key blocks that were attended to between sink and window; nil for policies that select none.
     public let selection: BlockSelection?
   }
 
@@ -38,11 +38,11 @@ public struct AttentionOperator {
   ///   - values: `[keys, kvHeads, headSize]`.
   ///   - shape: the heads. The head size is a multiple of 16, at most 256.
   ///   - policy: what each query attends to.
-  ///   - rotary: how positions turn queries and keys; nil turns nothing.
+  ///   - rotary: how positions rotate queries and keys; nil rotates nothing.
   ///   - trainedLength: what stretching, sharpening and the position schemes `self-extend` and `dynamic` go
   ///     by, 1 or more; by default none of them happens.
-  ///   - given: blocks to read instead of selecting some, for a hierarchical policy.
-  /// - Throws: `InfiniteHiPError` when sizes do not fit together.
+  ///   - given: blocks to attend to instead of selecting some, for a hierarchical policy.
+  /// - Throws: `InfiniteHiPError` when sizes do not fit together; `ComputeError` when the device cannot.
   /// - Complexity: dense O(queries · keys); hierarchical O(queries · budget) plus its first stage,
   ///   O(queries · keys / chunk).
   public func run(
@@ -55,9 +55,6 @@ public struct AttentionOperator {
     let keyCount = keys.count / keyWidth
     let queryCount = queries.count / queryWidth
     func refuse(_ message: String) -> InfiniteHiPError { InfiniteHiPError(.request, message) }
-    guard shape.headSize % 16 == 0, shape.headSize <= 256 else {
-      throw refuse("the head size is \(shape.headSize); it must be a multiple of 16, at most 256")
-    }
     guard keys.count == keyCount * keyWidth, queries.count == queryCount * queryWidth,
       values.count == keys.count
     else { throw refuse("queries, keys and values do not fill whole heads, or differ in length") }
@@ -70,70 +67,82 @@ public struct AttentionOperator {
       throw refuse("the trained length is \(trainedLength); it must be 1 or more")
     }
     if let rotary, rotary.frequencies.count * 2 > shape.headSize {
-      throw refuse("the rotary embedding turns more elements than a head has")
+      throw refuse("the rotary embedding rotates more elements than a head has")
     }
     let sketches =
       if case .hierarchical(let pruning) = policy { pruning.sketches } else { [KeySketch]() }
-    let layout = KVLayout(
-      layerCount: 1, shape: shape, element: .float32, sketches: sketches)
-    let pool = CachePool(backend: backend, layout: layout)
-    let cache = SequenceCache(pool: pool)
+    let format = KVFormat(layerCount: 1, shape: shape, element: .float32, sketches: sketches)
+    try backend.check(
+      SequenceUse(policy: policy, format: format, length: keyCount, denseLength: 0))
+    let cache = SequenceCache(
+      store: backend.makeStore(format), blocks: SharedBlocks(capacity: .max))
     try cache.reserve(keyCount)
-    let view = cache.view(layer: 0)
+    let stored = SequenceRows(rows: 0..<keyCount, start: 0, table: cache.table)
     backend.append(
       AppendCall(
-        projections: (nil, try tensor(keys, keyCount), try tensor(values, keyCount)),
-        order: .halves, rotaryDimensions: shape.headSize, into: view, start: 0))
+        layer: 0, projections: (nil, try tensor(keys, keyCount), try tensor(values, keyCount)),
+        order: .halves, rotaryDimensions: shape.headSize, batch: [stored]))
     let queryTensor = try tensor(queries, queryCount)
-    func input(_ rows: Range<Int>, _ rotary: RotaryEmbedding?) -> AttentionInput {
-      AttentionInput(
-        queries: queryTensor.rows(rows), shape: shape,
-        start: keyCount - queryCount + rows.lowerBound, cache: view, rotary: rotary,
-        trainedLength: trainedLength)
+    let output = try backend.makeTensor(
+      .zeros, element: .float32, rows: queryCount, columns: queryWidth)
+    let start = keyCount - queryCount
+    func attend(
+      _ reach: AttendCall.Reach, _ rows: Range<Int>, _ rotary: RotaryEmbedding?
+    ) -> AttendCall.Item {
+      AttendCall.Item(
+        input: AttentionInput(
+          queries: queryTensor.rows(rows), shape: shape, start: start + rows.lowerBound,
+          table: cache.table, rotary: rotary, trainedLength: trainedLength),
+        reach: reach, output: output.rows(rows))
     }
-    let output = try tensor([Float](repeating: 0, count: queries.count), queryCount)
-    let state = backend.makeSelectionState()
+    let all = 0..<queryCount
     var selection: BlockSelection?
-    func attend(_ reach: AttendCall.Reach) {
-      backend.attend(AttendCall(input: input(0..<queryCount, rotary), reach: reach, output: output))
-    }
+    var items: [AttendCall.Item] = []
     switch policy {
-    case .dense: attend(.dense)
+    case .dense: items = [attend(.dense, all, rotary)]
     case .stretched(let stretch):
-      let start = keyCount - queryCount
       var first = 0
       while first < queryCount {
         let end = stretch.end(ofFactorAt: start + first, trainedLength: trainedLength) - start
         let rows = first..<max(first + 1, min(queryCount, end))
         let stretched = rotary?.stretched(
           stretch, position: start + first, trainedLength: trainedLength)
-        backend.attend(
-          AttendCall(input: input(rows, stretched), reach: .dense, output: output.rows(rows)))
+        items.append(attend(.dense, rows, stretched))
         first = rows.upperBound
       }
-    case .streaming(let window): attend(.streaming(window))
-    case .heavyHitters(let hitters): attend(.heavyHitters(hitters, state))
+    case .streaming(let window): items = [attend(.streaming(window), all, rotary)]
+    case .heavyHitters(let hitters):
+      items = [attend(.heavyHitters(hitters, cache.store.makeHeavyHitterState()), all, rotary)]
     case .hierarchical(let pruning):
       if let given {
         try given.check(pruning, shape: shape, queryCount: queryCount, keyCount: keyCount)
-        state.upload(given, shape: shape, pruning: pruning)
+        cache.selection.upload(given, layer: 0, shape: shape, pruning: pruning)
       } else {
-        backend.select(
-          SelectCall(
-            input: input(0..<queryCount, rotary), pruning: pruning,
-            gridLength: .fixed(keyCount), state: state))
+        let item = SelectCall.Item(
+          input: attend(.dense, all, rotary).input, pruning: pruning,
+          gridLength: .fixed(keyCount), state: cache.selection)
+        backend.select(SelectCall(layer: 0, batch: [item]))
       }
-      selection = state.download(shape: shape, pruning: pruning)
-      attend(.selected(pruning, state))
+      items = [attend(.selected(pruning, cache.selection), all, rotary)]
     }
-    return Result(output: backend.read(output), selection: selection)
+    backend.attend(AttendCall(layer: 0, batch: items))
+    backend.sample(
+      SampleCall(logits: output, items: [SampleCall.Item(rows: all, request: .logits)]))
+    let step = try backend.submit()
+    if let fault = step.faults.first {
+      throw refuse("the key or value at position \(fault.row) is not finite")
+    }
+    if case .hierarchical(let pruning) = policy {
+      selection = cache.selection.download(layer: 0, shape: shape, pruning: pruning)
+    }
+    guard case .logits(let rows)? = step.results.first else {
+      preconditionFailure("a device returns what it was asked for")
+    }
+    return Result(output: rows, selection: selection)
   }
 
   private func tensor(_ values: [Float], _ rows: Int) throws -> DeviceTensor {
-    let tensor = DeviceTensor(
-      buffer: try backend.makeBuffer(byteCount: values.count * 4), element: .float32, rows: rows,
-      columns: values.count / rows)
-    backend.write(values, to: tensor)
-    return tensor
+    try backend.makeTensor(
+      .values(values), element: .float32, rows: rows, columns: values.count / rows)
   }
 }

@@ -40,6 +40,15 @@ public struct GenerationRequest: Sendable, Hashable {
     self.maximumTokens = maximumTokens
     self.stop = stop
   }
+
+  /// Throws unless it can be served.
+  func check() throws(InfiniteHiPError) {
+    try sampling.check()
+    guard maximumTokens >= 0 else {
+      throw InfiniteHiPError(
+        .request, "the most tokens to generate are \(maximumTokens); give 0 or more")
+    }
+  }
 }
 
 /// What happens while a request is served, in this order: progress, texts, one completion.

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Foundation
 public import HiPAttention
 public import HiPCompute
 public import HiPModelFiles
 public import HiPModels
-internal import HiPTensors
 public import HiPTokenization
 
 /// A model that is ready to read and answer.
 ///
 /// ```swift
-/// let model = try LanguageModel.load("model.gguf", on: CPUBackend())
+/// let model = try await LanguageModel.load("model.gguf") { try CPUBackend() }
 /// let session = try await model.makeSession()
 /// let request = GenerationRequest(.message(ChatMessage(role: .user, content: "Hello")))
 /// for try await event in session.respond(to: request) {
@@ -19,127 +17,75 @@ public import HiPTokenization
 /// }
 /// ```
 public final class LanguageModel: Sendable {
-  /// Where it was loaded from.
-  public let path: String
-  /// What the weights make up.
-  public let architecture: DecoderArchitecture
-  /// Text to tokens and back.
-  public let tokenizer: any Tokenizer
-  /// Nil when the file has none, or none that is supported; `chatTemplateProblem` says which.
-  public let chatTemplate: ChatTemplate?
-  /// Why there is no chat template.
-  public let chatTemplateProblem: String?
-  /// What a text begins with, if anything.
-  public let beginToken: TokenID?
-  /// Tokens that end an answer.
-  public let endTokens: Set<TokenID>
+  /// What the file says of the model.
+  public let description: ModelDescription
   /// How sessions store keys and values.
   public let kvType: KVType
+  /// The most bytes that the keys and values of all sessions take together.
+  public let cacheLimit: Int
   let engine: Engine
+
+  /// Where it was loaded from.
+  public var path: String { description.path }
+  /// What the weights make up.
+  public var architecture: DecoderArchitecture { description.architecture }
+  /// Text to tokens and back.
+  public var tokenizer: any Tokenizer { description.tokenizer }
+  /// How conversations are written; nil when `chatTemplateProblem` says why not.
+  public var chatTemplate: ChatTemplate? { description.chatTemplate }
+  /// Why there is no chat template.
+  public var chatTemplateProblem: String? { description.chatTemplateProblem }
+  /// What a text begins with, if anything.
+  public var beginToken: TokenID? { description.beginToken }
+  /// Tokens that end an answer.
+  public var endTokens: Set<TokenID> { description.endTokens }
   /// Bytes of the weights in the file.
-  public let weightByteCount: Int
+  public var weightByteCount: Int { description.weightByteCount }
 
   /// Loads a GGUF file onto a device.
   ///
   /// Weights are mapped, not copied.
   /// - Parameters:
   ///   - path: the file.
-  ///   - backend: a device that serves this model and no other.
   ///   - kvType: how sessions store keys and values; `q8` takes about half the memory.
+  ///   - cacheLimit: the most bytes that the keys and values of all sessions take together; nil: what the
+  ///     machine has beside the weights.
+  ///   - makeBackend: makes the device, on the thread that will use it.
   /// - Throws: `FileError`, `TokenizerError` or `ComputeError`, naming what is wrong.
   public static func load(
-    _ path: String, on backend: sending any ComputeBackend, kvType: KVType = .f16
-  ) throws -> LanguageModel {
-    try LanguageModel(GGUFFile(path: path), on: backend, kvType: kvType)
+    _ path: String, kvType: KVType = .f16, cacheLimit: Int? = nil,
+    on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
+  ) async throws -> LanguageModel {
+    try await LanguageModel(
+      GGUFFile(path: path), kvType: kvType, cacheLimit: cacheLimit, on: makeBackend)
   }
 
   /// Places an opened file on a device.
   public init(
-    _ file: GGUFFile, on backend: sending any ComputeBackend, kvType: KVType = .f16
-  ) throws {
-    path = file.path
-    let architecture = try DecoderArchitecture(file)
-    self.architecture = architecture
+    _ file: GGUFFile, kvType: KVType = .f16, cacheLimit: Int? = nil,
+    on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
+  ) async throws {
+    let description = try ModelDescription(file)
+    self.description = description
     self.kvType = kvType
+    let architecture = description.architecture
     try kvType.check(headSize: architecture.attention.headSize)
-    guard architecture.activationByteCount < MachineMemory.physicalByteCount else {
+    let working = architecture.activationByteCount
+    let physical = MachineMemory.physicalByteCount
+    guard working < physical else {
       throw InfiniteHiPError(
-        .outOfMemory(
-          neededBytes: architecture.activationByteCount,
-          physicalBytes: MachineMemory.physicalByteCount),
-        "\(file.path): one step of this model takes \(architecture.activationByteCount / 1_000_000) "
-          + "MB, more memory than this machine has")
+        .outOfMemory(neededBytes: working),
+        "\(file.path): one step of this model takes \(working / 1_000_000) MB, more memory than this "
+          + "machine has")
     }
-    let tokenizer = try Self.tokenizer(file)
-    self.tokenizer = tokenizer
-    (beginToken, endTokens) = try Self.limits(file, tokenizer)
-    if let jinja = try file.metadata.text("tokenizer.chat_template") {
-      do {
-        chatTemplate = try ChatTemplate(jinja: jinja)
-        chatTemplateProblem = nil
-      } catch {
-        chatTemplate = nil
-        chatTemplateProblem = "\(path): \(error)"
-      }
-    } else {
-      chatTemplate = nil
-      chatTemplateProblem = "\(path) has no chat template. Give the prompt as it is with --raw"
+    let limit = cacheLimit ?? max(0, physical - working - description.weightByteCount)
+    self.cacheLimit = limit
+    engine = Engine()
+    try await engine.start {
+      let model = try DecoderModel(
+        architecture, description.weightMap, from: file, on: makeBackend())
+      return ModelRunner(model, capacity: limit)
     }
-    weightByteCount = file.tensors.reduce(0) { $0 + ($1.bytes?.range.count ?? 0) }
-    engine = Engine(
-      model: try DecoderModel(architecture, weights: file, backend: backend))
-  }
-
-  /// The tokenizer of a GGUF file.
-  public static func tokenizer(_ file: GGUFFile) throws -> any Tokenizer {
-    let metadata = file.metadata
-    func refuse(_ problem: String) -> FileError { FileError(path: file.path, problem: problem) }
-    let kind = try metadata.text("tokenizer.ggml.model") ?? "none"
-    guard kind == "gpt2" else {
-      throw refuse(
-        "\"tokenizer.ggml.model\" is \"\(kind)\"; supported is \"gpt2\", byte-level BPE")
-    }
-    let name = try metadata.text("tokenizer.ggml.pre") ?? "default"
-    guard let preTokenizer = PreTokenizer(rawValue: name) else {
-      let known = PreTokenizer.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
-      throw refuse("\"tokenizer.ggml.pre\" is \"\(name)\"; supported are \(known)")
-    }
-    guard let tokens = try metadata.texts("tokenizer.ggml.tokens") else {
-      throw refuse("the metadata lack \"tokenizer.ggml.tokens\"")
-    }
-    guard let merges = try metadata.texts("tokenizer.ggml.merges") else {
-      throw refuse("the metadata lack \"tokenizer.ggml.merges\"")
-    }
-    let kinds = try (metadata.integers("tokenizer.ggml.token_type") ?? []).map { value in
-      guard let kind = BytePairTokenizer.TokenKind(rawValue: Int(value)) else {
-        throw refuse("\"tokenizer.ggml.token_type\" holds \(value); known are 1 to 6")
-      }
-      return kind
-    }
-    do {
-      return try BytePairTokenizer(
-        tokens: tokens, kinds: kinds, merges: merges, preTokenizer: preTokenizer)
-    } catch {
-      throw refuse("the tokenizer is damaged: \(error)")
-    }
-  }
-
-  private static func limits(
-    _ file: GGUFFile, _ tokenizer: any Tokenizer
-  ) throws -> (begin: TokenID?, ends: Set<TokenID>) {
-    func token(_ key: String) throws -> TokenID? {
-      let key = "tokenizer.ggml.\(key)"
-      guard file.metadata.values[key] != nil else { return nil }
-      return TokenID(try file.metadata.integer(key, in: 0...tokenizer.vocabularySize - 1))
-    }
-    let ends = [
-      try token("eos_token_id"), try token("eot_token_id"),
-      tokenizer.specialToken("<|endoftext|>"), tokenizer.specialToken("<|im_end|>"),
-      tokenizer.specialToken("<|eot_id|>"), tokenizer.specialToken("<|end_of_text|>"),
-    ]
-    let begin = try token("bos_token_id")
-    let adds = try file.metadata.flag("tokenizer.ggml.add_bos_token", default: begin != nil)
-    return (adds ? begin : nil, Set(ends.compactMap { $0 }))
   }
 
   /// Opens an empty session.
@@ -157,12 +103,28 @@ public final class LanguageModel: Sendable {
     }
     try checkReach(attention, contextLimit: contextLimit)
     try checkLayers(attention)
-    let layout = cacheLayout([attention.policy] + sketched)
-    let sequence = await engine.open(
-      LayerAttention(attention, trainedLength: architecture.trainedLength), layout: layout)
-    return Session(
-      model: self, sequence: sequence, attention: attention,
-      limits: Session.Limits(context: contextLimit, layout: layout))
+    let layers = LayerAttention(attention, trainedLength: architecture.trainedLength)
+    let use = SequenceUse(
+      policy: attention.policy,
+      format: architecture.kvFormat(kvType, [attention.policy] + sketched), length: contextLimit,
+      denseLength: layers.denseLength)
+    do {
+      return Session(
+        model: self, sequence: try await engine.open(layers, use), attention: attention,
+        contextLimit: contextLimit)
+    } catch let error as ComputeError {
+      throw InfiniteHiPError(error)
+    }
+  }
+
+  /// Predicts the memory of a context of `tokens` tokens.
+  public func memory(of tokens: Int, attention: AttentionChoice) async throws -> MemoryEstimate {
+    let layers = LayerAttention(attention, trainedLength: architecture.trainedLength)
+    let use = SequenceUse(
+      policy: attention.policy, format: architecture.kvFormat(kvType, [attention.policy]),
+      length: tokens, denseLength: layers.denseLength)
+    let working = try await engine.ask { $0.backend.estimate(use) }
+    return MemoryEstimate(description, use, deviceBytes: working)
   }
 
   /// Throws when a policy names layers that the model does not have.
@@ -198,23 +160,13 @@ public final class LanguageModel: Sendable {
     }
   }
 
+  /// What the device has done so far.
+  public func counters() async throws -> ComputeCounters {
+    try await engine.ask { $0.backend.counters }
+  }
+
   /// Tokens that a session holds unless told otherwise: 16 million.
   public static let defaultContextLimit = 1 << 24
-
-  /// How keys and values are stored for a choice of attention.
-  public func cacheLayout(_ attention: AttentionChoice) -> KVLayout {
-    cacheLayout([attention.policy])
-  }
-
-  private func cacheLayout(_ policies: [AttentionPolicy]) -> KVLayout {
-    var sketches: [KeySketch] = []
-    for case .hierarchical(let pruning) in policies {
-      sketches += pruning.sketches.filter { !sketches.contains($0) }
-    }
-    return KVLayout(
-      layerCount: architecture.layerCount, shape: architecture.attention, element: kvType.element,
-      sketches: sketches)
-  }
 
   /// The ids of a prompt that stands at the beginning of a context, or later in one.
   public func tokens(

@@ -18,10 +18,10 @@ import Testing
     let decoding = try Decoding(
       keys: layer.keys, shape: shape, preset, rotary: RotaryEmbedding(base: 10_000, dimensions: 32),
       on: CPUBackend(threads: 2))
-    let full = try decoding.select(layer.queries, firstStage: 0)
+    let full = try decoding.select(layer.queries, from: .grid)
     #expect(full.blocks.allSatisfy { $0[0].count == 256 })
     for stage in 1..<preset.stages.count {
-      let again = try decoding.select(layer.queries, firstStage: stage)
+      let again = try decoding.select(layer.queries, from: .resume(stage: stage))
       #expect(again == full, "from stage \(stage)")
     }
   }
@@ -65,7 +65,8 @@ import Testing
             queries: query, keys: layer.keys, values: layer.keys, shape: shape, rotary: rotary,
             trainedLength: 8192))
         let expected = reference.select(rows: 0..<1, pruning, from: earlier)
-        let found = try decoding.select(query, firstStage: token == 0 ? 0 : from)
+        let found = try decoding.select(
+          query, from: token == 0 ? .grid : .resume(stage: from))
         blocks.add(
           found, BlockSelection(blockSize: 8, blocks: expected.blocks.map { [$0] }),
           "\(sharing), token \(token)")
@@ -122,7 +123,7 @@ import Testing
       // The question once more, then a token behind it.
       for rows in [0..<4, 2..<3] {
         let queries = Array(layer.queries[rows.lowerBound * width..<rows.upperBound * width])
-        let found = try decoding.select(queries, within: passages)
+        let found = try decoding.select(queries, from: .among(passages))
         let now = reference(queries).select(rows: 0..<rows.count, pruning, within: passages)
         let expected = BlockSelection(blockSize: 8, blocks: now.blocks.map { [$0] })
         if keep > 80 {
@@ -146,64 +147,53 @@ import Testing
     let rotary: RotaryEmbedding?
     let shape: AttentionShape
     let keyCount: Int
-    let state: any SelectionState
 
     init(
       keys: [Float], shape: AttentionShape, _ pruning: HierarchicalPruning,
       rotary: RotaryEmbedding?, on backend: any ComputeBackend
     ) throws {
       self.backend = backend
-      let layout = KVLayout(
+      let format = KVFormat(
         layerCount: 1, shape: shape, element: .float16, sketches: pruning.sketches)
-      cache = SequenceCache(pool: CachePool(backend: backend, layout: layout))
+      cache = SequenceCache(
+        store: backend.makeStore(format), blocks: SharedBlocks(capacity: 1 << 30))
       self.pruning = pruning
       self.rotary = rotary
       self.shape = shape
-      state = backend.makeSelectionState()
       keyCount = keys.count / (shape.kvHeads * shape.headSize)
       try cache.reserve(keyCount)
       let rows = try tensor(keys, rows: keyCount)
       backend.append(
         AppendCall(
-          projections: (nil, rows, rows), order: .halves, rotaryDimensions: shape.headSize,
-          into: cache.view(layer: 0), start: 0))
+          layer: 0, projections: (nil, rows, rows), order: .halves,
+          rotaryDimensions: shape.headSize,
+          batch: [SequenceRows(rows: 0..<keyCount, start: 0, table: cache.table)]))
     }
 
     private func tensor(_ values: [Float], rows: Int) throws -> DeviceTensor {
-      let tensor = DeviceTensor(
-        buffer: try backend.makeBuffer(byteCount: values.count * 4), element: .float32, rows: rows,
-        columns: values.count / rows)
-      backend.write(values, to: tensor)
-      return tensor
+      try backend.makeTensor(
+        .values(values), element: .float32, rows: rows, columns: values.count / rows)
     }
 
-    /// Queries at the last positions.
-    private func input(_ queries: [Float]) throws -> AttentionInput {
+    /// A selection by queries at the last positions.
+    func select(
+      _ queries: [Float], from source: SelectCall.Source, report: SelectCall.Report = .nothing
+    ) throws -> BlockSelection {
       let rows = queries.count / (shape.heads * shape.headSize)
-      return AttentionInput(
+      let input = AttentionInput(
         queries: try tensor(queries, rows: rows), shape: shape, start: keyCount - rows,
-        cache: cache.view(layer: 0), rotary: rotary, trainedLength: 8192)
+        table: cache.table, rotary: rotary, trainedLength: 8192)
+      let item = SelectCall.Item(
+        input: input, pruning: pruning, source: source, state: cache.selection, report: report)
+      backend.select(SelectCall(layer: 0, batch: [item]))
+      return cache.selection.download(layer: 0, shape: shape, pruning: pruning)
     }
 
-    func select(_ query: [Float], firstStage: Int) throws -> BlockSelection {
-      backend.select(
-        SelectCall(input: try input(query), pruning: pruning, firstStage: firstStage, state: state))
-      return state.download(shape: shape, pruning: pruning)
-    }
-
-    func select(_ queries: [Float], within passages: Passages) throws -> BlockSelection {
-      backend.select(
-        SelectCall(input: try input(queries), pruning: pruning, passages: passages, state: state))
-      return state.download(shape: shape, pruning: pruning)
-    }
-
-    /// The passages that queries draw on which look everywhere.
+    /// The passages that queries draw on which attend everywhere.
     func passages(keep: Int, of queries: [Float]) throws -> Passages {
-      _ = try select(queries, firstStage: 0)
-      let focus = try #require(pruning.focus)
-      var votes = PassageVotes(focus, sink: pruning.sink)
-      state.count(into: &votes)
-      state.clear()
+      _ = try select(queries, from: .grid, report: .votes(7))
+      let votes = try #require(try backend.submit().votes[7])
+      cache.selection.clear()
       return votes.best(keep: keep, end: keyCount - queries.count / (shape.heads * shape.headSize))
     }
   }

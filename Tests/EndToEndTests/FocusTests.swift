@@ -5,95 +5,127 @@ import HiPCPU
 import HiPCompute
 import HiPModelFiles
 import HiPModels
-import HiPTensors
+import HiPTokenization
 import InfiniteHiP
 import TestSupport
 import Testing
 
-/// A question that is read twice, and its answer, on the demo model.
+/// A question that is probed, and its answer, on the demo model: step by step.
 @Suite struct FocusTests {
-  private let model: DecoderModel
+  private let runner: ModelRunner
+  private let tokenizer: any Tokenizer
   private let attention: LayerAttention
-  private let cache: SequenceCache
-  private let text: [Int32]
+  private let pruning: HierarchicalPruning
+  private let text: [TokenID]
+  private let id: SequenceID
 
   init() throws {
-    let language = try LanguageModel.load(DemoModel.path, on: CPUBackend(threads: 2))
-    text = Array(
-      try language.tokens(of: .text(DemoModel.novel(9000)), atBeginning: true).prefix(1400))
     let file = try GGUFFile(path: DemoModel.path)
-    let backend = try CPUBackend(threads: 2)
-    model = try DecoderModel(DecoderArchitecture(file), weights: file, backend: backend)
+    let description = try ModelDescription(file)
+    tokenizer = description.tokenizer
+    text = Array(tokenizer.encode(try DemoModel.novel(9000), special: .text).prefix(1400))
+    let model = try DecoderModel(
+      description.architecture, description.weightMap, from: file, on: CPUBackend(threads: 2))
+    runner = ModelRunner(model, capacity: 1 << 30)
     attention = LayerAttention(SessionTests.focused, trainedLength: 8192)
     guard case .hierarchical(let pruning) = SessionTests.focused.policy else {
       preconditionFailure("the policy selects")
     }
-    cache = SequenceCache(
-      pool: CachePool(
-        backend: backend,
-        layout: KVLayout(
-          layerCount: model.architecture.layerCount, shape: model.architecture.attention,
-          element: .float16, sketches: pruning.sketches)))
+    self.pruning = pruning
+    id = runner.open(model.architecture.kvFormat(.f16, [SessionTests.focused.policy]))
   }
 
-  private func readText() throws {
-    for part in [text[..<1000], text[1000..<1300]] {
-      _ = try model.read(Array(part), cache: cache, attention: attention, logits: .none)
-    }
+  /// Runs the next step; its slice.
+  private func step(_ state: inout SequenceState, _ id: SequenceID) throws -> SequenceSlice? {
+    guard let slice = state.nextSlice(of: id) else { return nil }
+    try runner.cache(id).reserve(slice.tokens.count)
+    let output = try #require(try runner.run(StepPlan([slice])).first)
+    #expect(output.failure == nil)
+    _ = state.apply(slice, output)
+    return slice
   }
 
-  /// Whether all layers have selected within the passages that the cache looks at.
-  private func expectSelectionsWithinPassages() throws {
-    let passages = try #require(cache.focused?.passages)
+  private func stored(_ state: inout SequenceState, _ tokens: [TokenID]) throws {
+    state.begin(tokens, .store(observed: 0))
+    while try step(&state, id) != nil {}
+    state.end()
+  }
+
+  private func ask(_ state: inout SequenceState, _ question: [TokenID]) {
+    let request = GenerationRequest(.tokens(question), maximumTokens: 8)
+    state.begin(question, .answer(Answer(request, tokenizer: tokenizer, endTokens: [])))
+  }
+
+  /// Whether all layers have selected within some passages.
+  private func expectSelections(within passages: Passages) {
     let chunks = Set(passages.chunks(of: 8))
-    guard case .hierarchical(let pruning) = SessionTests.focused.policy else { return }
-    for selection in cache.selections {
-      let found = selection.download(shape: model.architecture.attention, pruning: pruning)
+    let shape = runner.model.architecture.attention
+    for layer in 0..<runner.model.architecture.layerCount {
+      let found = runner.cache(id).selection.download(layer: layer, shape: shape, pruning: pruning)
       let blocks = found.blocks.joined().joined()
       #expect(!blocks.isEmpty && blocks.allSatisfy { chunks.contains($0) })
       #expect(found.held == nil)
     }
   }
 
-  @Test func theAnswerLooksWhereTheQuestionDrewOnMost() throws {
-    try readText()
-    let question = Array(text[1300..<1340])
-    let logits = try model.ask(question, cache: cache, attention: attention)
-    #expect(cache.length == 1340)
-    try expectSelectionsWithinPassages()
-    let passages = try #require(cache.focused?.passages)
-    #expect(passages.starts.count == 16)
-    // Three tokens look there, the fourth everywhere before: what it draws on takes half of the room.
+  private func passages(_ slice: SequenceSlice) -> Passages? {
+    if case .within(let passages) = slice.selection { passages } else { nil }
+  }
+
+  @Test func theAnswerAttendsToWhatTheQuestionDrewOnMost() throws {
+    var state = SequenceState(attention: attention)
+    try stored(&state, Array(text[..<1300]))
+    ask(&state, Array(text[1300..<1340]))
+    let probe = try #require(try step(&state, id))
+    #expect(probe.kind == .probe && probe.tokens.count == 40 && probe.selection == .everywhere)
+    // Nothing of the probe is stored.
+    #expect(state.length == 1300 && runner.cache(id).length == 1300)
+    let question = try #require(try step(&state, id))
+    #expect(question.kind == .prefill && question.tokens == probe.tokens)
+    let first = try #require(passages(question))
+    #expect(first.starts.count == 16)
+    expectSelections(within: first)
+    // Three tokens attend there, the fourth is probed before: what it draws on takes half of the room.
     for count in 1...4 {
-      _ = try model.write(text[1339 + count], cache: cache, attention: attention)
-      #expect(cache.length == 1340 + count)
-      try expectSelectionsWithinPassages()
-      let now = try #require(cache.focused?.passages)
+      if count == 4 {
+        let probe = try #require(try step(&state, id))
+        #expect(probe.kind == .probe && probe.tokens.count == 1)
+      }
+      let slice = try #require(try step(&state, id))
+      #expect(slice.kind == .decode && state.length == 1340 + count)
+      let now = try #require(passages(slice))
+      expectSelections(within: now)
       if count < 4 {
-        #expect(now == passages)
+        #expect(now == first)
       } else {
         // The question keeps its half; what both draw on takes room once.
-        let kept = Set(now.starts).intersection(passages.starts).count
+        let kept = Set(now.starts).intersection(first.starts).count
         #expect((8..<16).contains(kept) && (9...16).contains(now.starts.count))
       }
     }
-    // Nothing of the first reading, nor of the answer, is left.
-    cache.truncate(to: 1300)
-    #expect(cache.focused == nil)
-    #expect(try model.ask(question, cache: cache, attention: attention) == logits)
-    // What is read next looks everywhere.
-    let everywhere = cache.fork()
-    _ = try model.read([text[1340]], cache: everywhere, attention: attention, logits: .none)
-    #expect(everywhere.focused == nil)
-    #expect(cache.focused?.passages == passages)
+    // What is stored next attends everywhere.
+    state.end()
+    state.begin([text[1340]], .store(observed: 0))
+    let next = try #require(try step(&state, id))
+    #expect(next.kind == .prefill && next.selection == .everywhere)
   }
 
-  @Test func aQuestionThatDrawsOnPassagesIsReadDifferently() throws {
-    try readText()
-    let other = cache.fork()
-    let question = Array(text[1300..<1340])
-    let asked = try model.ask(question, cache: cache, attention: attention)
-    let read = try model.read(question, cache: other, attention: attention, logits: .last)
-    #expect(asked != read)
+  @Test func aProbeLeavesNothingBehind() throws {
+    var state = SequenceState(attention: attention)
+    try stored(&state, Array(text[..<1300]))
+    let copy = runner.fork(id)
+    var other = state.forked()
+    func answer(_ state: inout SequenceState, _ id: SequenceID) throws -> [TokenID] {
+      ask(&state, Array(text[1300..<1340]))
+      var tokens: [TokenID] = []
+      while let slice = try step(&state, id) { if slice.kind == .decode { tokens += slice.tokens } }
+      state.end()
+      return tokens
+    }
+    // Another question, probed and forgotten.
+    ask(&other, Array(text[1350..<1390]))
+    _ = try step(&other, copy)
+    other.end()
+    #expect(try answer(&other, copy) == answer(&state, id))
   }
 }

@@ -44,7 +44,7 @@ import Testing
 
   @Test(arguments: CPUKernels.supported)
   func likelihoodsEqualThoseOfTransformers(_ kernels: CPUKernels) async throws {
-    let model = try LanguageModel.load(DemoModel.path, on: CPUBackend(kernels: kernels))
+    let model = try await LanguageModel.load(DemoModel.path) { try CPUBackend(kernels: kernels) }
     let tolerance = Tolerance(kernels)
     for item in try fixture("logits", as: [Likelihoods].self) {
       if kernels == .baseline, item.ids.count > 300 { continue }
@@ -65,8 +65,8 @@ import Testing
   /// nats at most, root of the mean square 2.3e-2 at most.
   @Test(arguments: [KVType.bf16, .q8])
   func otherTypesOfKeysAndValuesChangeLikelihoodsLittle(_ type: KVType) async throws {
-    let model = try LanguageModel.load(DemoModel.path, on: CPUBackend(), kvType: type)
-    let plain = try LanguageModel.load(DemoModel.path, on: CPUBackend())
+    let model = try await LanguageModel.load(DemoModel.path, kvType: type) { try CPUBackend() }
+    let plain = try await LanguageModel.load(DemoModel.path) { try CPUBackend() }
     let item = try #require(
       try fixture("logits", as: [Likelihoods].self).max { $0.ids.count < $1.ids.count })
     let values = try await model.makeSession().negativeLogLikelihoods(of: item.ids)
@@ -87,7 +87,7 @@ import Testing
   }
 
   @Test func answersEqualThoseOfTransformers() async throws {
-    let model = try LanguageModel.load(DemoModel.path, on: CPUBackend())
+    let model = try await LanguageModel.load(DemoModel.path) { try CPUBackend() }
     for item in try fixture("generation", as: [Generation].self) {
       let session = try await model.makeSession()
       let answer = try await session.collect(

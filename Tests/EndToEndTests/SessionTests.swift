@@ -47,7 +47,7 @@ import Testing
     let pruning = try HierarchicalPruning(
       reach: StreamingWindow(sink: 0, window: 64), stages: [PruningStage(chunkSize: 8, keep: 64)],
       exceptions: [LayerException(layers: [0, layer], .dense)])
-    let model = try load()
+    let model = try await load()
     await #expect(throws: InfiniteHiPError.self) {
       try await model.makeSession(
         attention: AttentionChoice(name: "test", policy: .hierarchical(pruning)))
@@ -60,8 +60,8 @@ import Testing
   ]
   .compactMap { $0 }
 
-  private func load() throws -> LanguageModel {
-    try LanguageModel.load(DemoModel.path, on: CPUBackend(threads: 2))
+  private func load() async throws -> LanguageModel {
+    try await LanguageModel.load(DemoModel.path) { try CPUBackend(threads: 2) }
   }
 
   private func ids(_ count: Int, _ model: LanguageModel) throws -> [TokenID] {
@@ -70,7 +70,7 @@ import Testing
 
   @Test(arguments: choices)
   func aTextReadInPiecesGivesWhatItGivesWhole(_ choice: AttentionChoice) async throws {
-    let model = try load()
+    let model = try await load()
     let ids = try ids(2100, model)
     let whole = try await model.makeSession(attention: choice).negativeLogLikelihoods(of: ids)
     let pieces = try await model.makeSession(attention: choice)
@@ -85,7 +85,7 @@ import Testing
 
   @Test(arguments: choices)
   func sessionsSideBySideGiveWhatTheyGiveAlone(_ choice: AttentionChoice) async throws {
-    let model = try load()
+    let model = try await load()
     let texts = try (0..<3).map { Array(try ids(1500, model)[($0 * 100)..<($0 * 100 + 1200)]) }
     var alone: [[Double]] = []
     for text in texts {
@@ -104,7 +104,7 @@ import Testing
 
   @Test(arguments: choices)
   func aForkGoesOnAsTheOriginalWould(_ choice: AttentionChoice) async throws {
-    let model = try load()
+    let model = try await load()
     let context = try ids(1300, model)
     let request = GenerationRequest(.text(" And then he said"), maximumTokens: 24)
     let whole = try await model.makeSession(attention: choice)
@@ -124,7 +124,7 @@ import Testing
   /// that keeps its focus when it goes on.
   @Test(arguments: [makeSparse(refresh: 1), focused] as [AttentionChoice])
   func decodingEqualsReadingTokenByToken(_ choice: AttentionChoice) async throws {
-    let model = try load()
+    let model = try await load()
     let prompt = try ids(1200, model)
     let whole = try await model.makeSession(attention: choice)
     let answer = try await whole.collect(
@@ -140,19 +140,18 @@ import Testing
     #expect(single.tokenCount == whole.tokenCount)
   }
 
-  @Test func aQuestionIsReadTwiceWhereThePolicyFocuses() async throws {
-    let prompt = try ids(1300, try load())
+  @Test func aQuestionIsProbedWhereThePolicyFocuses() async throws {
+    let model = try await load()
+    let prompt = try ids(1300, model)
     func selections(_ choice: AttentionChoice) async throws -> (selections: Int, tokens: Int) {
-      let backend = try CPUBackend(threads: 2)
-      let model = try LanguageModel.load(DemoModel.path, on: backend)
       let session = try await model.makeSession(attention: choice)
       _ = try await session.collect(GenerationRequest(.tokens(prompt), maximumTokens: 0))
-      let before = backend.counters.selections
+      let before = try await model.counters().selections
       let request = GenerationRequest(.text(" And then he said"), maximumTokens: 7)
       let answer = try await session.collect(request)
-      // The last token is not read back.
+      // The last token is not stored.
       #expect(session.tokenCount == prompt.count + 4 + answer.completion.completionTokens)
-      return (backend.counters.selections - before, answer.completion.completionTokens)
+      return (try await model.counters().selections - before, answer.completion.completionTokens)
     }
     let layers = 8
     let (plain, plainTokens) = try await selections(Self.makeSparse(refresh: 1))
@@ -163,7 +162,7 @@ import Testing
   }
 
   @Test func automaticEqualsDenseWithinTheTrainedLength() async throws {
-    let model = try load()
+    let model = try await load()
     let ids = try ids(1500, model)
     let dense = try await model.makeSession(
       attention: AttentionChoice(name: "dense", policy: .dense)
@@ -173,7 +172,7 @@ import Testing
   }
 
   @Test func cancellingEndsWithinOneStep() async throws {
-    let model = try load()
+    let model = try await load()
     let session = try await model.makeSession()
     let text = try DemoModel.novel(60_000)
     var lastRead = 0
@@ -190,7 +189,7 @@ import Testing
   }
 
   @Test func whatCannotBeServedIsSaid() async throws {
-    let model = try load()
+    let model = try await load()
     let session = try await model.makeSession(contextLimit: 100)
     await #expect {
       try await session.collect(GenerationRequest(.text(DemoModel.novel(2000))))
@@ -215,7 +214,7 @@ import Testing
   }
 
   @Test func anAnswerEndsWhereTheContextDoes() async throws {
-    let model = try load()
+    let model = try await load()
     let session = try await model.makeSession(contextLimit: 30)
     let answer = try await session.collect(
       GenerationRequest(.text("Once upon a time there was"), maximumTokens: 400))
@@ -224,7 +223,7 @@ import Testing
   }
 
   @Test func stopTextsAndLengthEndAnAnswer() async throws {
-    let model = try load()
+    let model = try await load()
     let all = try await model.makeSession().collect(
       GenerationRequest(.text("Prince Andrew looked at"), maximumTokens: 20))
     #expect(all.completion.reason == .length)
@@ -238,7 +237,7 @@ import Testing
   }
 
   @Test func aConversationKeepsItsContext() async throws {
-    let model = try load()
+    let model = try await load()
     let session = try await model.makeSession()
     let fact = "The home of Clara Kendall is in Amsterdam. He went on. "
     let first = try await session.collect(
@@ -255,21 +254,57 @@ import Testing
     #expect(session.tokenCount == 0)
   }
 
-  @Test func aStepReadsOnceAndMakesNoBuffer() async throws {
-    let backend = try CPUBackend(threads: 2)
-    let counters = { backend.counters }
-    let model = try LanguageModel.load(DemoModel.path, on: backend)
+  @Test func aDecodingStepWaitsOnceAndAllocatesNothing() async throws {
+    let model = try await load()
     let session = try await model.makeSession(attention: Self.sparse)
     _ = try await session.collect(GenerationRequest(.tokens(ids(1100, model)), maximumTokens: 2))
-    let before = counters()
+    let before = try await model.counters()
     let answer = try await session.collect(
       GenerationRequest(.text(" He said that it was"), maximumTokens: 40))
-    let after = counters()
-    #expect(after.buffers == before.buffers)
-    // One read per token: the prompt's last, and each that was read back.
-    #expect(after.reads - before.reads == answer.completion.completionTokens)
+    let after = try await model.counters()
+    #expect(after.allocations == before.allocations)
+    // One wait per token: the prompt's, and each that was stored.
+    #expect(after.submits - before.submits == answer.completion.completionTokens)
     // Refresh every second step at the latest: about half of 8 layers × tokens.
     #expect(after.selections > before.selections)
     #expect(after.selections - before.selections < 8 * (answer.completion.completionTokens / 2 + 3))
+  }
+
+  @Test func aStreamThatIsDroppedBeforeItBeginsLeavesTheSessionBusy() async throws {
+    let model = try await load()
+    let session = try await model.makeSession()
+    let long = session.respond(to: GenerationRequest(.text(try DemoModel.novel(40_000))))
+    var events = long.makeAsyncIterator()
+    _ = try await events.next()
+    // Refused at once, and dropped: the first request is under way all the same.
+    _ = session.respond(to: GenerationRequest(.text("x")))
+    await #expect {
+      try await session.collect(GenerationRequest(.text("x"), maximumTokens: 1))
+    } throws: {
+      ($0 as? InfiniteHiPError)?.code == .busy
+    }
+  }
+
+  @Test func twoSessionsOfMoreThanHalfOfTheMemoryAreRefused() async throws {
+    // A block of 64 tokens takes 293 KB here: 8 layers of 2 heads, with moments.
+    let limit = 10 * 8 * 2 * (2 * 64 * 128 + 8 * 132)
+    let model = try await LanguageModel.load(DemoModel.path, cacheLimit: limit) {
+      try CPUBackend(threads: 2)
+    }
+    let tokens = try ids(380, model)
+    let first = try await model.makeSession()
+    let second = try await model.makeSession()
+    _ = try await first.collect(GenerationRequest(.tokens(tokens), maximumTokens: 0))
+    await #expect {
+      try await second.collect(GenerationRequest(.tokens(tokens), maximumTokens: 0))
+    } throws: {
+      guard case .outOfMemory(let needed)? = ($0 as? InfiniteHiPError)?.code else { return false }
+      return needed == limit / 10 * 6
+    }
+    // What is refused takes nothing, and what is given back can be had.
+    #expect(second.tokenCount == 0)
+    try await first.clear()
+    _ = try await second.collect(GenerationRequest(.tokens(tokens), maximumTokens: 0))
+    #expect(second.tokenCount == 380)
   }
 }

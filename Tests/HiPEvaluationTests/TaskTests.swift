@@ -19,8 +19,8 @@ import Testing
         "It was late. The train had left without him! What was he to do now? He walked on. ",
       count: 40))
 
-  private static func model() throws -> LanguageModel {
-    try LanguageModel.load(DemoModel.path, on: CPUBackend())
+  private static func model() async throws -> LanguageModel {
+    try await LanguageModel.load(DemoModel.path) { try CPUBackend() }
   }
 
   private func request(_ model: LanguageModel, length: Int, samples: Int = 4) -> ContextRequest {
@@ -30,8 +30,8 @@ import Testing
   }
 
   @Test(arguments: tasks)
-  func contextsFillTheirLengthAndHoldTheirAnswers(_ task: EvaluationTask) throws {
-    let model = try Self.model()
+  func contextsFillTheirLengthAndHoldTheirAnswers(_ task: EvaluationTask) async throws {
+    let model = try await Self.model()
     let length = 6000
     let context = try task.context(1, request(model, length: length))
     let read = model.tokenizer.encode(context.text, special: .text).count
@@ -53,15 +53,15 @@ import Testing
     if task != .needle { #expect(other.text != context.text) }
   }
 
-  @Test func questionsThatDoNotFitAreRefused() throws {
-    let model = try Self.model()
+  @Test func questionsThatDoNotFitAreRefused() async throws {
+    let model = try await Self.model()
     #expect(throws: InfiniteHiPError.self) {
       try EvaluationTask.needle.context(0, request(model, length: 1024, samples: 300))
     }
   }
 
-  @Test func proseWithoutSentencesIsCut() throws {
-    let model = try Self.model()
+  @Test func proseWithoutSentencesIsCut() async throws {
+    let model = try await Self.model()
     let frame = PromptFrame(model.chatTemplate, tokenizer: model.tokenizer)
     let prose = Prose(String(repeating: "nothing but words and spaces ", count: 4000))
     let context = try EvaluationTask.needle.context(
@@ -72,8 +72,8 @@ import Testing
     #expect(context.text.distance(from: context.text.startIndex, to: place) > 500)
   }
 
-  @Test func noKeyOfTheNeedleHaystackComesTwice() throws {
-    let model = try Self.model()
+  @Test func noKeyOfTheNeedleHaystackComesTwice() async throws {
+    let model = try await Self.model()
     let context = try EvaluationTask.ruler(.niahMultikey2).context(
       0, request(model, length: 40000))
     let keys = context.text.split(separator: "\n").dropFirst().map { line in
@@ -104,7 +104,7 @@ import Testing
     let folder = URL.temporaryDirectory.appending(path: "eval-\(UUID())").path(
       percentEncoded: false)
     defer { try? FileManager.default.removeItem(atPath: folder) }
-    let model = try Self.model()
+    let model = try await Self.model()
     let runner = TaskRunner(model, prose: Self.prose, seed: 5)
     let choice = AttentionChoice.automatic
     func run(_ samples: Int) async throws -> [AnswerRecord] {

@@ -27,7 +27,7 @@ import Testing
   private let golden: Golden
 
   init() throws {
-    tokenizer = try LanguageModel.tokenizer(GGUFFile(path: DemoModel.path))
+    tokenizer = try ModelDescription.tokenizer(GGUFFile(path: DemoModel.path))
     let url = try #require(
       Bundle.module.url(forResource: "tokens", withExtension: "json", subdirectory: "Fixtures"))
     golden = try JSONDecoder().decode(Golden.self, from: Data(contentsOf: url))

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
+import HiPCompute
 import HiPTokenization
 import InfiniteHiP
 import Testing
@@ -7,10 +9,33 @@ import Testing
 @Suite struct SamplerTests {
   private let logits: [Float] = [0, 3, 1, 2.5, -4]
 
+  /// What a device would find for a request.
+  private func candidates(_ request: CandidateRequest) -> Candidates {
+    var logits = logits
+    for token in Set(request.repeated) {
+      let value = logits[Int(token)]
+      logits[Int(token)] = value > 0 ? value / request.penalty : value * request.penalty
+    }
+    let total = log(logits.reduce(0) { $0 + exp(Double($1)) })
+    let order = logits.indices.sorted { logits[$0] > logits[$1] }
+    var ids: [Int] = []
+    var mass = 0.0
+    for id in order where ids.count < (request.count > 0 ? request.count : .max) {
+      guard mass < request.mass else { break }
+      ids.append(id)
+      mass += exp(Double(logits[id]) - total)
+    }
+    return Candidates(ids: ids.map(Int32.init), logits: ids.map { logits[$0] }, logSumExp: total)
+  }
+
+  private func next(_ sampler: inout Sampler) -> TokenID {
+    sampler.next(candidates(sampler.request))
+  }
+
   private func draw(_ options: SamplingOptions, _ count: Int = 400) -> [TokenID: Int] {
     var sampler = Sampler(options)
     return (0..<count).reduce(into: [:]) { counts, _ in
-      counts[sampler.next(logits), default: 0] += 1
+      counts[next(&sampler), default: 0] += 1
     }
   }
 
@@ -22,10 +47,10 @@ import Testing
     let options = SamplingOptions(temperature: 1, topP: 1, seed: 5)
     var first = Sampler(options)
     var second = Sampler(options)
-    for _ in 0..<100 { #expect(first.next(logits) == second.next(logits)) }
+    for _ in 0..<100 { #expect(next(&first) == next(&second)) }
     var other = Sampler(SamplingOptions(temperature: 1, topP: 1, seed: 6))
     var again = Sampler(options)
-    #expect((0..<50).map { _ in other.next(logits) } != (0..<50).map { _ in again.next(logits) })
+    #expect((0..<50).map { _ in next(&other) } != (0..<50).map { _ in next(&again) })
   }
 
   @Test func frequenciesFollowTheProbabilities() {
@@ -46,7 +71,7 @@ import Testing
     var options = SamplingOptions()
     options.repeatPenalty = 2
     var sampler = Sampler(options)
-    #expect((0..<3).map { _ in sampler.next(logits) } == [1, 3, 1])
+    #expect((0..<3).map { _ in next(&sampler) } == [1, 3, 1])
   }
 }
 

@@ -3,7 +3,7 @@
 //
 // No function here allocates, starts a thread or keeps state. Sizes are element counts unless the
 // name says bytes. A "panel" is a matrix block of up to 64 columns, in the form in which a
-// table's products read their right-hand side; it takes at most k * HIP_PANEL floats.
+// table's products read their right-hand side; it takes at most k * IHP_PANEL floats.
 #ifndef CHIPSIMD_H
 #define CHIPSIMD_H
 
@@ -11,7 +11,10 @@
 #include <stdint.h>
 
 /// Columns of a panel: outputs of a weight matrix, keys of an attention tile, or value dimensions.
-#define HIP_PANEL 64
+#define IHP_PANEL 64
+
+/// The largest head.
+#define IHP_HEAD_SIZE 256
 
 /// Rows of a sketch come in groups, side by side, so that one load brings the same four elements of
 /// each.
@@ -22,86 +25,98 @@
 ///
 /// Moments of chunks in 8 bits: 8 bfloat16 scales of means, 8 of variances, then for every 4 elements
 /// four bytes of each chunk's mean (128 + n), then likewise of its variance (n).
-#define HIP_GROUP 8
+#define IHP_GROUP 8
 
 /// A prepared input of n elements takes 2 n floats and these.
-#define HIP_PREPARED_EXTRA 512
+#define IHP_PREPARED_EXTRA 512
 
 /// Floats in front of a prepared query's elements.
-#define HIP_QUERY_HEADER 3
+#define IHP_QUERY_HEADER 3
 
 /// How the elements of a row are stored.
-typedef enum hip_element {
-  HIP_F32 = 0,
-  HIP_F16 = 1,
-  HIP_BF16 = 2,
+typedef enum ihp_element {
+  IHP_F32 = 0,
+  IHP_F16 = 1,
+  IHP_BF16 = 2,
   /// Blocks of 32 signed bytes behind one half-precision scale (34 bytes).
-  HIP_Q8_0 = 3,
+  IHP_Q8_0 = 3,
   /// Blocks of 32 (Q4_0) and 256 (K) elements in 4 to 6 bits, as GGUF files hold them.
-  HIP_Q4_0 = 4,
-  HIP_Q4_K = 5,
-  HIP_Q5_K = 6,
-  HIP_Q6_K = 7,
-} hip_element;
+  IHP_Q4_0 = 4,
+  IHP_Q4_K = 5,
+  IHP_Q5_K = 6,
+  IHP_Q6_K = 7,
+} ihp_element;
 
 /// The keys or values of one head, in pages of equal token count.
-typedef struct hip_rows {
+typedef struct ihp_rows {
   /// Address of each page.
   const uint8_t *const *pages;
   /// log2 of the tokens in a page.
   uint32_t page_shift;
-  hip_element element;
+  ihp_element element;
   /// Byte distance from a page's address to its first row of this head.
   size_t offset;
   /// Byte distance between the rows of neighbouring tokens.
   size_t stride;
-} hip_rows;
+} ihp_rows;
 
 /// Running state of an online softmax over rows of one head size.
-typedef struct hip_softmax {
+typedef struct ihp_softmax {
   /// Largest score so far per row; -INFINITY while a row has seen no key.
   float *maximum;
   /// Sum of exp(score - maximum) per row.
   float *sum;
   /// Sum of exp(score - maximum) * value per row, [rows][head_size].
   float *output;
-} hip_softmax;
+} ihp_softmax;
 
-typedef struct hip_kernels {
+typedef struct ihp_kernels {
   const char *name;
 
   /// What the machine can do at best: multiply-adds in registers, `rounds` times, with factors in
-  /// float32 (HIP_F32), bfloat16 (HIP_BF16) or bytes (HIP_Q8_0). Returns the number of operations, two
+  /// float32 (IHP_F32), bfloat16 (IHP_BF16) or bytes (IHP_Q8_0). Returns the number of operations, two
   /// to a multiply-add; 0 where the table has no such products.
-  double (*peak)(hip_element element, size_t rounds);
+  double (*peak)(ihp_element element, size_t rounds);
   /// Reads memory and returns what depends on all of it.
   uint64_t (*stream)(const void *bytes, size_t count);
 
   /// out[i] = row[i] as float32, for n elements starting at element `first` of a row.
-  void (*widen)(hip_element element, const void *row, size_t first, size_t n, float *out);
+  void (*widen)(ihp_element element, const void *row, size_t first, size_t n, float *out);
   /// Rounds n floats to float32, float16 (saturating), bfloat16 or blocks of bytes, to nearest even.
-  void (*narrow)(hip_element element, const float *x, size_t n, void *out);
+  void (*narrow)(ihp_element element, const float *x, size_t n, void *out);
 
   /// Brings n elements (a multiple of 32) into the form in which `matvec` multiplies blocks of
   /// bytes and of less: where the table has products of bytes, in 15 and in 8 bits. `out` takes
-  /// 2 n + HIP_PREPARED_EXTRA floats.
+  /// 2 n + IHP_PREPARED_EXTRA floats.
   void (*prepare_input)(const float *x, size_t n, float *out);
-  /// out[r] = dot(row r of w, x) for `rows` rows of n elements, `stride` bytes apart; `prepared` is
-  /// what `prepare_input` made of x.
-  void (*matvec)(hip_element element, const void *w, size_t stride, size_t rows, const float *x,
-                 const float *prepared, size_t n, float *out);
-  /// How products take their factors: HIP_F32, or HIP_BF16 with float32 sums.
-  hip_element product_element;
+  /// out[i][r] = dot(row r of w, x[i]) for `rows` rows of n elements, `stride` bytes apart, and `inputs`
+  /// inputs of n floats; `prepared`, `prepared_ld` floats apart, is what `prepare_input` made of them.
+  /// Outputs are `out_ld` floats apart. An input's outputs are the same to the bit whatever stands beside it.
+  void (*matvec)(ihp_element element, const void *w, size_t stride, size_t rows, const float *x,
+                 const float *prepared, size_t prepared_ld, size_t inputs, size_t n, float *out,
+                 size_t out_ld);
+  /// How products of many rows take their factors: IHP_F32, or IHP_BF16 with float32 sums.
+  ihp_element product_element;
+  /// Whether products of single rows with quantised blocks are computed in integers.
+  int decodes_in_integers;
+  /// Whether keys are scored for a selection in integers.
+  int scores_in_integers;
   /// panel[k][r] = w[r][k] for `rows` (at most 64) rows; absent rows become zero.
-  void (*pack)(hip_element element, const void *w, size_t stride, size_t rows, size_t n,
+  void (*pack)(ihp_element element, const void *w, size_t stride, size_t rows, size_t n,
                void *panel);
   /// c[r][j] = (keep ? c[r][j] : 0) + sum over k of a[r][k] * panel[k][j], j < columns <= 64.
-  /// a's elements are HIP_F32, or already `product_element` (then k and lda are even).
-  void (*gemm)(hip_element element, const void *a, size_t lda, size_t rows, const void *panel,
+  /// a's elements are IHP_F32, or already `product_element` (then k and lda are even).
+  void (*gemm)(ihp_element element, const void *a, size_t lda, size_t rows, const void *panel,
                size_t k, float *c, size_t ldc, size_t columns, int keep);
 
-  /// out = x / rms(x) * weight.
-  void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *out);
+  /// out = x / rms(x) * weight; the mean square, so that it is known whether it is finite.
+  float (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *out);
+  /// Whether none of n floats is infinite or NaN.
+  int (*is_finite)(const float *x, size_t n);
+  /// The largest of n floats; NaN when one of them is not finite.
+  float (*greatest)(const float *x, size_t n);
+  /// The sum of exp(x - greatest) over n floats.
+  float (*exponential_sum)(const float *x, size_t n, float greatest);
   /// gate = silu(gate) * up.
   void (*swiglu)(float *gate, const float *up, size_t n);
   /// Rotates pairs (x[i], x[i + half]) by the angle whose cosines stand at table[0..half) and sines
@@ -112,33 +127,33 @@ typedef struct hip_kernels {
   /// Gathers `count` (at most 64) keys, rotates each by its position's row of `table` (of
   /// 2 * half floats; null: no rotation), and packs them as the columns of a panel; absent keys
   /// become zero. `scratch` holds 64 * head_size floats.
-  void (*pack_keys)(const hip_rows *keys, const int32_t *indices, size_t count, size_t head_size,
+  void (*pack_keys)(const ihp_rows *keys, const int32_t *indices, size_t count, size_t head_size,
                     const float *table, size_t half, const int32_t *positions, float *scratch,
                     void *panel);
   /// scores[r][j] = dot(query r, stored key indices[j]) for `count` (at most 64) keys, rotated as by
-  /// `pack_keys`: for few queries, reads keys once and packs nothing. `scratch` holds
-  /// 64 * head_size floats. Asks for the rows of `ahead` (null: none) at the same indices.
-  void (*score_stored)(const hip_rows *keys, const int32_t *indices, size_t count,
+  /// `pack_keys`: for few queries, loads keys once and packs nothing. `scratch` holds
+  /// 64 * head_size floats. Prefetches the rows of `ahead` (null: none) at the same indices.
+  void (*score_stored)(const ihp_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
-                       const int32_t *positions, const hip_rows *ahead, float *scratch,
+                       const int32_t *positions, const ihp_rows *ahead, float *scratch,
                        const float *queries, size_t rows, float *scores, size_t ld);
-  /// out[r] += sum over j of weights[r][j] * stored value indices[j], for few rows. Asks for
+  /// out[r] += sum over j of weights[r][j] * stored value indices[j], for few rows. Prefetches
   /// `next_count` rows of `ahead`, at `next`.
-  void (*add_values)(const hip_rows *values, const int32_t *indices, size_t count,
-                     size_t head_size, const hip_rows *ahead, const int32_t *next,
+  void (*add_values)(const ihp_rows *values, const int32_t *indices, size_t count,
+                     size_t head_size, const ihp_rows *ahead, const int32_t *next,
                      size_t next_count, const float *weights, size_t rows, size_t ld, float *out);
   /// Gathers `count` (at most 64) values and packs them as the depth of panels, one for every 64
   /// dimensions, 64 * 64 floats apart. `scratch` holds 64 * head_size floats.
-  void (*pack_values)(const hip_rows *values, const int32_t *indices, size_t count,
+  void (*pack_values)(const ihp_rows *values, const int32_t *indices, size_t count,
                       size_t head_size, float *scratch, float *panels);
   /// Folds a tile of scores [rows][64] into the softmax state and leaves the tile's weights in
   /// their place. Row r takes columns first[r] ..< last[r] only (null: 0 ..< count).
   void (*softmax_fold)(float *scores, size_t rows, size_t count, const int32_t *first,
-                       const int32_t *last, size_t head_size, hip_softmax *state);
+                       const int32_t *last, size_t head_size, ihp_softmax *state);
   /// output[r] = sum of weights over parts, merged: into[r] becomes the state of both.
-  void (*softmax_merge)(hip_softmax *into, const hip_softmax *part, size_t rows, size_t head_size);
+  void (*softmax_merge)(ihp_softmax *into, const ihp_softmax *part, size_t rows, size_t head_size);
   /// output[r] /= sum[r]; rows without a key become zero.
-  void (*softmax_finish)(hip_softmax *state, size_t rows, size_t head_size);
+  void (*softmax_finish)(ihp_softmax *state, size_t rows, size_t head_size);
 
   /// out[j] = max over rows of scores[r][j].
   void (*column_max)(const float *scores, size_t ld, size_t rows, size_t columns, float *out);
@@ -155,7 +170,7 @@ typedef struct hip_kernels {
   void (*share_add)(const void *weights, size_t ld, size_t rows, size_t tiles, size_t width,
                     float *maximum, const float *sum, size_t tile_ld, float *out);
   /// mean[i], variance[i] of `count` consecutive keys from `first` on, over the keys.
-  void (*moments)(const hip_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
+  void (*moments)(const ihp_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
                   float *variance);
   /// Writes one key, of n elements (a multiple of 8), to its place in a group of 4-bit keys.
   void (*quantize_key)(const float *key, size_t n, uint8_t *group, size_t place);
@@ -163,13 +178,13 @@ typedef struct hip_kernels {
   void (*quantize_moments)(const float *mean, const float *variance, size_t n, uint8_t *group,
                            size_t place);
   /// Brings queries into the form in which keys are scored for a selection, in 8 bits where the
-  /// table has products of those: head_size + HIP_QUERY_HEADER floats each.
+  /// table has products of those: head_size + IHP_QUERY_HEADER floats each.
   void (*prepare_queries)(const float *queries, size_t rows, size_t head_size, float *out);
   /// Bytes of an element in a panel of `pack_coarse`.
   size_t coarse_bytes;
   /// Packs keys as `pack_keys` does, for `score_coarse`, in 8 bits where the table has products of
-  /// those. The panel takes head_size * HIP_PANEL elements and HIP_PANEL floats.
-  void (*pack_coarse)(const hip_rows *keys, const int32_t *indices, size_t count,
+  /// those. The panel takes head_size * IHP_PANEL elements and IHP_PANEL floats.
+  void (*pack_coarse)(const ihp_rows *keys, const int32_t *indices, size_t count,
                       size_t head_size, const float *table, size_t half,
                       const int32_t *positions, float *scratch, void *panel);
   /// scores[r][j] = dot(prepared query r, key j) for the 64 keys of a panel of `pack_coarse`.
@@ -177,28 +192,53 @@ typedef struct hip_kernels {
                        float *scores, size_t ld);
   /// scores[r][8 * g + i] = dot(query r, key firsts[g] + i) for `count` (at most 8) groups, whose
   /// first keys are multiples of 8 and whose rows are groups. `scores` has room for an even number.
-  /// `known` groups stand in `firsts`: those behind `count` are asked for ahead.
-  void (*score_four_bits)(const hip_rows *groups, const int32_t *firsts, size_t count,
+  /// `known` groups stand in `firsts`: those behind `count` are prefetched.
+  void (*score_four_bits)(const ihp_rows *groups, const int32_t *firsts, size_t count,
                           size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                           size_t ld);
   /// scores[r][8 * g + i] = dot(query 2r, mean) + dot(query 2r + 1, variance) of chunk firsts[g] + i,
   /// for `count` (at most 8) groups of moments, whose first chunks are multiples of 8.
-  void (*score_moments)(const hip_rows *groups, const int32_t *firsts, size_t count, size_t known,
+  void (*score_moments)(const ihp_rows *groups, const int32_t *firsts, size_t count, size_t known,
                         size_t head_size, const float *queries, size_t rows, float *scores,
                         size_t ld);
-} hip_kernels;
+} ihp_kernels;
 
 /// Instruction sets that have a table.
-typedef enum hip_isa {
-  HIP_BASELINE = 0,
-  HIP_AVX2 = 1,
-  HIP_AVX512 = 2,
-  HIP_NEON = 3,
+typedef enum ihp_isa {
+  IHP_BASELINE = 0,
+  IHP_AVX2 = 1,
+  IHP_AVX512 = 2,
+  IHP_NEON = 3,
   /// AVX-512 with its bfloat16 and 8-bit dot products (BF16, VNNI).
-  HIP_AVX512_BF16 = 4,
-} hip_isa;
+  IHP_AVX512_BF16 = 4,
+  /// AVX-512 with its 8-bit dot products (VNNI).
+  IHP_AVX512_VNNI = 5,
+} ihp_isa;
+
+/// How fast bfloat16 products are against those in float32, where the processor's maker is known by it.
+typedef enum ihp_bf16_speed {
+  IHP_BF16_UNKNOWN = 0,
+  /// Twice as many a cycle (AMD).
+  IHP_BF16_FAST = 1,
+  /// Half as many a cycle (Intel).
+  IHP_BF16_SLOW = 2,
+} ihp_bf16_speed;
+
+ihp_bf16_speed ihp_bf16_products(void);
+
+/// Cores that the process may run on; 0 where that is not known.
+size_t ihp_affinity_count(void);
+
+/// Tells the core that a loop waits for another one. Inline: a call would cost as much as the wait.
+static inline void ihp_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
 
 /// The table of an instruction set; null when this build or this machine lacks it.
-const hip_kernels *hip_kernels_for(hip_isa isa);
+const ihp_kernels *ihp_kernels_for(ihp_isa isa);
 
 #endif

@@ -55,7 +55,7 @@ struct AskCommand: AsyncParsableCommand {
     var parts = try file.map { try TextFile.read($0) }
     if !question.isEmpty { parts.append(question) }
     let text = parts.joined(separator: "\n\n")
-    let model = try options.loadModel()
+    let model = try await options.loadModel()
     let session = try await model.makeSession(
       attention: attention, contextLimit: options.contextLimit)
     let request = GenerationRequest(

@@ -69,7 +69,7 @@ struct DemoCommand: AsyncParsableCommand {
         "a text of \(length) tokens has no room for \(questions) facts; raise --context to at "
           + "least \(512 + 64 * questions)")
     }
-    let model = try options.loadModel()
+    let model = try await options.loadModel()
     guard let template = model.chatTemplate else {
       throw FileError(path: model.path, problem: "has no chat template, which the demo needs")
     }

@@ -11,7 +11,7 @@ import HiPModels
 import HiPTokenization
 import InfiniteHiP
 
-struct InspectCommand: ParsableCommand {
+struct InspectCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
     abstract: "Show a model's architecture, tensors and tokenizer, and the memory of a context.")
@@ -61,10 +61,10 @@ struct InspectCommand: ParsableCommand {
     let totalBytes: Int
   }
 
-  func run() throws {
+  func run() async throws {
     let choice = try options.attention.choice()
     let file = try GGUFFile(path: path ?? options.modelPath())
-    let output = try describe(file, choice)
+    let output = try await describe(file, choice)
     if json {
       try Terminal.printJSON(output)
     } else {
@@ -72,15 +72,23 @@ struct InspectCommand: ParsableCommand {
     }
   }
 
-  private func describe(_ file: GGUFFile, _ choice: AttentionChoice) throws -> Output {
-    let model = try LanguageModel(file, on: options.makeBackend(), kvType: options.kvType)
+  private func describe(_ file: GGUFFile, _ choice: AttentionChoice) async throws -> Output {
+    let model = try await LanguageModel(file, kvType: options.kvType, on: options.makeBackend)
     let architecture = model.architecture
-    let layout = model.cacheLayout(choice)
+    let format = architecture.kvFormat(options.kvType, [choice.policy])
     let contexts =
       options.context.map { [$0.count] } ?? [
         architecture.trainedLength, 32 << 10, 128 << 10, 1 << 20,
       ]
-    let threads = options.threads ?? ProcessInfo.processInfo.activeProcessorCount
+    var memory: [Memory] = []
+    for tokens in Set(contexts).sorted() {
+      let estimate = try await model.memory(of: tokens, attention: choice)
+      memory.append(
+        Memory(
+          contextTokens: tokens, weightBytes: estimate.weightBytes,
+          cacheBytes: estimate.cacheBytes, workingBytes: estimate.workingBytes,
+          totalBytes: estimate.totalBytes))
+    }
     return Output(
       path: file.path, architecture: architecture.name,
       parameters: file.tensors.reduce(0) { sum, tensor in
@@ -96,16 +104,7 @@ struct InspectCommand: ParsableCommand {
       tensors: tensors
         ? file.tensors.map { Tensor(name: $0.name, type: $0.type.name, shape: $0.dimensions) }
         : nil,
-      bytesPerToken: layout.pageByteCount / KVLayout.pageSize,
-      memory: Set(contexts).sorted().map { tokens in
-        let estimate = MemoryEstimate(
-          architecture: architecture, attention: choice, layout: layout,
-          weightBytes: model.weightByteCount, tokens: tokens, threads: threads)
-        return Memory(
-          contextTokens: tokens, weightBytes: estimate.weightBytes,
-          cacheBytes: estimate.cacheBytes, workingBytes: estimate.workingBytes,
-          totalBytes: estimate.totalBytes)
-      })
+      bytesPerToken: format.blockByteCount / format.blockSize, memory: memory)
   }
 
   private func printText(_ output: Output, _ file: GGUFFile, _ choice: AttentionChoice) throws {

@@ -57,7 +57,7 @@ struct PerplexityCommand: AsyncParsableCommand {
   private func compare() async throws {
     let readings = try readings()
     let lengths = try evaluation.sizes(default: [64 << 10])
-    let model = try options.loadModel()
+    let model = try await options.loadModel()
     let ids = try model.tokens(of: .text(evaluation.text()), atBeginning: true)
     var results: [Perplexity] = []
     for length in lengths {
@@ -86,7 +86,7 @@ struct PerplexityCommand: AsyncParsableCommand {
 
   private func measureOne() async throws {
     let attention = try options.attention.choice()
-    let model = try options.loadModel()
+    let model = try await options.loadModel()
     let ids: [TokenID]
     if let tokens {
       ids = try TokenFile.ids(

@@ -32,7 +32,7 @@ struct RecallCommand: AsyncParsableCommand {
     let lengths = try evaluation.sizes(default: [32 << 10])
     let blocks = evaluation.samples ?? 16
     let attention = try options.attention.choice()
-    let model = try options.loadModel()
+    let model = try await options.loadModel()
     let ids = try model.tokens(of: .text(evaluation.text()), atBeginning: true)
     var results: [RecallResult] = []
     for length in lengths {

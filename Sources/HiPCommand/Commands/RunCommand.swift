@@ -22,7 +22,7 @@ struct RunCommand: AsyncParsableCommand {
   func run() async throws {
     var options = options
     if let path { options.model = path }
-    let model = try options.loadModel()
+    let model = try await options.loadModel()
     guard let template = model.chatTemplate else {
       throw FileError(
         path: model.path, problem: model.chatTemplateProblem ?? "has no chat template")

@@ -108,7 +108,7 @@ struct TaskRun {
     for length in lengths where length < 1024 {
       throw ValidationError("--lengths has \(length); the tasks need 1024 tokens or more")
     }
-    let model = try options.loadModel()
+    let model = try await options.loadModel()
     let runner = TaskRunner(
       model, prose: Prose(try evaluation.text()), seed: options.seed)
     let records = try RecordFile(folder: evaluation.out)

@@ -30,7 +30,7 @@ struct TokenizeCommand: ParsableCommand {
 
   func run() throws {
     let file = try GGUFFile(path: options.modelPath())
-    let tokenizer = try LanguageModel.tokenizer(file)
+    let tokenizer = try ModelDescription.tokenizer(file)
     let input = try FileHandle.standardInput.readToEnd() ?? Data()
     if decode {
       let ids = try TokenFile.ids(input, name: "standard input", below: tokenizer.vocabularySize)

@@ -23,12 +23,12 @@ struct EngineOptions: ParsableArguments {
       "What tokens attend to: \(AttentionArgument.names), or a JSON file.", valueName: "policy"))
   var attention = AttentionArgument(name: AttentionChoice.automatic.name)
 
-  @Option(help: ArgumentHelp("Threads that compute. (default: one per core)", valueName: "n"))
+  @Option(help: ArgumentHelp("Threads that compute. (default: one per core that the process may use)", valueName: "n"))
   var threads: Int?
 
   @Option(
     help: ArgumentHelp(
-      "Kernels of the CPU; all but avx512-bf16 compute in float32. (default: "
+      "Kernels of the CPU; those but avx512-bf16 round no factor to bfloat16. (default: "
         + "\(CPUKernels.best.rawValue))", valueName: "set"))
   var kernels: CPUKernels?
 
@@ -94,14 +94,16 @@ struct EngineOptions: ParsableArguments {
 
   var contextLimit: Int { context?.count ?? LanguageModel.defaultContextLimit }
 
-  func makeBackend() throws -> CPUBackend {
-    try CPUBackend(threads: threads, kernels: kernels ?? .best)
+  /// Makes the device, on the thread that calls it.
+  var makeBackend: @Sendable () throws -> CPUBackend {
+    let (threads, kernels) = (threads, kernels ?? .best)
+    return { try CPUBackend(threads: threads, kernels: kernels) }
   }
 
   /// Path of the model's file.
   func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
 
-  func loadModel() throws -> LanguageModel {
-    try LanguageModel.load(modelPath(), on: makeBackend(), kvType: kvType)
+  func loadModel() async throws -> LanguageModel {
+    try await LanguageModel.load(modelPath(), kvType: kvType, on: makeBackend)
   }
 }

@@ -28,46 +28,53 @@ extension DecoderArchitecture {
     {
       try metadata.integer("llama.\(key)", in: range, default: fallback)
     }
-    func refuse(_ problem: String) -> FileError { FileError(path: file.path, problem: problem) }
-    name = "llama"
-    layerCount = try integer("block_count", 1...1024)
-    hiddenSize = try integer("embedding_length", 16...1 << 20)
-    feedForwardSize = try integer("feed_forward_length", 16...1 << 24)
-    trainedLength = try integer("context_length", 1...1 << 32)
+    func refuse(_ problem: String, _ code: FileError.Code = .unsupported) -> FileError {
+      FileError(code, path: file.path, problem: problem)
+    }
+    let layerCount = try integer("block_count", 1...1024)
+    let hidden = try integer("embedding_length", 16...1 << 20)
+    let feedForward = try integer("feed_forward_length", 16...1 << 24)
     let heads = try integer("attention.head_count", 1...4096)
     let kvHeads = try integer("attention.head_count_kv", 1...4096, default: heads)
     guard heads % kvHeads == 0 else {
-      throw refuse("\(heads) query heads cannot be shared out over \(kvHeads) key-value heads")
+      throw refuse(
+        "\(heads) query heads cannot be shared out over \(kvHeads) key-value heads", .invalid)
     }
-    let headSize = try integer("attention.key_length", 1...1024, default: hiddenSize / heads)
+    let headSize = try integer("attention.key_length", 1...1024, default: hidden / heads)
     let valueSize = try integer("attention.value_length", 1...1024, default: headSize)
     guard headSize >= 16, headSize % 16 == 0, headSize <= 256, valueSize == headSize else {
       throw refuse(
         "heads of \(headSize) (keys) and \(valueSize) (values) elements are not supported; both "
           + "must be the same multiple of 16, at most 256")
     }
-    guard hiddenSize % 16 == 0, feedForwardSize % 16 == 0 else {
-      throw refuse("the hidden sizes \(hiddenSize) and \(feedForwardSize) are no multiples of 16")
+    guard hidden % 16 == 0, feedForward % 16 == 0 else {
+      throw refuse("the hidden sizes \(hidden) and \(feedForward) are no multiples of 16")
     }
     guard layerCount * kvHeads * headSize <= 1 << 24 else {
       throw refuse("\(layerCount) layers of \(kvHeads) key-value heads are more than is possible")
     }
-    attention = AttentionShape(heads: heads, kvHeads: kvHeads, headSize: headSize)
-    normEpsilon = Float(try metadata.number("llama.attention.layer_norm_rms_epsilon"))
-    guard normEpsilon >= 0, normEpsilon < 1 else {
-      throw refuse("\"llama.attention.layer_norm_rms_epsilon\" is \(normEpsilon)")
+    let epsilon = Float(try metadata.number("llama.attention.layer_norm_rms_epsilon"))
+    guard epsilon >= 0, epsilon < 1 else {
+      throw refuse("\"llama.attention.layer_norm_rms_epsilon\" is \(epsilon)", .invalid)
     }
     guard try integer("expert_count", 0...4096, default: 0) == 0 else {
       throw refuse("mixtures of experts are not supported")
     }
-    rotary = try Self.rotary(file, headSize: headSize)
-    rotaryOrder = .interleaved
+    let vocabulary: Int
     if let tokens = try metadata.texts("tokenizer.ggml.tokens") {
-      vocabularySize = tokens.count
+      vocabulary = tokens.count
     } else {
-      vocabularySize = try integer("vocab_size", 1...1 << 24)
+      vocabulary = try integer("vocab_size", 1...1 << 24)
     }
-    guard vocabularySize > 0 else { throw refuse("the vocabulary is empty") }
+    guard vocabulary > 0 else { throw refuse("the vocabulary is empty", .invalid) }
+    let rotary = try Self.rotary(file, headSize: headSize)
+    self.init(
+      name: "llama", layers: .init(repeating: LayerPlan(rotary: rotary), count: layerCount),
+      sizes: Sizes(
+        hidden: hidden, feedForward: feedForward, vocabulary: vocabulary,
+        trainedLength: try integer("context_length", 1...1 << 32)),
+      attention: AttentionShape(heads: heads, kvHeads: kvHeads, headSize: headSize),
+      normEpsilon: epsilon, rotaryOrder: .interleaved)
   }
 
   private static func rotary(_ file: GGUFFile, headSize: Int) throws(FileError) -> RotaryEmbedding {
@@ -112,13 +119,20 @@ extension DecoderArchitecture {
   }
 }
 
-extension WeightNames {
-  /// The names in GGUF files.
-  static let gguf = WeightNames(
-    embedding: "token_embd.weight", outputNorm: "output_norm.weight", output: "output.weight",
-    attentionNorm: { "blk.\($0).attn_norm.weight" }, query: { "blk.\($0).attn_q.weight" },
-    key: { "blk.\($0).attn_k.weight" }, value: { "blk.\($0).attn_v.weight" },
-    attentionOutput: { "blk.\($0).attn_output.weight" },
-    feedForwardNorm: { "blk.\($0).ffn_norm.weight" }, gate: { "blk.\($0).ffn_gate.weight" },
-    up: { "blk.\($0).ffn_up.weight" }, down: { "blk.\($0).ffn_down.weight" })
+extension WeightMap {
+  /// The names that the `llama` architecture has in GGUF files.
+  public static let llama = WeightMap(
+    layer: [
+      .attentionNorm: "blk.#.attn_norm.weight", .query: "blk.#.attn_q.weight",
+      .key: "blk.#.attn_k.weight", .value: "blk.#.attn_v.weight",
+      .attentionOutput: "blk.#.attn_output.weight", .queryBias: "blk.#.attn_q.bias",
+      .keyBias: "blk.#.attn_k.bias", .valueBias: "blk.#.attn_v.bias",
+      .attentionOutputBias: "blk.#.attn_output.bias", .feedForwardNorm: "blk.#.ffn_norm.weight",
+      .gate: "blk.#.ffn_gate.weight", .up: "blk.#.ffn_up.weight", .down: "blk.#.ffn_down.weight",
+    ],
+    model: [
+      .embedding: "token_embd.weight", .outputNorm: "output_norm.weight",
+      .output: "output.weight", .rotaryFactors: "rope_freqs.weight",
+    ],
+    ignorable: [])
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Foundation
+package import HiPCompute
 package import HiPTokenization
 
 /// Chooses tokens by the options, in the order penalty, top-k, top-p, min-p, temperature.
-package struct Sampler {
+///
+/// The device applies the penalty and finds the candidates; what is left is a choice among few.
+package struct Sampler: Sendable {
   private let options: SamplingOptions
   private var generator: SeededGenerator
   private var recent: [TokenID] = []
@@ -14,60 +17,51 @@ package struct Sampler {
     generator = SeededGenerator(seed: options.seed)
   }
 
-  /// The next token for `logits`, `[vocabulary]`.
-  package mutating func next(_ logits: [Float]) -> TokenID {
-    let token = choose(penalised(logits))
+  /// What the device is to find for the next token.
+  package var request: CandidateRequest {
+    var request = CandidateRequest.greedy
+    if options.temperature > 0 {
+      request.count = options.topK
+      // With a top-k its probabilities are taken among the candidates, so all of those are needed.
+      request.mass = options.topK > 0 || options.minP > 0 ? 1 : options.topP
+    }
+    if options.repeatPenalty != 1 {
+      request.repeated = recent
+      request.penalty = Float(options.repeatPenalty)
+    }
+    return request
+  }
+
+  /// The next token, of the candidates that `request` led to.
+  package mutating func next(_ candidates: Candidates) -> TokenID {
+    let token = choose(candidates)
     recent.append(token)
     if recent.count > options.repeatWindow { recent.removeFirst() }
     return token
   }
 
-  private func penalised(_ logits: [Float]) -> [Float] {
-    guard options.repeatPenalty != 1 else { return logits }
-    var logits = logits
-    let penalty = Float(options.repeatPenalty)
-    for token in Set(recent) {
-      let value = logits[Int(token)]
-      logits[Int(token)] = value > 0 ? value / penalty : value * penalty
+  private mutating func choose(_ candidates: Candidates) -> TokenID {
+    guard options.temperature > 0, let top = candidates.logits.first.map(Double.init) else {
+      return candidates.ids.first ?? 0
     }
-    return logits
-  }
-
-  private mutating func choose(_ logits: [Float]) -> TokenID {
-    guard options.temperature > 0 else { return Self.best(logits) }
-    // Only the ids that top-k keeps are sorted.
-    var ids = Array(logits.indices)
-    if options.topK > 0, options.topK < ids.count {
-      let cut = logits.sorted(by: >)[options.topK - 1]
-      ids = ids.filter { logits[$0] >= cut }
-    }
-    ids.sort { logits[$0] != logits[$1] ? logits[$0] > logits[$1] : $0 < $1 }
-    if options.topK > 0 { ids = Array(ids.prefix(options.topK)) }
-    let top = Double(logits[ids[0]])
-    let masses = ids.map { exp(Double(logits[$0]) - top) }
-    let total = masses.reduce(0, +)
+    let masses = candidates.logits.map { exp(Double($0) - top) }
+    let total =
+      options.topK > 0 ? masses.reduce(0, +) : exp(candidates.logSumExp - top)
     var kept = 0
     var keptMass = 0.0
-    while kept < ids.count {
+    while kept < masses.count {
       if kept > 0, keptMass >= options.topP * total || masses[kept] < options.minP { break }
       keptMass += masses[kept]
       kept += 1
     }
-    let weights = ids[..<kept].map { exp((Double(logits[$0]) - top) / options.temperature) }
+    let weights = candidates.logits[..<kept].map { exp((Double($0) - top) / options.temperature) }
     let sum = weights.reduce(0, +)
-    guard sum.isFinite, sum > 0 else { return Self.best(logits) }
+    guard sum.isFinite, sum > 0 else { return candidates.ids[0] }
     var point = Double.random(in: 0..<sum, using: &generator)
     for (index, weight) in weights.enumerated() {
       point -= weight
-      if point < 0 { return TokenID(ids[index]) }
+      if point < 0 { return candidates.ids[index] }
     }
-    return TokenID(ids[kept - 1])
-  }
-
-  /// The most probable token; of equal ones the first.
-  private static func best(_ logits: [Float]) -> TokenID {
-    var best = 0
-    for index in logits.indices where logits[index] > logits[best] { best = index }
-    return TokenID(best)
+    return candidates.ids[kept - 1]
   }
 }

@@ -6,11 +6,11 @@ import HiPCPU
 struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "Measure speed: of this machine, of kernels, of writing and of reading.",
+    abstract: "Measure speed: of this machine, of kernels, of decoding and of prefill.",
     discussion: """
-      Every report begins with what the machine can do at best, measured beside it. Depth is \
-      fabricated: random keys and values, stored as read ones are, so that 128K or 1M tokens take no \
-      hour to read. Memory is read as in earnest; what attention selects means nothing.
+      Every report begins with what the machine can do at best, measured beside it. Depths are random \
+      keys and values, stored as those of a prompt are, so that 128K or 1M tokens take no hour of \
+      prefill. Memory is streamed as in earnest; what attention selects means nothing.
 
       Examples:
         infinitehip bench decode --shape llama-3.2-1b --depths 0,8K,32K --attention dense
@@ -29,8 +29,9 @@ struct BenchMachineCommand: ParsableCommand {
   @OptionGroup var device: BenchDeviceOptions
 
   func run() throws {
+    let backend = try device.makeBackend()
     let report = BenchReport<BenchResult>(
-      machine: try device.makeBackend().measurePeaks(), results: [])
+      machine: try backend.measurePeaks(), kernels: backend.name, results: [])
     if device.json { try Terminal.printJSON(report) } else { report.printMachine() }
   }
 }

@@ -3,12 +3,14 @@
 import ArgumentParser
 import Foundation
 import HiPAttention
+import HiPBench
 import HiPCPU
 import HiPCompute
 import HiPEvaluation
 import HiPModelFiles
 import HiPModels
 import HiPTensors
+import InfiniteHiP
 
 /// One kernel's speed, against what the machine can do at best.
 struct KernelResult: Encodable {
@@ -31,10 +33,10 @@ private final class KernelBench {
 
   init(_ device: BenchDeviceOptions) throws {
     backend = try device.makeBackend()
-    peaks = backend.measurePeaks()
+    peaks = try backend.measurePeaks()
     json = device.json
     if !json {
-      BenchReport(machine: peaks, results: results).printMachine()
+      BenchReport(machine: peaks, kernels: backend.name, results: results).printMachine()
       Terminal.line("\nkernel                            rows     GB/s  GFLOP/s  of roofline")
     }
   }
@@ -65,7 +67,7 @@ private final class KernelBench {
 
   /// Prints the JSON, and fails when a kernel falls below its share in `thresholds`.
   func finish(_ thresholds: String?) throws {
-    if json { try Terminal.printJSON(BenchReport(machine: peaks, results: results)) }
+    if json { try Terminal.printJSON(BenchReport(machine: peaks, kernels: backend.name, results: results)) }
     guard let thresholds else { return }
     let least: [String: Double]
     do {
@@ -90,21 +92,18 @@ private final class KernelBench {
   }
 
   func tensor(_ rows: Int, _ columns: Int) throws -> DeviceTensor {
-    let tensor = DeviceTensor(
-      buffer: try backend.makeBuffer(byteCount: rows * columns * 4), element: .float32, rows: rows,
-      columns: columns)
-    backend.write(
-      (0..<rows * columns).map { Float(($0 &* 7919) % 1009) / 504 - 1 }, to: tensor)
-    return tensor
+    try backend.makeTensor(
+      .values((0..<rows * columns).map { Float(($0 &* 7919) % 1009) / 504 - 1 }),
+      element: .float32, rows: rows, columns: columns)
   }
 }
 
 struct BenchMatmulCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "matmul",
-    abstract: "Products with weights of every type: one row (writing) and many (reading).")
+    abstract: "Products with weights of every type: few rows (decoding) and many (prefill).")
 
-  @Option(help: ArgumentHelp("Rows of a reading step.", valueName: "n"))
+  @Option(help: ArgumentHelp("Rows of a prefill.", valueName: "n"))
   var rows = 512
 
   @Option(
@@ -127,11 +126,11 @@ struct BenchMatmulCommand: ParsableCommand {
       let weights = RandomWeights(.llama1B, element: element)
       let weight = try weights.weight(named: element.rawValue, rows: outputs, columns: width)
       let tensor = try bench.backend.makeTensor(
-        weight.bytes, element: element, rows: outputs, columns: width)
+        .mapped(weight.bytes), element: element, rows: outputs, columns: width)
       for rows in [1, 4, rows] {
         let call = MatmulCall(
           input: try bench.tensor(rows, width), weight: tensor,
-          output: try bench.tensor(rows, outputs))
+          output: try bench.tensor(rows, outputs), decodeRows: rows <= 4 ? rows : 0)
         bench.measure(
           "\(element.rawValue) \(outputs) x \(width)", rows: rows,
           bytes: outputs * element.byteCount(of: width),
@@ -140,6 +139,7 @@ struct BenchMatmulCommand: ParsableCommand {
         ) { bench.backend.multiply([call]) }
       }
     }
+    _ = try bench.backend.submit()
     try bench.finish(thresholds)
   }
 }
@@ -158,7 +158,7 @@ struct BenchAttentionCommand: ParsableCommand {
   @Option(help: ArgumentHelp("How keys and values are kept.", valueName: "type"))
   var kvType = KVType.f16
 
-  @Option(help: ArgumentHelp("Queries of a reading step.", valueName: "n"))
+  @Option(help: ArgumentHelp("Queries of a prefill.", valueName: "n"))
   var rows = 256
 
   @Option(
@@ -180,19 +180,20 @@ struct BenchAttentionCommand: ParsableCommand {
     let depth = depth?.count ?? 32768
     for name in attention.split(separator: ",") {
       let choice = try AttentionArgument(name: String(name)).choice()
-      var sketches: [KeySketch] = []
-      if case .hierarchical(let pruning) = choice.policy { sketches = pruning.sketches }
-      let layout = KVLayout(
-        layerCount: 1, shape: shape.attention, element: kvType.element, sketches: sketches)
-      let cache = SequenceCache(pool: CachePool(backend: bench.backend, layout: layout))
-      try cache.fabricate(depth, seed: 1)
+      let format = KVFormat(
+        layerCount: 1, shape: shape.attention, element: kvType.element,
+        sketches: shape.kvFormat(kvType, [choice.policy]).sketches)
+      let cache = SequenceCache(
+        store: bench.backend.makeStore(format),
+        blocks: SharedBlocks(capacity: MachineMemory.physicalByteCount))
+      try cache.appendRandom(depth, seed: 1, on: bench.backend)
       for rows in [1, rows] where rows < depth {
         let width = shape.attention.heads * shape.attention.headSize
         let input = AttentionInput(
           queries: try bench.tensor(rows, width), shape: shape.attention, start: depth - rows,
-          cache: cache.view(layer: 0), rotary: shape.rotary, trainedLength: shape.trainedLength)
+          table: cache.table, rotary: shape.layers[0].rotary, trainedLength: shape.trainedLength)
         let output = try bench.tensor(rows, width)
-        let state = bench.backend.makeSelectionState()
+        let state = cache.selection
         let reach: AttendCall.Reach
         var keys = depth
         switch choice.policy {
@@ -205,24 +206,32 @@ struct BenchAttentionCommand: ParsableCommand {
         case .hierarchical(let whole):
           let pruning = rows == 1 ? whole.fine : whole
           keys = min(depth, pruning.budget)
-          let traffic = layout.bytesRead(
+          let traffic = format.bytesRead(
             byTokenAt: depth, choice, trainedLength: 0, stages: .all)
           bench.measure(
             "\(choice.name) select", rows: rows,
             bytes: rows == 1
-              ? traffic - keys * shape.attention.kvHeads * 2 * layout.rowByteCount : 0,
+              ? traffic - keys * shape.attention.kvHeads * 2 * format.rowByteCount : 0,
             operations: 0, peak: bench.peaks.fp32GFLOPs
-          ) { bench.backend.select(SelectCall(input: input, pruning: pruning, state: state)) }
+          ) {
+            bench.backend.select(
+              SelectCall(
+                layer: 0, batch: [.init(input: input, pruning: pruning, state: state)]))
+          }
           reach = .selected(pruning, state)
         }
         bench.measure(
           "\(choice.name) attend", rows: rows,
-          bytes: rows == 1 ? keys * shape.attention.kvHeads * 2 * layout.rowByteCount : 0,
+          bytes: rows == 1 ? keys * shape.attention.kvHeads * 2 * format.rowByteCount : 0,
           operations: 4 * Double(rows * keys * width),
           peak: max(bench.peaks.fp32GFLOPs, bench.peaks.bf16GFLOPs)
-        ) { bench.backend.attend(AttendCall(input: input, reach: reach, output: output)) }
+        ) {
+          bench.backend.attend(
+            AttendCall(layer: 0, batch: [.init(input: input, reach: reach, output: output)]))
+        }
       }
     }
+    _ = try bench.backend.submit()
     try bench.finish(thresholds)
   }
 }

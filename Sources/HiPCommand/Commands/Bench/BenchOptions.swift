@@ -2,10 +2,11 @@
 
 public import ArgumentParser
 import HiPAttention
+public import HiPBench
 import HiPCPU
 import HiPCompute
 import HiPModelFiles
-public import HiPModels
+import HiPModels
 public import HiPTensors
 import InfiniteHiP
 
@@ -14,7 +15,7 @@ extension ElementType: ExpressibleByArgument {}
 
 /// Where a measurement runs and how it is shown.
 struct BenchDeviceOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Threads that compute. (default: one per core)", valueName: "n"))
+  @Option(help: ArgumentHelp("Threads that compute. (default: one per core that the process may use)", valueName: "n"))
   var threads: Int?
 
   @Option(
@@ -98,13 +99,13 @@ struct BenchModelOptions: ParsableArguments {
             + byteText(MachineMemory.physicalByteCount))
       }
       let weights = RandomWeights(shape, element: weights)
-      let model = try DecoderModel(shape.architecture, weights: weights, backend: backend)
+      let model = try DecoderModel(shape.architecture, .llama, from: weights, on: backend)
       return (model, "\(shape.rawValue), random \(self.weights.rawValue) weights")
     }
     let path = try model ?? BundledFile.demoModel.path()
     let file = try GGUFFile(path: path)
     return (
-      try DecoderModel(DecoderArchitecture(file), weights: file, backend: backend), path
+      try DecoderModel(DecoderArchitecture(file), .llama, from: file, on: backend), path
     )
   }
 }

@@ -6,6 +6,7 @@ import HiPEvaluation
 /// What a benchmark prints with `--json`.
 struct BenchReport<Result: Encodable>: Encodable {
   let machine: MachinePeaks
+  let kernels: String
   let results: [Result]
 
   func printMachine() {
@@ -22,15 +23,18 @@ struct BenchReport<Result: Encodable>: Encodable {
 /// Speeds of one kind of step at one depth.
 struct BenchResult: Encodable {
   enum Name: String, Encodable { case decode, prefill }
-  enum Attention: String, Encodable { case real, fabricated }
+  /// What stands before the measured tokens.
+  enum Cache: String, Encodable { case empty, random }
 
   let name: Name
   let depth: Int
   let tokens: Int
+  /// That were stepped together.
+  let sequences: Int
   let policy: String
   let kvType: String
   let tokensPerSecond: Spread
-  let attention: Attention
+  let cache: Cache
 }
 
 /// The least, the middle and the most of several speeds, and the speed of all together.

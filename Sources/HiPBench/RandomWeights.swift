@@ -5,7 +5,7 @@ public import HiPTensors
 
 /// Weights of any shape that mean nothing, made in memory: for measuring speed.
 ///
-/// Every weight has memory of its own, so that reading them costs what reading a model costs.
+/// Every weight has memory of its own, so that streaming them costs what those of a model cost.
 public struct RandomWeights: WeightSource {
   /// What errors call it.
   public let path: String
@@ -20,9 +20,12 @@ public struct RandomWeights: WeightSource {
     isTied = shape.isTied
   }
 
-  /// Everything is there, but an output matrix where the embedding serves as one.
+  /// Any name will do.
+  public var names: [String] { [] }
+
+  /// Everything is there, but biases, and an output matrix where the embedding serves as one.
   public func hasWeight(named name: String) -> Bool {
-    !(isTied && name == WeightNames.gguf.output)
+    !name.hasSuffix(".bias") && !(isTied && name == "output.weight")
   }
 
   /// Makes the weight.

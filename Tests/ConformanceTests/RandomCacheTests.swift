@@ -1,53 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HiPAttention
+import HiPBench
 import HiPCPU
 import HiPCompute
 import HiPModels
 import HiPTensors
 import Testing
 
-/// What benchmarks stand on: fabricated depths, and the bytes that a token has to read there.
-@Suite struct FabricatedCacheTests {
+/// What benchmarks stand on: random caches, and the bytes that a token has to load there.
+@Suite struct RandomCacheTests {
   private let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
 
-  private func layout(_ pruning: HierarchicalPruning? = nil) -> KVLayout {
-    KVLayout(
+  private func format(_ pruning: HierarchicalPruning? = nil) -> KVFormat {
+    KVFormat(
       layerCount: 2, shape: shape, element: .float16, sketches: pruning?.sketches ?? [])
   }
 
-  @Test func fabricatedKeysAreSelectedAndAttendedLikeReadOnes() throws {
+  @Test func randomKeysAreSelectedAndAttendedLikeThoseOfAPrompt() throws {
     let backend = try CPUBackend(threads: 2)
     let pruning = HierarchicalPruning.infiniteHiP
-    let cache = SequenceCache(pool: CachePool(backend: backend, layout: layout(pruning)))
-    try cache.fabricate(5000, seed: 3)
+    let cache = SequenceCache(
+      store: backend.makeStore(format(pruning)), blocks: SharedBlocks(capacity: 1 << 30))
+    try cache.appendRandom(5000, seed: 3, on: backend)
     #expect(cache.length == 5000)
-    func tensor() throws -> DeviceTensor {
-      DeviceTensor(
-        buffer: try backend.makeBuffer(byteCount: 4 * 32 * 4), element: .float32, rows: 1,
-        columns: 4 * 32)
-    }
-    let queries = try tensor()
-    backend.write((0..<128).map { Float($0 % 7) - 3 }, to: queries)
+    let queries = try backend.makeTensor(
+      .values((0..<128).map { Float($0 % 7) - 3 }), element: .float32, rows: 1, columns: 4 * 32)
     let input = AttentionInput(
-      queries: queries, shape: shape, start: 4999, cache: cache.view(layer: 1),
+      queries: queries, shape: shape, start: 4999, table: cache.table,
       rotary: RotaryEmbedding(base: 10_000, dimensions: 32), trainedLength: 8192)
-    let state = backend.makeSelectionState()
-    backend.select(SelectCall(input: input, pruning: pruning.fine, state: state))
-    let blocks = state.download(shape: shape, pruning: pruning.fine).blocks
+    let state = cache.selection
+    backend.select(
+      SelectCall(layer: 1, batch: [.init(input: input, pruning: pruning.fine, state: state)]))
+    let blocks = state.download(layer: 1, shape: shape, pruning: pruning.fine).blocks
     #expect(blocks.allSatisfy { $0[0].count == 256 })
-    let output = try tensor()
-    backend.attend(AttendCall(input: input, reach: .selected(pruning.fine, state), output: output))
-    let values = backend.read(output)
+    let output = try backend.makeTensor(.zeros, element: .float32, rows: 1, columns: 4 * 32)
+    backend.attend(
+      AttendCall(
+        layer: 1,
+        batch: [.init(input: input, reach: .selected(pruning.fine, state), output: output)]))
+    backend.sample(SampleCall(logits: output, items: [.init(rows: 0..<1, request: .logits)]))
+    guard case .logits(let values)? = try backend.submit().results.first else {
+      Issue.record("no output")
+      return
+    }
     #expect(values.allSatisfy { $0.isFinite } && values.contains { $0 != 0 })
   }
 
-  @Test func bytesReadAreThoseOfWhatIsAttendedAndScored() throws {
+  @Test func bytesLoadedAreThoseOfWhatIsAttendedAndScored() throws {
     func bytes(_ name: String, _ depth: Int) throws -> Int {
       let choice = try #require(AttentionChoice.named(name))
       var pruning: HierarchicalPruning?
       if case .hierarchical(let value) = choice.policy { pruning = value }
-      return layout(pruning).bytesRead(byTokenAt: depth, choice, trainedLength: 8192)
+      return format(pruning).bytesRead(byTokenAt: depth, choice, trainedLength: 8192)
     }
     // Two layers of two heads, rows of 64 bytes.
     #expect(try bytes("dense", 10_000) == 4 * 10_000 * 2 * 64)
@@ -72,7 +77,7 @@ import Testing
     ] {
       let pruning = try pruning.focusing(focus)
       #expect(
-        layout(pruning).bytesRead(
+        format(pruning).bytesRead(
           byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(pruning)),
           trainedLength: 8192) == 4 * (scored + 3328 * 2 * 64))
     }
@@ -83,7 +88,7 @@ import Testing
       scoring: .init(sharing: .group, ranking: .share, positions: .infllm), exceptions: [exception]
     ).focusing(Focus(passage: 64, keep: 1024, refreshInterval: 64))
     #expect(
-      layout(excepted).bytesRead(
+      format(excepted).bytesRead(
         byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(excepted)),
         trainedLength: 8192) == 2 * 2304 * 2 * 64 + 2 * (1344 * 2 * 64 + 1024 * 64))
     // Its three first layers are dense, and there are only two here.

@@ -3,8 +3,8 @@
 public import HiPAttention
 public import HiPCompute
 
-extension KVLayout {
-  /// Bytes of keys, values and sketches that a token of an answer at `depth` has to read, in all layers, on
+extension KVFormat {
+  /// Bytes of keys, values and sketches that a decoded token at `depth` has to load, in all layers, on
   /// the mean over the tokens between two refreshes.
   ///
   /// What bandwidth allows at best; under a policy that focuses without the token that looks everywhere now and

@@ -2,6 +2,7 @@
 
 internal import HiPAttention
 internal import HiPCompute
+public import HiPModels
 
 /// The shape of a well-known model, to measure with random weights.
 public enum ModelShape: String, Sendable, Hashable, CaseIterable {
@@ -42,10 +43,11 @@ public enum ModelShape: String, Sendable, Hashable, CaseIterable {
   private func llama(
     layers: Int, hidden: Int, feedForward: Int, _ attention: AttentionShape
   ) -> DecoderArchitecture {
-    DecoderArchitecture(
-      name: "llama", layerCount: layers, hiddenSize: hidden, feedForwardSize: feedForward,
-      vocabularySize: 128_256, attention: attention, trainedLength: 131_072, normEpsilon: 1e-5,
-      rotary: RotaryEmbedding(base: 500_000, dimensions: attention.headSize),
-      rotaryOrder: .interleaved)
+    let rotary = RotaryEmbedding(base: 500_000, dimensions: attention.headSize)
+    return DecoderArchitecture(
+      name: "llama", layers: .init(repeating: LayerPlan(rotary: rotary), count: layers),
+      sizes: DecoderArchitecture.Sizes(
+        hidden: hidden, feedForward: feedForward, vocabulary: 128_256, trainedLength: 131_072),
+      attention: attention, normEpsilon: 1e-5, rotaryOrder: .interleaved)
   }
 }

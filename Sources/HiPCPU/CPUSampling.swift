@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CHiPSIMD
+public import HiPCompute
+
+extension CPUBackend {
+  /// Candidates, rows or log-likelihoods, on several threads where there are several rows.
+  public func sample(_ call: SampleCall) {
+    for item in call.items {
+      switch item.request {
+      case .logits:
+        let rows = call.logits.rows(item.rows)
+        output.results.append(
+          .logits(
+            Array(UnsafeBufferPointer(start: rows.floats, count: rows.rows * rows.columns))))
+      case .candidates(let request):
+        let found = eachRow(of: call.logits, item.rows) { row, _ in
+          candidates(row, request)
+        }
+        output.results.append(found.map { .candidates($0) } ?? .notFinite)
+      case .negativeLogLikelihoods(let targets):
+        precondition(targets.count == item.rows.count)
+        let values = eachRow(of: call.logits, item.rows) { row, index in
+          logSumExp(row).map { $0 - Double(row[Int(targets[index])]) }
+        }
+        output.results.append(values.map { .negativeLogLikelihoods($0) } ?? .notFinite)
+      }
+    }
+  }
+
+  /// The results of all rows; nil when one of them has none.
+  private func eachRow<Result>(
+    of logits: DeviceTensor, _ rows: Range<Int>,
+    _ body: (UnsafeMutableBufferPointer<Float>, Int) -> Result?
+  ) -> [Result]? {
+    var results = [Result?](repeating: nil, count: rows.count)
+    results.withUnsafeMutableBufferPointer { results in
+      // Each item writes its own element.
+      nonisolated(unsafe) let results = results
+      pool.run(rows.count) { index, _ in
+        let start = logits.floats(row: rows.lowerBound + index)
+        results[index] = body(
+          UnsafeMutableBufferPointer(start: start, count: logits.columns), index)
+      }
+    }
+    let found = results.compactMap { $0 }
+    return found.count == rows.count ? found : nil
+  }
+
+  /// Logarithm of the sum of the exponentials; nil when a logit is not finite.
+  private func logSumExp(_ row: UnsafeMutableBufferPointer<Float>) -> Double? {
+    guard let start = row.baseAddress else { return nil }
+    let greatest = table.greatest(start, row.count)
+    guard greatest.isFinite else { return nil }
+    var sum = 0.0
+    // Parts whose sums single precision holds, added up in double.
+    for first in stride(from: 0, to: row.count, by: 1024) {
+      sum += Double(table.exponential_sum(start + first, min(1024, row.count - first), greatest))
+    }
+    return Double(greatest) + log(sum)
+  }
+
+  private func candidates(
+    _ row: UnsafeMutableBufferPointer<Float>, _ request: CandidateRequest
+  ) -> Candidates? {
+    if request.penalty != 1 {
+      for token in Set(request.repeated) {
+        let value = row[Int(token)]
+        row[Int(token)] = value > 0 ? value / request.penalty : value * request.penalty
+      }
+    }
+    guard let total = logSumExp(row) else { return nil }
+    let most = request.count > 0 ? min(request.count, row.count) : row.count
+    func share(_ ids: some Sequence<Int>) -> Double {
+      ids.reduce(0) { $0 + exp(Double(row[$1]) - total) }
+    }
+    var ids: [Int]
+    if most == 1 {
+      var best = 0
+      for index in row.indices where row[index] > row[best] { best = index }
+      ids = [best]
+    } else {
+      // Few hold most of the probability: all are sorted only where as many are needed.
+      var count = request.mass < 1 ? min(most, 128) : most
+      ids = indicesOfLargest(count, of: UnsafeBufferPointer(row))
+      while count < most, share(ids) < request.mass {
+        count = min(most, 4 * count)
+        ids = indicesOfLargest(count, of: UnsafeBufferPointer(row))
+      }
+      ids.sort { row[$0] != row[$1] ? row[$0] > row[$1] : $0 < $1 }
+    }
+    return Candidates(ids: ids.map(Int32.init), logits: ids.map { row[$0] }, logSumExp: total)
+  }
+}
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif

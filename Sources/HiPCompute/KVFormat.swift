@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HiPAttention
+public import HiPTensors
+
+/// How keys and values are stored.
+public enum KVType: String, Sendable, Hashable, CaseIterable {
+  case f16, bf16
+  /// Quantised blocks of 32 elements in 8 bits.
+  case q8
+
+  /// The element type of the rows.
+  public var element: ElementType {
+    switch self {
+    case .f16: .float16
+    case .bf16: .bfloat16
+    case .q8: .q8_0
+    }
+  }
+
+  /// Throws when heads of this size do not fill quantised blocks.
+  public func check(headSize: Int) throws(ComputeError) {
+    guard headSize % element.blockSize == 0 else {
+      throw ComputeError(
+        .unsupported,
+        "heads of \(headSize) elements do not fill the blocks of \(element.blockSize) of \"\(rawValue)\"; "
+          + "keep keys and values as f16 or bf16")
+    }
+  }
+}
+
+/// What a block of the KV cache keeps; where it lies is the backend's.
+public struct KVFormat: Sendable, Hashable {
+  /// Layers that keep keys and values.
+  public let layerCount: Int
+  /// The heads.
+  public let shape: AttentionShape
+  /// How keys and values are stored.
+  public let element: ElementType
+  /// What is kept of the keys besides, for stages to scan.
+  public let sketches: [KeySketch]
+  /// Tokens in a block: 64, or as many as 8 chunks of the longest moments have.
+  ///
+  /// A power of two.
+  public let blockSize: Int
+
+  /// Stores the parts.
+  public init(layerCount: Int, shape: AttentionShape, element: ElementType, sketches: [KeySketch]) {
+    self.layerCount = layerCount
+    self.shape = shape
+    self.element = element
+    self.sketches = sketches
+    blockSize = sketches.reduce(64) { size, sketch in
+      if case .moments(let chunkSize) = sketch { max(size, Self.groupSize * chunkSize) } else { size }
+    }
+  }
+
+  /// Rows of a sketch that are scored together, and so lie together.
+  public static let groupSize = 8
+
+  /// Bytes of a group: of each row two 16-bit numbers and its elements, half a byte each of a key in 4
+  /// bits, a byte each of a mean and a variance.
+  public func groupByteCount(_ sketch: KeySketch) -> Int {
+    switch sketch {
+    case .moments: Self.groupSize * (4 + 2 * shape.headSize)
+    case .fourBit: Self.groupSize * (4 + shape.headSize / 2)
+    }
+  }
+
+  /// Groups of a sketch in a block.
+  public func groupsPerBlock(_ sketch: KeySketch) -> Int {
+    switch sketch {
+    case .moments(let chunkSize): blockSize / chunkSize / Self.groupSize
+    case .fourBit: blockSize / Self.groupSize
+    }
+  }
+
+  /// Bytes of one key or value of one head.
+  public var rowByteCount: Int { element.byteCount(of: shape.headSize) }
+
+  /// Bytes of the keys and values of a block in one layer.
+  public var rowsByteCount: Int { 2 * shape.kvHeads * blockSize * rowByteCount }
+
+  /// Bytes of a sketch of a block in one layer and head.
+  public func byteCount(_ sketch: KeySketch) -> Int {
+    groupsPerBlock(sketch) * groupByteCount(sketch)
+  }
+
+  /// Bytes of a block, sketches included, in all layers.
+  public var blockByteCount: Int {
+    layerCount * (rowsByteCount + shape.kvHeads * sketches.reduce(0) { $0 + byteCount($1) })
+  }
+
+  /// Bytes that `tokenCount` tokens take, in whole blocks.
+  public func byteCount(forTokens tokenCount: Int) -> Int {
+    (tokenCount + blockSize - 1) / blockSize * blockByteCount
+  }
+}

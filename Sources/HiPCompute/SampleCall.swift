@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Brings what a step is asked for out of rows of logits; `submit` returns it, item by item.
+public struct SampleCall {
+  /// `[rows, vocabulary]`, float32.
+  public let logits: DeviceTensor
+  /// In the order of the results.
+  public let items: [Item]
+
+  /// Stores the arguments, which must fit together.
+  public init(logits: DeviceTensor, items: [Item]) {
+    precondition(items.allSatisfy { $0.rows.upperBound <= logits.rows })
+    self.logits = logits
+    self.items = items
+  }
+
+  /// What is wanted of some rows.
+  public struct Item: Sendable {
+    /// Rows of the logits.
+    public let rows: Range<Int>
+    /// What is wanted of each of them.
+    public let request: Request
+
+    /// Stores the parts.
+    public init(rows: Range<Int>, request: Request) {
+      self.rows = rows
+      self.request = request
+    }
+  }
+
+  /// What is wanted of a row.
+  public enum Request: Sendable, Hashable {
+    /// The most probable tokens.
+    case candidates(CandidateRequest)
+    /// The logits as they are.
+    case logits
+    /// The negative log-likelihood of these tokens, one for each row.
+    case negativeLogLikelihoods([Int32])
+  }
+}
+
+/// Which of a row's tokens can be sampled.
+public struct CandidateRequest: Sendable, Hashable {
+  /// The most of them; all with 0.
+  public var count: Int
+  /// As many of the most probable as together reach this probability, where `count` allows for them.
+  public var mass: Double
+  /// Tokens whose logits are divided by `penalty` where positive and multiplied where negative.
+  public var repeated: [Int32]
+  /// 1 changes nothing.
+  public var penalty: Float
+
+  /// Stores the parts.
+  public init(count: Int, mass: Double = 1, repeated: [Int32] = [], penalty: Float = 1) {
+    self.count = count
+    self.mass = mass
+    self.repeated = repeated
+    self.penalty = penalty
+  }
+
+  /// The most probable token alone.
+  public static let greedy = CandidateRequest(count: 1)
+}
+
+/// Tokens that can be sampled, the most probable first; of equal ones the first of the vocabulary.
+public struct Candidates: Sendable, Hashable {
+  /// Their ids.
+  public let ids: [Int32]
+  /// Their logits.
+  public let logits: [Float]
+  /// Logarithm of the sum of the exponentials of all the row's logits.
+  public let logSumExp: Double
+
+  /// Stores the parts.
+  public init(ids: [Int32], logits: [Float], logSumExp: Double) {
+    self.ids = ids
+    self.logits = logits
+    self.logSumExp = logSumExp
+  }
+}
+
+/// What a sampled item came to.
+public enum SampleResult: Sendable, Hashable {
+  /// One per row.
+  case candidates([Candidates])
+  /// `[rows, vocabulary]`.
+  case logits([Float])
+  /// One per row, in nats.
+  case negativeLogLikelihoods([Double])
+  /// A row holds logits that are not finite.
+  case notFinite
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import HiPModels
+internal import HiPTokenization
+internal import Synchronization
+
+/// What a session asks of the engine, and where the answer goes.
+struct Job: Sendable {
+  let sequence: SequenceID
+  let tokens: [TokenID]
+  let goal: SequenceWork.Goal
+  /// The most tokens of the context.
+  let contextLimit: Int
+  /// Known to the session too.
+  let ticket: JobTicket
+  /// Called for each layer of the tokens that are observed.
+  var observe: (@Sendable (LayerObservation) -> Void)?
+  /// Name of the policy that a context of a length runs under.
+  let policyName: @Sendable (Int) -> String
+  let deliver: @Sendable (EngineEvent) -> Void
+
+  private let start = ContinuousClock.now
+  /// When the prompt was stored.
+  private var prefilled: ContinuousClock.Instant?
+
+  init(
+    _ sequence: SequenceID, _ tokens: [TokenID], _ goal: SequenceWork.Goal, contextLimit: Int,
+    ticket: JobTicket, policyName: @escaping @Sendable (Int) -> String,
+    deliver: @escaping @Sendable (EngineEvent) -> Void
+  ) {
+    self.sequence = sequence
+    self.tokens = tokens
+    self.goal = goal
+    self.contextLimit = contextLimit
+    self.ticket = ticket
+    self.policyName = policyName
+    self.deliver = deliver
+  }
+
+  /// The most tokens that an answer may have; 0 without one.
+  var answerTokens: Int {
+    if case .answer(let answer) = goal { answer.maximumTokens } else { 0 }
+  }
+
+  /// Throws when a context would outgrow its limit.
+  func checkContext(of state: SequenceState, newTokens: Int) throws(InfiniteHiPError) {
+    let needed = state.length + newTokens + min(1, answerTokens)
+    guard needed <= contextLimit else {
+      throw InfiniteHiPError(
+        .contextExceeded(needed: needed, limit: contextLimit),
+        "the context would grow to \(needed) tokens (\(newTokens) new ones), beyond the limit of "
+          + "\(contextLimit). Shorten the text or raise the limit (--context)")
+    }
+  }
+
+  /// Whether an answer has no room for another token.
+  func isFull(_ state: SequenceState) -> Bool {
+    guard let work = state.work, work.stored == work.tokens.count, answerTokens > 0 else {
+      return false
+    }
+    return state.tokenCount >= contextLimit
+  }
+
+  /// Notes how far a sequence is.
+  mutating func note(_ state: SequenceState) {
+    ticket.note(tokenCount: state.tokenCount)
+    if prefilled == nil, let work = state.work, work.stored == work.tokens.count {
+      prefilled = .now
+    }
+  }
+
+  func yield(_ event: EngineEvent) { deliver(event) }
+
+  /// Tells the end. The session is free before: whoever sees the end may send the next request at once.
+  func finish(_ state: SequenceState, _ work: SequenceWork?) {
+    let finished = ContinuousClock.now
+    let (count, cached) = (work?.tokens.count ?? 0, work?.cached ?? 0)
+    ticket.end()
+    deliver(
+      .finished(
+        Completion(
+          reason: work?.answer?.reason ?? .length, promptTokens: cached + count,
+          cachedTokens: cached, completionTokens: work?.answer?.tokenCount ?? 0,
+          policy: policyName(state.length),
+          prefillSeconds: ((prefilled ?? finished) - start) / .seconds(1),
+          decodeSeconds: (finished - (prefilled ?? finished)) / .seconds(1))))
+  }
+
+  /// Tells that there is no end.
+  func finish(throwing error: any Error) {
+    ticket.end()
+    deliver(.failed(error))
+  }
+}
+
+/// What happens to a job; ends with `finished` or `failed`.
+enum EngineEvent: Sendable {
+  case progress(read: Int, of: Int)
+  case text(String)
+  case negativeLogLikelihoods([Double])
+  case finished(Completion)
+  case failed(any Error)
+}
+
+/// What session and engine both know of a job.
+final class JobTicket: Sendable {
+  private let status: SessionStatus
+  private let cancelled = Atomic<Bool>(false)
+
+  init(_ status: SessionStatus) { self.status = status }
+
+  /// Whether nobody waits for it any more.
+  var isCancelled: Bool { cancelled.load(ordering: .acquiring) }
+  func cancel() { cancelled.store(true, ordering: .releasing) }
+
+  func note(tokenCount: Int) { status.note(tokenCount: tokenCount) }
+  func end() { status.end(self) }
+}
+
+/// What a session knows without asking the engine.
+final class SessionStatus: Sendable {
+  private struct State {
+    var tokenCount: Int
+    var ticket: JobTicket?
+  }
+
+  private let state: Mutex<State>
+
+  init(tokenCount: Int) { state = Mutex(State(tokenCount: tokenCount)) }
+
+  /// Tokens in the context, stored or not.
+  var tokenCount: Int { state.withLock { $0.tokenCount } }
+
+  /// A ticket for the next job; nil while another one is under way that nobody has cancelled.
+  func makeTicket() -> JobTicket? {
+    state.withLock { state in
+      if let ticket = state.ticket, !ticket.isCancelled { return nil }
+      let ticket = JobTicket(self)
+      state.ticket = ticket
+      return ticket
+    }
+  }
+
+  func note(tokenCount: Int) { state.withLock { $0.tokenCount = tokenCount } }
+  func end(_ ticket: JobTicket) {
+    state.withLock { if $0.ticket === ticket { $0.ticket = nil } }
+  }
+}

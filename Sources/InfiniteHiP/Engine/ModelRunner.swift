@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HiPAttention
+package import HiPCompute
+package import HiPModels
+
+/// A model on a device, with the caches of all its sequences: runs plans, decides nothing.
+///
+/// Belongs to one thread.
+package final class ModelRunner {
+  package let model: DecoderModel
+  package let blocks: SharedBlocks
+  private var stores: [KVFormat: any KVStore] = [:]
+  private var caches: [SequenceID: SequenceCache] = [:]
+  private var lastNumber = 0
+
+  /// A runner whose sequences together take at most `capacity` bytes of keys and values.
+  package init(_ model: DecoderModel, capacity: Int) {
+    self.model = model
+    blocks = SharedBlocks(capacity: capacity)
+  }
+
+  package var backend: any ComputeBackend { model.backend }
+
+  /// An empty sequence.
+  package func open(_ format: KVFormat) -> SequenceID {
+    let store = stores[format] ?? backend.makeStore(format)
+    stores[format] = store
+    return add(SequenceCache(store: store, blocks: blocks))
+  }
+
+  /// A sequence that begins as another one is now.
+  package func fork(_ id: SequenceID) -> SequenceID { add(cache(id).fork()) }
+
+  private func add(_ cache: SequenceCache) -> SequenceID {
+    lastNumber += 1
+    let id = SequenceID(number: lastNumber)
+    caches[id] = cache
+    return id
+  }
+
+  /// Forgets a sequence.
+  package func close(_ id: SequenceID) { caches[id] = nil }
+
+  /// The keys and values of an open sequence.
+  package func cache(_ id: SequenceID) -> SequenceCache {
+    guard let cache = caches[id] else { preconditionFailure("the sequence was closed") }
+    return cache
+  }
+
+  /// Runs a step, waits for it once, and counts its tokens as stored.
+  ///
+  /// Room for them has been reserved.
+  /// - Throws: when the device failed; no sequence has moved then.
+  package func run(
+    _ plan: StepPlan, observe: ((Int, LayerObservation) -> Void)? = nil
+  ) throws(ComputeError) -> [SliceOutput] {
+    let caches = plan.slices.map { cache($0.sequence) }
+    let owners = model.encode(plan, caches, observe: observe)
+    let step = try backend.submit()
+    var outputs = [SliceOutput](repeating: SliceOutput(), count: plan.slices.count)
+    for (owner, result) in zip(owners, step.results) { outputs[owner].add(result) }
+    for (number, votes) in step.votes { outputs[number].votes = votes }
+    for fault in step.faults {
+      guard let owner = plan.rows.firstIndex(where: { $0.contains(fault.row) }) else { continue }
+      outputs[owner].fail(fault.layer, of: model.architecture.layerCount)
+    }
+    for (slice, (cache, output)) in zip(plan.slices, zip(caches, outputs))
+    where slice.kind != .probe && output.failure == nil {
+      cache.advance(slice.tokens.count)
+    }
+    return outputs
+  }
+}
+
+/// What a step brought for one slice.
+package struct SliceOutput: Sendable {
+  /// The tokens that may follow.
+  package fileprivate(set) var candidates: Candidates?
+  /// One for each target.
+  package fileprivate(set) var negativeLogLikelihoods: [Double] = []
+  /// What a probe drew on.
+  package fileprivate(set) var votes: PassageVotes?
+  /// Why the slice is void.
+  package fileprivate(set) var failure: ComputeError?
+
+  fileprivate mutating func add(_ result: SampleResult) {
+    switch result {
+    case .candidates(let rows): candidates = rows.first
+    case .negativeLogLikelihoods(let values): negativeLogLikelihoods += values
+    case .logits: break
+    case .notFinite: if failure == nil { fail("the logits", layer: nil) }
+    }
+  }
+
+  fileprivate mutating func fail(_ layer: Int?, of count: Int) {
+    fail(
+      layer.map { "layer \($0) (of 0 to \(count - 1))" } ?? "the embedding of a token",
+      layer: layer)
+  }
+
+  private mutating func fail(_ place: String, layer: Int?) {
+    failure = ComputeError(
+      .notFinite(layer: layer),
+      "the numbers are not finite from \(place) on. The file is damaged, or its weights overflow; try "
+        + "another file of the model")
+  }
+}

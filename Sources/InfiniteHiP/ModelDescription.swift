@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HiPModelFiles
+public import HiPModels
+internal import HiPTensors
+public import HiPTokenization
+
+/// What a model file says of its model, apart from the weights: a value.
+public struct ModelDescription: Sendable {
+  /// The file.
+  public let path: String
+  /// What the weights make up.
+  public let architecture: DecoderArchitecture
+  /// What the weights are called.
+  public let weightMap: WeightMap
+  /// Bytes of the weights in the file.
+  public let weightByteCount: Int
+  /// Text to tokens and back.
+  public let tokenizer: any Tokenizer
+  /// Nil when the file has none, or none that is supported; `chatTemplateProblem` says which.
+  public let chatTemplate: ChatTemplate?
+  /// Why there is no chat template.
+  public let chatTemplateProblem: String?
+  /// What a text begins with, if anything.
+  public let beginToken: TokenID?
+  /// Tokens that end an answer.
+  public let endTokens: Set<TokenID>
+
+  /// Describes the model of a GGUF file.
+  public init(_ file: GGUFFile) throws {
+    path = file.path
+    architecture = try DecoderArchitecture(file)
+    weightMap = .llama
+    weightByteCount = file.tensors.reduce(0) { $0 + ($1.bytes?.range.count ?? 0) }
+    let tokenizer = try Self.tokenizer(file)
+    self.tokenizer = tokenizer
+    (beginToken, endTokens) = try Self.limits(file, tokenizer)
+    if let jinja = try file.metadata.text("tokenizer.chat_template") {
+      do {
+        chatTemplate = try ChatTemplate(jinja: jinja)
+        chatTemplateProblem = nil
+      } catch {
+        chatTemplate = nil
+        chatTemplateProblem = "\(path): \(error)"
+      }
+    } else {
+      chatTemplate = nil
+      chatTemplateProblem = "\(path) has no chat template. Give the prompt as it is with --raw"
+    }
+  }
+
+  /// The tokenizer of a GGUF file.
+  public static func tokenizer(_ file: GGUFFile) throws -> any Tokenizer {
+    let metadata = file.metadata
+    func refuse(_ problem: String) -> FileError { FileError(path: file.path, problem: problem) }
+    let kind = try metadata.text("tokenizer.ggml.model") ?? "none"
+    guard kind == "gpt2" else {
+      throw refuse(
+        "\"tokenizer.ggml.model\" is \"\(kind)\"; supported is \"gpt2\", byte-level BPE")
+    }
+    let name = try metadata.text("tokenizer.ggml.pre") ?? "default"
+    guard let preTokenizer = PreTokenizer(rawValue: name) else {
+      let known = PreTokenizer.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
+      throw refuse("\"tokenizer.ggml.pre\" is \"\(name)\"; supported are \(known)")
+    }
+    guard let tokens = try metadata.texts("tokenizer.ggml.tokens") else {
+      throw refuse("the metadata lack \"tokenizer.ggml.tokens\"")
+    }
+    guard let merges = try metadata.texts("tokenizer.ggml.merges") else {
+      throw refuse("the metadata lack \"tokenizer.ggml.merges\"")
+    }
+    let kinds = try (metadata.integers("tokenizer.ggml.token_type") ?? []).map { value in
+      guard let kind = BytePairTokenizer.TokenKind(rawValue: Int(value)) else {
+        throw refuse("\"tokenizer.ggml.token_type\" holds \(value); known are 1 to 6")
+      }
+      return kind
+    }
+    do {
+      return try BytePairTokenizer(
+        tokens: tokens, kinds: kinds, merges: merges, preTokenizer: preTokenizer)
+    } catch {
+      throw refuse("the tokenizer is damaged: \(error)")
+    }
+  }
+
+  private static func limits(
+    _ file: GGUFFile, _ tokenizer: any Tokenizer
+  ) throws -> (begin: TokenID?, ends: Set<TokenID>) {
+    func token(_ key: String) throws -> TokenID? {
+      let key = "tokenizer.ggml.\(key)"
+      guard file.metadata.values[key] != nil else { return nil }
+      return TokenID(try file.metadata.integer(key, in: 0...tokenizer.vocabularySize - 1))
+    }
+    let ends = [
+      try token("eos_token_id"), try token("eot_token_id"),
+      tokenizer.specialToken("<|endoftext|>"), tokenizer.specialToken("<|im_end|>"),
+      tokenizer.specialToken("<|eot_id|>"), tokenizer.specialToken("<|end_of_text|>"),
+    ]
+    let begin = try token("bos_token_id")
+    let adds = try file.metadata.flag("tokenizer.ggml.add_bos_token", default: begin != nil)
+    return (adds ? begin : nil, Set(ends.compactMap { $0 }))
+  }
+}
