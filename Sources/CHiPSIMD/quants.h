@@ -147,22 +147,32 @@ INLINE void widen_digits(ihp_element element, const uint8_t *row, size_t first, 
 #if IN_INTEGERS
 
 // A prepared input: per group of 16 its scale and its sum, then the elements in 8 bits, once in their
-// order, once as the digits of Q4_K lie (of 128, blocks of 32: 0, 2, 1, 3); and per block of 32, for weights of 8 bits, a scale, what the blocks' offset adds, and the elements in 15 bits as
-// 128 * high + low.
-
-/// Bytes of a block of 32 elements in 15 bits.
-#define FINE_BYTES 72
+// order, once as the digits of Q4_K lie (of 128, blocks of 32: 0, 2, 1, 3). For weights of 8 bits, behind
+// those: a scale per block of 32, and the elements in 15 bits.
 
 INLINE size_t padded_width(size_t n) { return (n + SUPER_BLOCK - 1) / SUPER_BLOCK * SUPER_BLOCK; }
+
+/// The part of a prepared input for weights of 8 bits.
+typedef struct fine_input {
+  const float *steps;
+  const int16_t *elements;
+} fine_input;
+
+INLINE fine_input fine_part(const float *prepared, size_t n) {
+  const float *steps = prepared + 2 * padded_width(n) / DIGIT_GROUP + padded_width(n) / 2;
+  return (fine_input){.steps = steps, .elements = (const int16_t *)(steps + padded_width(n) / BLOCK)};
+}
 
 static void prepare_input(const float *x, size_t n, float *out) {
   size_t groups = padded_width(n) / DIGIT_GROUP;
   float *scales = out, *sums = out + groups;
   int8_t *elements = (int8_t *)(sums + groups);
   int8_t *paired = elements + padded_width(n);
-  uint8_t *fine = (uint8_t *)paired + padded_width(n);
+  fine_input fine = fine_part(out, n);
+  float *steps = (float *)fine.steps;
+  int16_t *wide = (int16_t *)fine.elements;
   memset(out, 0, groups * 2 * sizeof(float) + 2 * padded_width(n));
-  for (size_t i = 0; i < n; i += BLOCK, fine += FINE_BYTES) {
+  for (size_t i = 0; i < n; i += BLOCK) {
     vec low = load(x + i), high = load(x + i + 16);
     float most = max_lanes(__builtin_elementwise_max(__builtin_elementwise_abs(low),
                                                      __builtin_elementwise_abs(high)));
@@ -179,77 +189,112 @@ static void prepare_input(const float *x, size_t n, float *out) {
       _mm_storeu_si128(
           (__m128i *)(paired + i / 128 * 128 + places[i / 32 % 4] + half * 16), bytes);
     }
-    float step = most / 16256.0f;
-    int32_t total = 0;
+    steps[i / BLOCK] = most / 16256.0f;
     for (size_t half = 0; half < 2; half++) {
       __m512i whole = _mm512_cvtps_epi32((__m512)(parts[half] * (most > 0 ? 16256.0f / most : 0.0f)));
-      __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(64)), 7);
-      __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 7));
-      _mm_storeu_si128((__m128i *)(fine + 8 + half * 16), _mm512_cvtepi32_epi8(high));
-      _mm_storeu_si128((__m128i *)(fine + 40 + half * 16), _mm512_cvtepi32_epi8(low));
-      total += _mm512_reduce_add_epi32(whole);
+      _mm256_storeu_si256((__m256i *)(wide + i + half * 16), _mm512_cvtepi32_epi16(whole));
     }
-    total *= -128;
-    memcpy(fine, &step, sizeof step);
-    memcpy(fine + 4, &total, sizeof total);
   }
 }
 
-/// Rows of Q8_0 times up to four inputs: bytes moved up by 128, times the inputs in 15 bits.
-INLINE void dot_eight_bits(const int inputs, const uint8_t *row, const uint8_t *const fine[4], size_t n,
+typedef float octet __attribute__((ext_vector_type(8)));
+
+/// 32 bytes of weights times 32 elements of an input in 15 bits, times a factor.
+INLINE octet add_block(const __m256i weights[2], const int16_t *input, float factor, octet total) {
+  __m256i sum = _mm256_dpwssd_epi32(_mm256_setzero_si256(), weights[0],
+                                    _mm256_loadu_si256((const __m256i *)input));
+  sum = _mm256_dpwssd_epi32(sum, weights[1], _mm256_loadu_si256((const __m256i *)(input + 16)));
+  return __builtin_elementwise_fma((octet)_mm256_cvtepi32_ps(sum), (octet)factor, total);
+}
+
+INLINE void load_block(const uint8_t *block, __m256i weights[2]) {
+  weights[0] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(block + 2)));
+  weights[1] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(block + 18)));
+}
+
+/// The scales of 8 blocks. Put together in registers: small stores and a wide load would wait for each other.
+INLINE __m256 block_scales(const uint8_t *block) {
+  uint16_t h[8];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 8; i++) memcpy(h + i, block + i * BLOCK_BYTES, 2);
+  __m128i low = _mm_cvtsi32_si128(h[0]), high = _mm_cvtsi32_si128(h[4]);
+  low = _mm_insert_epi16(_mm_insert_epi16(_mm_insert_epi16(low, h[1], 1), h[2], 2), h[3], 3);
+  high = _mm_insert_epi16(_mm_insert_epi16(_mm_insert_epi16(high, h[5], 1), h[6], 2), h[7], 3);
+  return _mm256_cvtph_ps(_mm_unpacklo_epi64(low, high));
+}
+
+/// A row of Q8_0 times up to four inputs. Sums of blocks alternate between two, whatever else is computed
+/// beside them.
+INLINE void dot_eight_bits(const int inputs, const uint8_t *row, const fine_input fine[4], size_t n,
                            float *out, size_t out_ld) {
-  typedef float octet __attribute__((ext_vector_type(8)));
-  octet totals[4][2] = {{0.0f}};
-  const __m256i offset = _mm256_set1_epi8((char)128);
-  size_t place = 0;
-#pragma clang loop unroll_count(4)
-  for (size_t b = 0; b < n / BLOCK; b++, row += BLOCK_BYTES, place += FINE_BYTES) {
-    __builtin_prefetch(row + ROW_BYTES_AHEAD);
-    __m256i bytes = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(row + 2)), offset);
+  octet even[4], odd[4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < inputs; i++) even[i] = odd[i] = 0.0f;
+  size_t blocks = n / BLOCK, b = 0;
+  for (; b + 8 <= blocks; b += 8) {
+    __m256 scales = block_scales(row);
+    float factors[4][8];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < inputs; i++)
+      _mm256_storeu_ps(factors[i], _mm256_mul_ps(scales, _mm256_loadu_ps(fine[i].steps + b)));
+#pragma clang loop unroll(full)
+    for (size_t k = 0; k < 8; k += 2, row += 2 * BLOCK_BYTES) {
+      __m256i first[2], second[2];
+      __builtin_prefetch(row + ROW_BYTES_AHEAD);
+      __builtin_prefetch(row + ROW_BYTES_AHEAD + BLOCK_BYTES);
+      load_block(row, first);
+      load_block(row + BLOCK_BYTES, second);
+#pragma clang loop unroll(full)
+      for (int i = 0; i < inputs; i++) {
+        const int16_t *input = fine[i].elements + (b + k) * BLOCK;
+        even[i] = add_block(first, input, factors[i][k], even[i]);
+        odd[i] = add_block(second, input + BLOCK, factors[i][k + 1], odd[i]);
+      }
+    }
+  }
+  for (; b < blocks; b++, row += BLOCK_BYTES) {
+    __m256i weights[2];
+    load_block(row, weights);
     float scale = half_to_float(row);
 #pragma clang loop unroll(full)
-    for (int i = 0; i < inputs; i++) {
-      const uint8_t *block = fine[i] + place;
-      int32_t moved;
-      float step;
-      memcpy(&step, block, sizeof step);
-      memcpy(&moved, block + 4, sizeof moved);
-      __m256i high = _mm256_dpbusd_epi32(_mm256_setzero_si256(), bytes,
-                                         _mm256_loadu_si256((const __m256i *)(block + 8)));
-      __m256i low = _mm256_dpbusd_epi32(_mm256_zextsi128_si256(_mm_cvtsi32_si128(moved)), bytes,
-                                        _mm256_loadu_si256((const __m256i *)(block + 40)));
-      octet sum = (octet)_mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(high, 7), low));
-      totals[i][b & 1] = __builtin_elementwise_fma(sum, (octet)(scale * step), totals[i][b & 1]);
-    }
+    for (int i = 0; i < inputs; i++)
+      even[i] = add_block(weights, fine[i].elements + b * BLOCK, scale * fine[i].steps[b], even[i]);
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < inputs; i++) {
-    octet total = totals[i][0] + totals[i][1];
+    octet total = even[i] + odd[i];
     quad four = total.lo + total.hi;
     out[(size_t)i * out_ld] = (four[0] + four[2]) + (four[1] + four[3]);
   }
 }
 
+/// Rows of weights that stay near while one group of inputs after the other takes them.
+#define NEAR_ROWS 16
+
 /// `matvec` of Q8_0.
 static void multiply_eight_bits(const uint8_t *row, size_t stride, size_t rows, const float *prepared,
                                 size_t prepared_ld, size_t inputs, size_t n, float *out,
                                 size_t out_ld) {
-  size_t before = 2 * padded_width(n) / DIGIT_GROUP * sizeof(float) + 2 * padded_width(n);
-  for (size_t r = 0; r < rows; r++, row += stride)
-    for (size_t i = 0; i < inputs;) {
-      const uint8_t *fine[4];
+  size_t step = inputs > 4 ? NEAR_ROWS : rows;
+  for (size_t first = 0; first < rows; first += step) {
+    size_t end = rows - first < step ? rows : first + step;
+    for (size_t i = 0; i < inputs; i += 4) {
+      fine_input fine[4];
       size_t count = inputs - i < 4 ? inputs - i : 4;
-      for (size_t k = 0; k < count; k++)
-        fine[k] = (const uint8_t *)(prepared + (i + k) * prepared_ld) + before;
-      float *to = out + i * out_ld + r;
+      for (size_t k = 0; k < count; k++) fine[k] = fine_part(prepared + (i + k) * prepared_ld, n);
+      float *to = out + i * out_ld;
+#define ROWS_TIMES(inputs)                                                                         \
+  for (size_t r = first; r < end; r++) dot_eight_bits(inputs, row + r * stride, fine, n, to + r, out_ld); \
+  break
       switch (count) {
-      case 1: dot_eight_bits(1, row, fine, n, to, out_ld); break;
-      case 2: dot_eight_bits(2, row, fine, n, to, out_ld); break;
-      case 3: dot_eight_bits(3, row, fine, n, to, out_ld); break;
-      default: dot_eight_bits(4, row, fine, n, to, out_ld); break;
+      case 1: ROWS_TIMES(1);
+      case 2: ROWS_TIMES(2);
+      case 3: ROWS_TIMES(3);
+      default: ROWS_TIMES(4);
       }
-      i += count;
+#undef ROWS_TIMES
     }
+  }
 }
 
 /// The 8 scales, then the 8 minima of a block of Q4_K or Q5_K, as floats.

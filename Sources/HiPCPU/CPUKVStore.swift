@@ -16,10 +16,9 @@ internal import HiPTensors
 
 /// Blocks in slots of slabs that are taken as needed, so that a context costs what it holds.
 ///
-/// A slab of keys and values holds, layer by layer, its slots one after the other: in each the keys of all
-/// heads, `[kvHeads, blockSize, headSize]`, then their values. Sketches lie in slabs of their own, where 16
-/// neighbouring slots are put together head by head: a scan reads as much in a row as with blocks of 16
-/// times the size.
+/// A slab holds its slots layer by layer, 16 neighbours together: of those the keys of one head after the other,
+/// `[kvHeads, 16, blockSize, headSize]`, then the values. A sequence's slots are mostly neighbours, so that as
+/// much lies in a row as with blocks of 16 times the size. Sketches lie likewise, in slabs of their own.
 final class CPUKVStore: KVStore {
   let format: KVFormat
   private let ledger: MemoryLedger
@@ -34,7 +33,7 @@ final class CPUKVStore: KVStore {
   /// `[slab][sketch]`
   private var sketchSlabs: [[Slab]] = []
 
-  /// Neighbouring slots whose sketches lie together.
+  /// Slots that lie together.
   private static let neighbours = 16
 
   init(_ format: KVFormat, _ ledger: MemoryLedger) {
@@ -87,8 +86,11 @@ final class CPUKVStore: KVStore {
   func copy(from source: BlockID, to destination: BlockID) {
     let (from, to) = (place(of: source), place(of: destination))
     for layer in 0..<format.layerCount {
-      let offset = keyOffset(layer: layer, kvHead: 0)
-      (to.rows + offset).update(from: from.rows + offset, count: format.rowsByteCount)
+      // Keys, then values, of all heads.
+      for head in 0..<2 * format.shape.kvHeads {
+        let offset = keyOffset(layer: layer, kvHead: head)
+        (to.rows + offset).update(from: from.rows + offset, count: headByteCount)
+      }
       for (index, sketch) in format.sketches.enumerated() {
         for head in 0..<format.shape.kvHeads {
           let offset = sketchOffset(sketch, layer: layer, kvHead: head)
@@ -119,16 +121,19 @@ final class CPUKVStore: KVStore {
     guard let rows = rowSlabs[slab] else { preconditionFailure("slab \(slab) is gone") }
     let (group, member) = inside.quotientAndRemainder(dividingBy: Self.neighbours)
     return Place(
-      rows: rows.start + inside * format.rowsByteCount,
+      rows: rows.start + group * Self.neighbours * format.rowsByteCount + member * headByteCount,
       sketches: zip(format.sketches, sketchSlabs[slab]).map { sketch, slab in
         let bytes = format.byteCount(sketch)
         return slab.start + group * Self.neighbours * format.shape.kvHeads * bytes + member * bytes
       })
   }
 
+  /// Bytes of the keys, or the values, of a head in a block.
+  private var headByteCount: Int { format.blockSize * format.rowByteCount }
+
   /// Bytes from a block's place to the keys of a head.
   func keyOffset(layer: Int, kvHead: Int) -> Int {
-    layer * slabLength * format.rowsByteCount + kvHead * format.blockSize * format.rowByteCount
+    layer * slabLength * format.rowsByteCount + kvHead * Self.neighbours * headByteCount
   }
 
   /// Bytes from a block's place to the values of a head.

@@ -90,8 +90,8 @@ private final class Loops: Sendable {
   private let sleep = SleepLock()
 
   /// Waits before a thread gives its core away, and before it sleeps; some 40 cycles each.
-  private static let spinsBeforeYield = 100
-  private static let spinsBeforeSleep = 1000
+  private static let spinsBeforeYield = 1000
+  private static let spinsBeforeSleep = 5000
 
   func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
     withoutActuallyEscaping(body) { body in
