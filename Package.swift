@@ -103,7 +103,7 @@ let package = Package(
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
     tests("HiPKVStoreTests", ["HiPKVStore"]),
     tests("HiPAttentionTests", ["HiPAttention"]),
-    tests("HiPCPUTests", ["HiPCPU", "CHiPSIMD", "HiPTensors", "HiPAttention"]),
+    tests("HiPCPUTests", ["HiPCPU", "HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention"]),
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
       "HiPTokenizationTests", ["HiPTokenization", "HiPModelFiles", "InfiniteHiP"],

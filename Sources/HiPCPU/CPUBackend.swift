@@ -185,6 +185,7 @@ public final class CPUBackend: ComputeBackend {
 
   /// Keeps the tables used last: a text that grows under `dynamic` needs another one each time it doubles.
   private func forgetRotations() {
+    for table in rotations.values { table.endStep() }
     while rotations.count > Self.keptRotations,
       let oldest = rotations.min(by: { $0.value.lastUse < $1.value.lastUse })
     {

@@ -15,15 +15,29 @@ final class RotationTable {
   /// Rows of the first positions, and of the multiples of `rowLimit`.
   private var fine = Rows()
   private var coarse = Rows()
+  /// Rows that have been replaced by more, to which sequences of the same step may still point.
+  private var replaced: [RowMemory] = []
   /// When it was last used: the tables that were not go first.
   var lastUse = 0
 
-  private struct Rows: ~Copyable {
-    var buffer: HostBuffer<Float>?
-    /// The buffer's first element.
-    var address: UnsafeMutablePointer<Float>?
+  private struct Rows {
+    var memory: RowMemory?
     var count = 0
+    var address: UnsafeMutablePointer<Float>? { memory?.start }
   }
+
+  private final class RowMemory {
+    private let buffer: HostBuffer<Float>
+    let start: UnsafeMutablePointer<Float>?
+
+    init(count: Int) throws(MemoryError) {
+      buffer = try HostBuffer<Float>(count: count)
+      start = buffer.elements.baseAddress
+    }
+  }
+
+  /// The step is over: nobody points to what was replaced.
+  func endStep() { replaced = [] }
 
   init(_ rotary: RotaryEmbedding, _ ledger: MemoryLedger) {
     self.rotary = rotary
@@ -56,16 +70,16 @@ final class RotationTable {
 
   private func grow(_ rows: inout Rows, to count: Int, step: Int) throws(MemoryError) {
     let width = 2 * rotary.frequencies.count
-    let grown = try HostBuffer<Float>(count: count * width)
+    let grown = try RowMemory(count: count * width)
     ledger.countAllocation()
-    if let before = rows.address { grown.elements.baseAddress?.update(from: before, count: rows.count * width) }
+    if let before = rows.address { grown.start?.update(from: before, count: rows.count * width) }
     for index in rows.count..<count {
       for (element, value) in rotary.row(position: index * step).enumerated() {
-        grown.elements[index * width + element] = Float(value)
+        grown.start?[index * width + element] = Float(value)
       }
     }
-    rows.address = grown.elements.baseAddress
-    rows.buffer = consume grown
+    if let before = rows.memory { replaced.append(before) }
+    rows.memory = grown
     rows.count = count
   }
 }

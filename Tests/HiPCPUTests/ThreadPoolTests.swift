@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import HiPCPU
+import HiPCompute
+import HiPTensors
 import Synchronization
 import Testing
 
@@ -50,6 +53,43 @@ import Testing
       let sum = Counter()
       pool.run(3) { _, _ in sum.add() }
       #expect(sum.value == 3)
+    }
+  }
+}
+
+/// What a process may use, and what it gives back.
+@Suite(.serialized) struct BackendLifetimeTests {
+  private var threadCount: Int {
+    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+    let line = status.split(separator: "\n").first { $0.hasPrefix("Threads:") }
+    return line.flatMap { Int($0.split(whereSeparator: \.isWhitespace)[1]) } ?? 0
+  }
+
+  @Test(.enabled(if: FileManager.default.fileExists(atPath: "/proc/self/status")))
+  func aThousandBackendsLeaveNoThreadBehind() throws {
+    for _ in 0..<20 { _ = try CPUBackend(threads: 4) }
+    let before = threadCount
+    for _ in 0..<1000 { _ = try CPUBackend(threads: 4) }
+    // Other tests run beside this one and have some threads of their own.
+    #expect(threadCount < before + 60, "\(before) threads before, \(threadCount) now")
+  }
+
+  @Test func quotasCountInWholeCores() {
+    #expect(AvailableCores.cores(quotaAndPeriod: "max 100000\n") == nil)
+    #expect(AvailableCores.cores(quotaAndPeriod: "150000 100000") == 2)
+    #expect(AvailableCores.cores(quotaAndPeriod: "10000 100000") == 1)
+    #expect(AvailableCores.cores(quotaAndPeriod: "-1 100000") == nil)
+    #expect(AvailableCores.cores(quotaAndPeriod: "") == nil)
+    #expect(AvailableCores.count >= 1)
+  }
+
+  @Test func memoryThatIsNotThereIsAnError() throws {
+    let backend = try CPUBackend(threads: 1)
+    #expect {
+      _ = try backend.makeTensor(.zeros, element: .float32, rows: 1 << 30, columns: 1 << 30)
+    } throws: {
+      guard case .outOfMemory? = ($0 as? ComputeError)?.code else { return false }
+      return true
     }
   }
 }
