@@ -37,7 +37,8 @@ let package = Package(
     .library(
       name: "InfiniteHiP",
       targets: [
-        "InfiniteHiP", "HiPCPU", "HiPAttention", "HiPCompute", "HiPModelFiles", "HiPModels", "HiPTensors",
+        "InfiniteHiP", "HiPCPU", "HiPAttention", "HiPCompute", "HiPModelFiles", "HiPModels",
+        "HiPTensors",
         "HiPTokenization",
       ]),
     .executable(name: "infinitehip", targets: ["HiPCommand"]),
@@ -93,7 +94,8 @@ let package = Package(
     .executableTarget(
       name: "HiPCommand",
       dependencies: [
-        "InfiniteHiP", "HiPBench", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels", "HiPModelFiles",
+        "InfiniteHiP", "HiPBench", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels",
+        "HiPModelFiles",
         "HiPTokenization",
         "HiPTensors", "HiPAttention",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -121,6 +121,33 @@ public struct HierarchicalPruning: Sendable, Hashable {
     return sketches
   }
 
+  /// The same policy with another sink, window or number of selected keys: of the last stages, and of the focus.
+  /// - Throws: when the parts no longer fit together.
+  public func changed(
+    sink: Int? = nil, window: Int? = nil, keep: Int? = nil
+  ) throws(PolicyError) -> HierarchicalPruning {
+    func adjusted(_ stages: [PruningStage]) -> [PruningStage] {
+      guard let keep, let last = stages.indices.last else { return stages }
+      var stages = stages
+      stages[last].keep = keep
+      if let least = stages[last].proportion?.least {
+        stages[last].proportion?.least = min(least, keep)
+      }
+      return stages
+    }
+    var policy = try HierarchicalPruning(
+      reach: StreamingWindow(sink: sink ?? self.sink, window: window ?? self.window),
+      queryBlock: queryBlock, stages: adjusted(stages), fineStages: fineStages.map(adjusted),
+      scoring: Scoring(
+        sharing: sharing, ranking: ranking, positions: pruningPositions, halving: halving),
+      attentionPositions: attentionPositions, exceptions: exceptions)
+    policy.sharpening = sharpening
+    policy.focus = focus
+    if let keep { policy.focus?.keep = keep }
+    try policy.check()
+    return policy
+  }
+
   /// The same policy as layer `layer` of `layerCount` has it.
   public func applied(toLayer layer: Int, of layerCount: Int) -> HierarchicalPruning {
     guard let exception = exceptions.first(where: { $0.applies(to: layer, of: layerCount) }) else {

@@ -4,7 +4,8 @@
 // that names what is allowed; nothing is guessed.
 
 extension AttentionChoice {
-  /// What a policy file holds: `policy`, its fields, and optionally `dense`.
+  /// What a policy file holds: a `version`, a `preset` and what is changed of it, or all of a policy as
+  /// `experimental`.
   public struct Document: Codable, Sendable {
     /// The policy of the file.
     public let policy: AttentionPolicy
@@ -19,37 +20,38 @@ extension AttentionChoice {
 
     /// Reads a policy, and throws `PolicyError` for whatever it does not know.
     public init(from decoder: any Decoder) throws {
-      let fields = try StrictFields(decoder, what: "a policy")
-      dense = try fields.word("dense", default: .nowhere)
-      let kind: PolicyKind = try fields.word("policy")
-      let always = ["policy", "dense"]
-      switch kind {
-      case .dense:
-        try fields.allow(always + ["stretch"] + (fields.has("stretch") ? ["factor"] : []))
-        policy = try fields.has("stretch") ? .stretched(RotaryStretch(fields)) : .dense
-      case .streaming:
-        try fields.allow(always + ["sink", "window"])
-        policy = .streaming(
-          try StreamingWindow(sink: fields.integer("sink"), window: fields.integer("window")))
-      case .h2o:
-        try fields.allow(always + ["recent", "heavy"])
-        policy = .heavyHitters(
-          try HeavyHitters(recent: fields.integer("recent"), heavy: fields.integer("heavy")))
-      case .hierarchical:
-        try fields.allow(
-          always + [
-            "sink", "window", "queryBlock", "stages", "fineStages", "sharing", "ranking",
-            "representative", "chunkScore", "pruningPositions", "attentionPositions", "sharpening",
-            "focus", "layers",
-          ])
-        policy = .hierarchical(try HierarchicalPruning(fields))
+      let fields = try StrictFields(decoder, what: "a policy file")
+      let version = try fields.integer("version")
+      guard version == 1 else {
+        throw PolicyError("\"version\" is \(version); this product knows version 1")
       }
+      if fields.has("experimental") {
+        try fields.allow(["version", "dense", "experimental"])
+        dense = try fields.word("dense", default: .nowhere)
+        policy = try AttentionPolicy(
+          fields.object("experimental", what: "\"experimental\""))
+        return
+      }
+      try fields.allow(["version", "preset", "sink", "window", "keep", "dense", "experimental"])
+      let name = try fields.text("preset")
+      guard let preset = AttentionChoice.named(name) else {
+        let known = AttentionChoice.presets.map(\.name).joined(separator: ", ")
+        throw PolicyError("\"preset\" is \"\(name)\"; presets are \(known)")
+      }
+      dense = try fields.word("dense", default: preset.dense)
+      func optional(_ name: String) throws(PolicyError) -> Int? {
+        try fields.has(name) ? fields.integer(name) : nil
+      }
+      policy = try preset.policy.changed(
+        sink: optional("sink"), window: optional("window"), keep: optional("keep"))
     }
 
-    /// Writes the form that `init(from:)` reads.
+    /// Writes a whole policy, in a form that `init(from:)` reads.
     public func encode(to encoder: any Encoder) throws {
-      var fields = encoder.container(keyedBy: FieldName.self)
-      if dense != .nowhere { try fields.encode(dense.rawValue, forKey: "dense") }
+      var document = encoder.container(keyedBy: FieldName.self)
+      try document.encode(1, forKey: "version")
+      if dense != .nowhere { try document.encode(dense.rawValue, forKey: "dense") }
+      var fields = document.nestedContainer(keyedBy: FieldName.self, forKey: "experimental")
       switch policy {
       case .dense:
         try fields.encode(PolicyKind.dense.rawValue, forKey: "policy")
@@ -68,6 +70,55 @@ extension AttentionChoice {
         try fields.encode(PolicyKind.hierarchical.rawValue, forKey: "policy")
         try pruning.encode(into: &fields)
       }
+    }
+  }
+}
+
+extension AttentionPolicy {
+  fileprivate init(_ fields: StrictFields) throws {
+    let kind: PolicyKind = try fields.word("policy")
+    switch kind {
+    case .dense:
+      try fields.allow(["policy", "stretch"] + (fields.has("stretch") ? ["factor"] : []))
+      self = try fields.has("stretch") ? .stretched(RotaryStretch(fields)) : .dense
+    case .streaming:
+      try fields.allow(["policy", "sink", "window"])
+      self = .streaming(
+        try StreamingWindow(sink: fields.integer("sink"), window: fields.integer("window")))
+    case .h2o:
+      try fields.allow(["policy", "recent", "heavy"])
+      self = .heavyHitters(
+        try HeavyHitters(recent: fields.integer("recent"), heavy: fields.integer("heavy")))
+    case .hierarchical:
+      try fields.allow([
+        "policy", "sink", "window", "queryBlock", "stages", "fineStages", "sharing", "ranking",
+        "representative", "chunkScore", "pruningPositions", "attentionPositions", "sharpening",
+        "focus", "layers",
+      ])
+      self = .hierarchical(try HierarchicalPruning(fields))
+    }
+  }
+
+  /// The same policy with another sink, window or number of selected keys; nil leaves one as it is.
+  /// - Throws: when the policy has no such thing, or the parts no longer fit together.
+  public func changed(
+    sink: Int? = nil, window: Int? = nil, keep: Int? = nil
+  ) throws(PolicyError) -> AttentionPolicy {
+    func refuse(_ what: String) -> PolicyError {
+      PolicyError("the preset has no \(what) that could be changed; leave it out")
+    }
+    switch self {
+    case .hierarchical(let pruning):
+      return .hierarchical(try pruning.changed(sink: sink, window: window, keep: keep))
+    case .streaming(let reach):
+      guard keep == nil else { throw refuse("\"keep\"") }
+      return .streaming(
+        try StreamingWindow(sink: sink ?? reach.sink, window: window ?? reach.window))
+    case .dense, .stretched, .heavyHitters:
+      guard sink == nil, window == nil, keep == nil else {
+        throw refuse("\"sink\", \"window\" or \"keep\"")
+      }
+      return self
     }
   }
 }
@@ -283,6 +334,8 @@ private struct StrictFields {
     }
     return value
   }
+
+  func text(_ name: String) throws(PolicyError) -> String { try value(name, "a text") }
 
   func number(_ name: String) throws(PolicyError) -> Double { try value(name, "a number") }
 

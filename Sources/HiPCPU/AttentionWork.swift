@@ -83,7 +83,8 @@ struct AttentionWork {
     switch item.reach {
     case .dense:
       return AttentionJob(
-        layer: layer, input: input, queries: queries, heads: heads, window: .max, near: 0..<end, far: .none)
+        layer: layer, input: input, queries: queries, heads: heads, window: .max, near: 0..<end,
+        far: .none)
     case .streaming(let reach):
       // Every row by itself: the query stands at the end of a cache of sinks and window.
       let sinks = (0..<Int32(max(0, min(reach.sink, end - reach.window))))
@@ -108,7 +109,8 @@ struct AttentionWork {
           ? 1
           : Float(
             pruning.sharpness(
-              held: selection.held[block][owner], queries: start..<end, trainedLength: trainedLength)))
+              held: selection.held[block][owner], queries: start..<end, trainedLength: trainedLength
+            )))
     case .heavyHitters(_, let state):
       let kept = state.onCPU.kept[layer][set].map(\.key)
       return AttentionJob(

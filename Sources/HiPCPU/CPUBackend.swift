@@ -131,7 +131,9 @@ public final class CPUBackend: ComputeBackend {
         let square = table.rms_norm(
           call.input.floats(row: row), call.weight.floats, call.input.columns, call.epsilon,
           call.output.floats(row: row))
-        if !square.isFinite { countFault(row: call.firstRow + row / call.rowsPerToken, layer: call.layer) }
+        if !square.isFinite {
+          countFault(row: call.firstRow + row / call.rowsPerToken, layer: call.layer)
+        }
       }
     }
   }

@@ -30,7 +30,7 @@ final class CPUKVStore: KVStore {
   /// Slots of a slab: about 16 MB of them, so that large memory pages can hold them.
   private let slabLength: Int
   private var rowSlabs: [Slab?] = []
-  /// `[slab][sketch]`
+  /// One for each sketch, `[slab][sketch]`.
   private var sketchSlabs: [[Slab]] = []
 
   /// Slots that lie together.
@@ -177,7 +177,7 @@ private final class Slab {
 final class CPUBlockTable: DeviceBlockTable {
   let store: CPUKVStore
   private(set) var rows: [UnsafePointer<UInt8>?] = []
-  /// `[sketch][block]`
+  /// Addresses among the sketches, `[sketch][block]`.
   private(set) var sketches: [[UnsafePointer<UInt8>?]]
 
   init(_ store: CPUKVStore) {
@@ -187,7 +187,11 @@ final class CPUBlockTable: DeviceBlockTable {
 
   func set(place: Int, to block: BlockID) {
     func put(_ address: UnsafeMutablePointer<UInt8>, _ list: inout [UnsafePointer<UInt8>?]) {
-      if place == list.count { list.append(UnsafePointer(address)) } else { list[place] = UnsafePointer(address) }
+      if place == list.count {
+        list.append(UnsafePointer(address))
+      } else {
+        list[place] = UnsafePointer(address)
+      }
     }
     let at = store.place(of: block)
     put(at.rows, &rows)
@@ -276,7 +280,8 @@ extension AttentionInput {
 
 extension DeviceBlockTable {
   var onCPU: CPUBlockTable {
-    precondition(type(of: self) == CPUBlockTable.self, "blocks of another device were given to the CPU")
+    precondition(
+      type(of: self) == CPUBlockTable.self, "blocks of another device were given to the CPU")
     return unsafeDowncast(self, to: CPUBlockTable.self)
   }
 }

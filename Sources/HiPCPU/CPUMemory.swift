@@ -34,7 +34,8 @@ final class CPUBuffer: DeviceBuffer {
 extension DeviceTensor {
   /// The first byte.
   var bytes: UnsafeMutableRawPointer {
-    precondition(type(of: buffer) == CPUBuffer.self, "a tensor of another device was given to the CPU")
+    precondition(
+      type(of: buffer) == CPUBuffer.self, "a tensor of another device was given to the CPU")
     return unsafeDowncast(buffer, to: CPUBuffer.self).bytes + offset
   }
 

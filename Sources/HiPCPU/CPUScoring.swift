@@ -188,7 +188,8 @@ extension CPUBackend {
           let rotation = rotates ? job.rotations.tile(positions, count, tileRotations) : nil
           withKeys(job) { keyRows in
             table.pack_keys(
-              &keyRows, probes, count, size, rotation, job.rotations.half, positions, gathered, keys)
+              &keyRows, probes, count, size, rotation, job.rotations.half, positions, gathered, keys
+            )
           }
           table.gemm(IHP_F32, branches[branch], size, rows, keys, size, products, panel, panel, 0)
           table.column_max(products, panel, rows, panel, best[branch])

@@ -163,7 +163,8 @@ extension CPUBackend {
     let isDecoding = call.input.queries.rows == 1
     var results = before
     // What each stage starts from, [stage * items + item].
-    var inputs = [StageCandidates](repeating: StageCandidates(), count: pruning.stages.count * before.count)
+    var inputs = [StageCandidates](
+      repeating: StageCandidates(), count: pruning.stages.count * before.count)
     results.withUnsafeMutableBufferPointer { results in
       inputs.withUnsafeMutableBufferPointer { inputs in
         // Each item writes its own elements.

@@ -93,14 +93,16 @@ final class CPUHeavyHitterState: HeavyHitterState {
 
 extension SelectionState {
   var onCPU: CPUSelectionState {
-    precondition(type(of: self) == CPUSelectionState.self, "a state of another device was given to the CPU")
+    precondition(
+      type(of: self) == CPUSelectionState.self, "a state of another device was given to the CPU")
     return unsafeDowncast(self, to: CPUSelectionState.self)
   }
 }
 
 extension HeavyHitterState {
   var onCPU: CPUHeavyHitterState {
-    precondition(type(of: self) == CPUHeavyHitterState.self, "a state of another device was given to the CPU")
+    precondition(
+      type(of: self) == CPUHeavyHitterState.self, "a state of another device was given to the CPU")
     return unsafeDowncast(self, to: CPUHeavyHitterState.self)
   }
 }

@@ -40,7 +40,8 @@ extension CPUBackend {
     let rows = job.rowCount
     let isThere = scratch.reset(
       Scratch.size(rows * headSize) + 2 * Scratch.size(panel * headSize)
-        + Scratch.size(rows * panel) + 3 * Scratch.size(panel) + Scratch.size(job.rotations.tileSize))
+        + Scratch.size(rows * panel) + 3 * Scratch.size(panel)
+        + Scratch.size(job.rotations.tileSize))
     guard isThere else { return [] }
     let queries = scratch.take(rows * headSize)
     pool(job, into: queries, position: queryPosition(job, branch: 1))

@@ -51,7 +51,11 @@ public struct KVFormat: Sendable, Hashable {
     self.element = element
     self.sketches = sketches
     blockSize = sketches.reduce(64) { size, sketch in
-      if case .moments(let chunkSize) = sketch { max(size, Self.groupSize * chunkSize) } else { size }
+      if case .moments(let chunkSize) = sketch {
+        max(size, Self.groupSize * chunkSize)
+      } else {
+        size
+      }
     }
   }
 

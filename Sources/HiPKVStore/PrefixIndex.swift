@@ -17,7 +17,9 @@ public struct PrefixIndex: Sendable {
     let tokens: [Int32]
   }
 
-  /// An empty index. `seed` tells apart what may never share blocks, such as two formats.
+  /// An empty index.
+  ///
+  /// `seed` tells apart what may never share blocks, such as two formats.
   public init(blockSize: Int, seed: UInt64 = 0) {
     self.blockSize = blockSize
     root = seed &+ 0xcbf2_9ce4_8422_2325

@@ -54,8 +54,10 @@ public struct GGUFFile: Sendable {
     var entries: [GGUFTensor.Entry] = []
     for index in 0..<tensorCount { entries.append(try GGUFTensor.Entry(&reader, index: index)) }
     let alignment = try metadata.integer("general.alignment", in: 1...1 << 20, default: 32)
-    guard alignment.nonzeroBitCount == 1 else {
-      throw reader.error("\"general.alignment\"", "is \(alignment), not a power of two")
+    // Less would put numbers where no processor may expect them.
+    guard alignment.nonzeroBitCount == 1, alignment >= 8 else {
+      throw reader.error(
+        "\"general.alignment\"", "is \(alignment); it must be a power of two, 8 or more")
     }
     let start = (reader.offset + alignment - 1) / alignment * alignment
     var tensors: [GGUFTensor] = []

@@ -34,7 +34,9 @@ public final class DecoderModel {
   }
 
   /// Bytes of weights that a decoded token streams.
-  public var streamedByteCount: Int { weights.matrices.reduce(0) { $0 + $1.rows * $1.rowByteCount } }
+  public var streamedByteCount: Int {
+    weights.matrices.reduce(0) { $0 + $1.rows * $1.rowByteCount }
+  }
 
   /// Multiply-adds with weights that a token of a prompt takes; logits are made for the last one only.
   public var multiplicationCount: Int {
@@ -46,7 +48,8 @@ public final class DecoderModel {
   /// Room for the tokens has been reserved in each of `caches`.
   /// - Returns: the slice that each result belongs to, in the order in which `submit` brings them.
   public func encode(
-    _ plan: StepPlan, _ caches: [SequenceCache], observe: ((_ slice: Int, LayerObservation) -> Void)? = nil
+    _ plan: StepPlan, _ caches: [SequenceCache],
+    observe: ((_ slice: Int, LayerObservation) -> Void)? = nil
   ) -> [Int] {
     let a = activations.views(plan.rowCount)
     let decodeRows = plan.decodeRowCount

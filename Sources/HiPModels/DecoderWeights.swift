@@ -35,7 +35,8 @@ struct DecoderWeights {
       guard tensor.element == .float32 else {
         throw FileError(
           .unsupported, path: source.path,
-          problem: "the tensor \"\(name)\" is stored as \(tensor.element.rawValue); norms and biases are "
+          problem:
+            "the tensor \"\(name)\" is stored as \(tensor.element.rawValue); norms and biases are "
             + "expected as F32")
       }
       return tensor

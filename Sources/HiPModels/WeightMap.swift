@@ -44,7 +44,8 @@ public struct WeightMap: Sendable {
     guard let stranger = source.names.first(where: { !names.contains($0) }) else { return }
     throw FileError(
       .unsupported, path: source.path,
-      problem: "the tensor \"\(stranger)\" belongs to no part of a model that is known here; computed "
+      problem:
+        "the tensor \"\(stranger)\" belongs to no part of a model that is known here; computed "
         + "without it, the model would be another one. Use a model of a supported architecture")
   }
 }

@@ -58,14 +58,16 @@ public enum ChatTemplate: Sendable, Hashable {
   /// The control token that ends a turn.
   public var endOfTurn: String { "<|im_end|>" }
 
-  /// Whether every literal of the template belongs to ChatML: one with a default system prompt, for
-  /// example, would be rendered wrongly.
+  /// Whether a template does nothing but write each message between its markers: every literal belongs to
+  /// ChatML, since one with a default system prompt, for example, would be rendered wrongly, and so would
+  /// one that changes what it writes.
   private static func isPlainChatML(_ jinja: String) -> Bool {
     guard jinja.contains("<|im_start|>"), jinja.contains("<|im_end|>") else { return false }
-    var words: Set<Substring> = []
+    var texts: [Substring] = []
+    var code: [Substring] = []
     var inTag = false
     var literal: (quote: Character, start: String.Index)?
-    var textStart = jinja.startIndex
+    var start = jinja.startIndex
     var index = jinja.startIndex
     while index < jinja.endIndex {
       let character = jinja[index]
@@ -77,31 +79,48 @@ public enum ChatTemplate: Sendable, Hashable {
           continue
         }
         if character == open.quote {
-          words.insert(jinja[open.start..<index])
-          literal = nil
+          texts.append(jinja[open.start..<index])
+          (literal, start) = (nil, after)
         }
       } else if inTag {
-        if character == "'" || character == "\"" { literal = (character, after) }
+        if character == "'" || character == "\"" {
+          code.append(jinja[start..<index])
+          literal = (character, after)
+        }
         if rest.hasPrefix("}}") || rest.hasPrefix("%}") {
+          code.append(jinja[start..<index])
           inTag = false
           index = jinja.index(after: after)
-          textStart = index
+          start = index
           continue
         }
       } else if rest.hasPrefix("{{") || rest.hasPrefix("{%") {
-        words.insert(jinja[textStart..<index])
+        texts.append(jinja[start..<index])
         inTag = true
+        index = jinja.index(after: after)
+        start = index
+        continue
       }
       index = after
     }
-    if !inTag { words.insert(jinja[textStart...]) }
-    let allowed: Set<String> = [
+    guard !inTag, literal == nil else { return false }
+    texts.append(jinja[start...])
+    let words: Set<String> = [
       "<|im_start|>", "<|im_end|>", "assistant", "user", "system", "role", "content", "",
     ]
-    return words.allSatisfy { word in
+    let names: Set<String> = [
+      "for", "message", "in", "messages", "endfor", "if", "endif", "add_generation_prompt", "role",
+      "content",
+    ]
+    return texts.allSatisfy { word in
       word.replacing("\\n", with: "\n").replacing("<|im_start|>", with: "\n")
         .replacing("<|im_end|>", with: "\n").split(whereSeparator: \.isWhitespace)
-        .allSatisfy { allowed.contains(String($0)) }
+        .allSatisfy { words.contains(String($0)) }
     }
+      && code.allSatisfy { code in
+        // Names, and what joins and looks them up: no filter, condition or call.
+        code.split { !$0.isLetter && $0 != "_" }.allSatisfy { names.contains(String($0)) }
+          && code.allSatisfy { $0.isLetter || $0.isWhitespace || "_-+.[]()".contains($0) }
+      }
   }
 }

@@ -169,8 +169,9 @@ public final class LanguageModel: Sendable {
   public static let defaultContextLimit = 1 << 24
 
   /// The ids of a prompt that stands at the beginning of a context, or later in one.
+  /// - Parameter afterAnswer: a turn of the assistant stands before it that nothing has closed.
   public func tokens(
-    of prompt: GenerationRequest.Prompt, atBeginning: Bool
+    of prompt: GenerationRequest.Prompt, atBeginning: Bool, afterAnswer: Bool = false
   ) throws -> [TokenID] {
     let begin = atBeginning ? beginToken.map { [$0] } ?? [] : []
     switch prompt {
@@ -190,7 +191,7 @@ public final class LanguageModel: Sendable {
       }
       var pieces = chatTemplate.render([message], openingAnswer: true)
       // The answer before ended at its last word: its turn is closed here.
-      if !atBeginning { pieces = [.control(chatTemplate.endOfTurn), .text("\n")] + pieces }
+      if afterAnswer { pieces = [.control(chatTemplate.endOfTurn), .text("\n")] + pieces }
       return begin + (try encode(pieces))
     }
   }

@@ -20,13 +20,13 @@ public final class Session: Sendable {
 
   init(
     model: LanguageModel, sequence: SequenceID, attention: AttentionChoice, contextLimit: Int,
-    tokenCount: Int = 0
+    status: SessionStatus = SessionStatus()
   ) {
     self.model = model
     self.sequence = sequence
     self.attention = attention
     self.contextLimit = contextLimit
-    status = SessionStatus(tokenCount: tokenCount)
+    self.status = status
   }
 
   deinit {
@@ -49,13 +49,14 @@ public final class Session: Sendable {
   public func fork() async throws -> Session {
     Session(
       model: model, sequence: try await model.engine.fork(sequence), attention: attention,
-      contextLimit: contextLimit, tokenCount: tokenCount)
+      contextLimit: contextLimit, status: status.forked())
   }
 
   /// Forgets the whole context.
   public func clear() async throws {
     try await model.engine.clear(sequence)
     status.note(tokenCount: 0)
+    status.note(endsInAnswer: false)
   }
 
   /// Reads the request's prompt and answers it.
@@ -87,9 +88,16 @@ public final class Session: Sendable {
 
   private func work(of request: GenerationRequest) throws -> ([TokenID], SequenceWork.Goal) {
     try request.check()
-    let new = try model.tokens(of: request.prompt, atBeginning: tokenCount == 0)
+    let new = try model.tokens(
+      of: request.prompt, atBeginning: tokenCount == 0, afterAnswer: status.endsInAnswer)
     guard tokenCount > 0 || new.contains(where: { $0 != model.beginToken }) else {
       throw InfiniteHiPError(.request, "the prompt is empty; give a text to read")
+    }
+    // Without tokens of its own a request goes on with what stands there.
+    if case .message = request.prompt {
+      status.note(endsInAnswer: request.maximumTokens > 0)
+    } else if !new.isEmpty {
+      status.note(endsInAnswer: false)
     }
     let answer = Answer(request, tokenizer: model.tokenizer, endTokens: model.endTokens)
     return (new, .answer(answer))
@@ -98,7 +106,8 @@ public final class Session: Sendable {
   /// Reads `tokens` and returns the negative log-likelihood in nats of every one but the first,
   /// given those before it.
   public func negativeLogLikelihoods(
-    of tokens: [TokenID], progress: @escaping @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
+    of tokens: [TokenID],
+    progress: @escaping @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
   ) async throws -> [Double] {
     let ids = try model.tokens(of: .tokens(tokens), atBeginning: tokenCount == 0)
     guard ids.count >= 2 else {

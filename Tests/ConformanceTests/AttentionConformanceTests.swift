@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HiPAttention
+import HiPCPU
 import HiPCompute
 import InfiniteHiP
 import TestSupport
@@ -44,6 +45,52 @@ import Testing
           "sink \(sink), window \(window)")
       }
     }
+  }
+
+  /// Tables of rotations end at 65,536; positions behind are put together from two rows.
+  @Test(arguments: TestedBackend.fastest)
+  func positionsBeyondTheTableEqualTheReference(_ backend: TestedBackend) throws {
+    let shape = AttentionShape(heads: 3, kvHeads: 1, headSize: 16)
+    let absolute = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 64, window: 64),
+      stages: [PruningStage(chunkSize: 32, keep: 4096, estimate: .exact)],
+      scoring: .init(sharing: .group, positions: .absolute), attentionPositions: .absolute)
+    var blocks = CommonBlocks()
+    for queries in [1, 5] {
+      let layer = Layer(queries: queries, keys: 66_000, shape: shape, seed: 9)
+      let rotary = Self.rotary(shape)
+      let reference = layer.reference(rotary)
+      let dense = try layer.run(.dense, on: backend.make(), rotary: rotary)
+      expectClose(dense.output, reference.run(.dense), within: backend.tolerance, "\(queries)")
+      let sparse = try layer.run(.hierarchical(absolute), on: backend.make(), rotary: rotary)
+      let selection = try #require(sparse.selection)
+      expectClose(
+        sparse.output, reference.run(.hierarchical(absolute), selection: selection),
+        within: backend.tolerance, "selected, \(queries)")
+      blocks.add(selection, ReferenceSelection(reference).run(absolute), "\(queries) queries")
+    }
+    #expect(blocks.share >= backend.blocksInCommon, "\(blocks)")
+  }
+
+  /// A policy may keep more keys than a text will ever have; what that takes follows the text.
+  @Test func keepingMoreThanThereIsTakesNoMemory() throws {
+    let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
+    let layer = Layer(queries: 70, keys: 600, shape: shape, seed: 3)
+    func run(_ keep: Int) throws -> AttentionOperator.Result {
+      let pruning = try HierarchicalPruning(
+        reach: StreamingWindow(sink: 64, window: 64),
+        stages: [
+          PruningStage(chunkSize: 8, keep: keep, estimate: .moments),
+          PruningStage(chunkSize: 8, keep: 64, estimate: .exact),
+        ], scoring: .init(sharing: .group, ranking: .share, positions: .infllm))
+      return try layer.run(
+        .hierarchical(pruning), on: CPUBackend(threads: 2), rotary: Self.rotary(shape))
+    }
+    let before = MachineMemory.peakByteCount
+    let found = try run(1_000_000_000)
+    // Other tests run beside this one; 625 MB a thread was what it took.
+    #expect(MachineMemory.peakByteCount - before < 400_000_000)
+    #expect(try run(4096).output == found.output)
   }
 
   @Test(arguments: TestedBackend.available)

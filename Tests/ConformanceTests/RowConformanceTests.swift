@@ -118,7 +118,9 @@ import Testing
             request: .candidates(CandidateRequest(count: 3, repeated: [8, 9, 8], penalty: 2))),
         ]))
     let results = try backend.submit().results
-    func row(_ index: Int) -> [Double] { logits[index * 1500..<(index + 1) * 1500].map(Double.init) }
+    func row(_ index: Int) -> [Double] {
+      logits[index * 1500..<(index + 1) * 1500].map(Double.init)
+    }
     func total(_ row: [Double]) -> Double { log(row.reduce(0) { $0 + exp($1) }) }
     func ranked(_ row: [Double]) -> [Int] {
       row.indices.sorted { row[$0] != row[$1] ? row[$0] > row[$1] : $0 < $1 }
@@ -149,9 +151,12 @@ import Testing
       return
     }
     expectClose(
-      values.map(Float.init), [total(row(0)) - row(0)[3], total(row(1)) - row(1)[1499]], within: 1e-4)
+      values.map(Float.init), [total(row(0)) - row(0)[3], total(row(1)) - row(1)[1499]],
+      within: 1e-4)
     var changed = row(1)
-    for token in [8, 9] { changed[token] = changed[token] > 0 ? changed[token] / 2 : changed[token] * 2 }
+    for token in [8, 9] {
+      changed[token] = changed[token] > 0 ? changed[token] / 2 : changed[token] * 2
+    }
     #expect(penalised[0].ids.map(Int.init) == Array(ranked(changed).prefix(3)))
   }
 

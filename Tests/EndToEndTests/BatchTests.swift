@@ -96,7 +96,9 @@ import Testing
       for (slice, output) in zip(plan.slices, try runner.run(plan)) {
         #expect(output.failure == nil)
         _ = states[slice.sequence]?.apply(slice, output)
-        if let candidates = output.candidates { offered[slice.sequence, default: []].append(candidates) }
+        if let candidates = output.candidates {
+          offered[slice.sequence, default: []].append(candidates)
+        }
       }
       return true
     }

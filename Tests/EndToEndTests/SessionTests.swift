@@ -254,6 +254,23 @@ import Testing
     #expect(session.tokenCount == 0)
   }
 
+  @Test func aMessageBehindADocumentClosesNoTurn() async throws {
+    let model = try await load()
+    let session = try await model.makeSession()
+    _ = try await session.collect(GenerationRequest(.text("A text."), maximumTokens: 0))
+    let message = GenerationRequest.Prompt.message(ChatMessage(role: .user, content: "What?"))
+    let plain = try model.tokens(of: message, atBeginning: false)
+    let first = try await session.collect(GenerationRequest(message, maximumTokens: 3))
+    #expect(first.completion.promptTokens - first.completion.cachedTokens == plain.count)
+    // Behind an answer its turn is closed, in a fork too: the last token, the mark and a line's end.
+    let fork = try await session.fork()
+    for session in [session, fork] {
+      let second = try await session.collect(GenerationRequest(message, maximumTokens: 3))
+      let stored = second.completion.promptTokens - second.completion.cachedTokens
+      #expect(stored == plain.count + 1 + 2)
+    }
+  }
+
   @Test func aDecodingStepWaitsOnceAndAllocatesNothing() async throws {
     let model = try await load()
     let session = try await model.makeSession(attention: Self.sparse)

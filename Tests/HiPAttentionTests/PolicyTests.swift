@@ -5,7 +5,12 @@ import HiPAttention
 import Testing
 
 @Suite struct PolicyTests {
+  /// A file with a whole policy.
   private func decode(_ json: String) throws -> AttentionChoice.Document {
+    try file(#"{"version": 1, "experimental": "# + json + "}")
+  }
+
+  private func file(_ json: String) throws -> AttentionChoice.Document {
     try JSONDecoder().decode(AttentionChoice.Document.self, from: Data(json.utf8))
   }
 
@@ -29,6 +34,41 @@ import Testing
     #expect(document.dense == preset.dense)
   }
 
+  @Test func aPresetIsChangedByItsKnobs() throws {
+    let changed = try file(
+      #"{"version": 1, "preset": "auto", "sink": 128, "window": 512, "keep": 1024}"#)
+    guard case .hierarchical(let pruning) = changed.policy else {
+      Issue.record("not hierarchical")
+      return
+    }
+    #expect(changed.dense == .withinTrainedLength)
+    #expect(pruning.sink == 128 && pruning.window == 512 && pruning.budget == 128 + 512 + 1024)
+    #expect(pruning.fine.budget == pruning.budget && pruning.focus?.keep == 1024)
+    #expect(pruning.sharpening == HierarchicalPruning.infiniteHiP.sharpening)
+    let same = try file(#"{"version": 1, "preset": "infinitehip-3k"}"#)
+    #expect(same.policy == .hierarchical(.paper3K) && same.dense == .nowhere)
+    let streaming = try file(#"{"version": 1, "preset": "streaming", "window": 9}"#)
+    #expect(streaming.policy == .streaming(try StreamingWindow(sink: 256, window: 9)))
+    let dense = try file(#"{"version": 1, "preset": "h2o", "dense": "within-trained-length"}"#)
+    #expect(dense.dense == .withinTrainedLength)
+  }
+
+  @Test(arguments: [
+    (#"{"preset": "auto"}"#, "needs the key \"version\""),
+    (#"{"version": 2, "preset": "auto"}"#, "knows version 1"),
+    (#"{"version": 1}"#, "needs the key \"preset\""),
+    (#"{"version": 1, "preset": "best"}"#, "presets are auto, dense"),
+    (#"{"version": 1, "preset": "auto", "window": 1}"#, "Make the window at least 256"),
+    (#"{"version": 1, "preset": "auto", "keep": 100}"#, "multiple of"),
+    (#"{"version": 1, "preset": "streaming", "keep": 64}"#, "has no \"keep\""),
+    (#"{"version": 1, "preset": "dense", "sink": 1}"#, "has no \"sink\""),
+    (#"{"version": 1, "preset": "auto", "stages": []}"#, "unknown key \"stages\""),
+    (#"{"version": 1, "preset": "auto", "experimental": {}}"#, "unknown key \"preset\""),
+  ])
+  func mistakesInAFileAreNamed(_ json: String, _ words: String) {
+    #expect { try file(json) } throws: { "\($0)".contains(words) }
+  }
+
   @Test func defaultsAreThePublishedRules() throws {
     let json = """
       {"policy": "hierarchical", "sink": 256, "window": 1024,
@@ -47,7 +87,7 @@ import Testing
   }
 
   @Test(arguments: [
-    (#"{"policy": "dense", "sink": 1}"#, "unknown key \"sink\"; allowed are policy, dense"),
+    (#"{"policy": "dense", "sink": 1}"#, "unknown key \"sink\"; allowed are policy, stretch"),
     (#"{"policy": "sparse"}"#, "allowed are \"dense\", \"streaming\", \"h2o\""),
     (#"{}"#, "needs the key \"policy\""),
     (#"[1]"#, "must be a JSON object"),
@@ -175,8 +215,7 @@ import Testing
        "layers": [{"layers": [0, 1, 2, 3, -1], "keep": 4096, "pruningPositions": "chunk-indexed",
         "attentionPositions": "infllm"}]}
       """
-    let document = try JSONDecoder().decode(
-      AttentionChoice.Document.self, from: Data(json.utf8))
+    let document = try decode(json)
     guard case .hierarchical(let pruning) = document.policy else {
       Issue.record("another policy")
       return

@@ -83,6 +83,14 @@ import Testing
     #expect(AvailableCores.count >= 1)
   }
 
+  @Test func aTensorOfAnotherDeviceIsRefused() async {
+    await #expect(processExitsWith: .failure) {
+      final class Foreign: DeviceBuffer { let byteCount = 1 << 20 }
+      let tensor = DeviceTensor(buffer: Foreign(), element: .float32, rows: 1, columns: 64)
+      try CPUBackend(threads: 1).activate(GateCall(gate: tensor, up: tensor))
+    }
+  }
+
   @Test func memoryThatIsNotThereIsAnError() throws {
     let backend = try CPUBackend(threads: 1)
     #expect {

@@ -77,7 +77,8 @@ private struct GGUFWriter {
     ("outside", "outside the file"), ("overflow", "outside the file"),
     ("huge", "more elements than can be counted"), ("misaligned", "not aligned"),
     ("no dimensions", "0 dimensions"), ("zero size", "dimension of 0"),
-    ("alignment", "power of two"), ("not UTF-8", "not UTF-8"), ("version", "version 9"),
+    ("alignment", "power of two"), ("small alignment", "8 or more"), ("not UTF-8", "not UTF-8"),
+    ("version", "version 9"),
     ("big endian", "big-endian"), ("not GGUF", "not a GGUF file"), ("partial block", "do not fill"),
     ("bool", "neither false"),
   ])
@@ -131,6 +132,9 @@ private struct GGUFWriter {
     case "alignment":
       writer.header(pairs: 1)
       writer.pair("general.alignment", 24)
+    case "small alignment":
+      writer.header(pairs: 1)
+      writer.pair("general.alignment", 1)
     case "not UTF-8":
       writer.header(pairs: 1)
       writer.put(UInt64(2))

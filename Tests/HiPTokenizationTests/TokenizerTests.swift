@@ -126,6 +126,11 @@ import Testing
     "{{ bos_token }}{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}",
     "{{ '<|im_start|>system\\nYou are Qwen.<|im_end|>\\n' }}" + plain,
     plain + "<think>", "", "{% for", "{{ '",
+    // What is written is changed, or depends on something.
+    plain.replacing("message['content']", with: "message['content'] | trim"),
+    plain.replacing("message['content']", with: "message['content'].strip()"),
+    plain.replacing("message['content']", with: "message['content'][::-1]"),
+    plain.replacing("in messages", with: "in messages[1:]"),
   ])
   func othersAreRefused(_ jinja: String) {
     #expect(throws: TokenizerError.self) { try ChatTemplate(jinja: jinja) }

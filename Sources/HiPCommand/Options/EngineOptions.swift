@@ -23,7 +23,9 @@ struct EngineOptions: ParsableArguments {
       "What tokens attend to: \(AttentionArgument.names), or a JSON file.", valueName: "policy"))
   var attention = AttentionArgument(name: AttentionChoice.automatic.name)
 
-  @Option(help: ArgumentHelp("Threads that compute. (default: one per core that the process may use)", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "Threads that compute. (default: one per core that the process may use)", valueName: "n"))
   var threads: Int?
 
   @Option(

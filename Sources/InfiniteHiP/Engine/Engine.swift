@@ -26,7 +26,8 @@ actor Engine {
   func start(_ makeRunner: @Sendable () throws -> ModelRunner) throws { runner = try makeRunner() }
 
   /// Asks the device and its memory.
-  func ask<Result: Sendable>(_ question: @Sendable (ModelRunner) throws -> Result) throws -> Result {
+  func ask<Result: Sendable>(_ question: @Sendable (ModelRunner) throws -> Result) throws -> Result
+  {
     try question(loaded)
   }
 

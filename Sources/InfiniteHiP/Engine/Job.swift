@@ -71,7 +71,9 @@ struct Job: Sendable {
 
   func yield(_ event: EngineEvent) { deliver(event) }
 
-  /// Tells the end. The session is free before: whoever sees the end may send the next request at once.
+  /// Tells the end.
+  ///
+  /// The session is free before: whoever sees the end may send the next request at once.
   func finish(_ state: SequenceState, _ work: SequenceWork?) {
     let finished = ContinuousClock.now
     let (count, cached) = (work?.tokens.count ?? 0, work?.cached ?? 0)
@@ -120,13 +122,27 @@ final class JobTicket: Sendable {
 /// What a session knows without asking the engine.
 final class SessionStatus: Sendable {
   private struct State {
-    var tokenCount: Int
+    var tokenCount = 0
+    var endsInAnswer = false
     var ticket: JobTicket?
   }
 
   private let state: Mutex<State>
 
-  init(tokenCount: Int) { state = Mutex(State(tokenCount: tokenCount)) }
+  /// Of an empty session.
+  init() { state = Mutex(State()) }
+
+  private init(_ state: sending State) { self.state = Mutex(state) }
+
+  /// Of a session that goes on from the same context.
+  func forked() -> SessionStatus {
+    let (count, endsInAnswer) = state.withLock { ($0.tokenCount, $0.endsInAnswer) }
+    return SessionStatus(State(tokenCount: count, endsInAnswer: endsInAnswer))
+  }
+
+  /// Whether the context ends in an answer to a message, whose turn nothing has closed.
+  var endsInAnswer: Bool { state.withLock { $0.endsInAnswer } }
+  func note(endsInAnswer: Bool) { state.withLock { $0.endsInAnswer = endsInAnswer } }
 
   /// Tokens in the context, stored or not.
   var tokenCount: Int { state.withLock { $0.tokenCount } }

@@ -32,7 +32,8 @@ package struct SequenceState: Sendable {
   ///
   /// Those that are pending come first.
   package mutating func begin(_ tokens: [TokenID], _ goal: SequenceWork.Goal) {
-    var work = SequenceWork(tokens: pending + tokens, newCount: tokens.count, goal: goal, cached: length)
+    var work = SequenceWork(
+      tokens: pending + tokens, newCount: tokens.count, goal: goal, cached: length)
     if case .answer(let answer) = goal, answer.reason == nil, !tokens.isEmpty,
       let count = attention.questionLength(endingAt: length + work.tokens.count)
     {

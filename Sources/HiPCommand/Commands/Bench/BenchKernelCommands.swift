@@ -67,7 +67,9 @@ private final class KernelBench {
 
   /// Prints the JSON, and fails when a kernel falls below its share in `thresholds`.
   func finish(_ thresholds: String?) throws {
-    if json { try Terminal.printJSON(BenchReport(machine: peaks, kernels: backend.name, results: results)) }
+    if json {
+      try Terminal.printJSON(BenchReport(machine: peaks, kernels: backend.name, results: results))
+    }
     guard let thresholds else { return }
     let least: [String: Double]
     do {

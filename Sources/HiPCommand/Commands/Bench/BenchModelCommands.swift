@@ -47,7 +47,8 @@ struct BenchDecodeCommand: ParsableCommand {
 
   func run() throws {
     let clock = ContinuousClock()
-    try ModelBench(model, device).run(.decode, tokens: tokens, sequences: counts()) { bench, count in
+    try ModelBench(model, device).run(.decode, tokens: tokens, sequences: counts()) {
+      bench, count in
       try bench.ask(answerTokens: tokens + 3)
       // The first steps find cold caches and empty selections.
       for _ in 0..<2 { try bench.decode() }

@@ -15,7 +15,9 @@ extension ElementType: ExpressibleByArgument {}
 
 /// Where a measurement runs and how it is shown.
 struct BenchDeviceOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Threads that compute. (default: one per core that the process may use)", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "Threads that compute. (default: one per core that the process may use)", valueName: "n"))
   var threads: Int?
 
   @Option(
