@@ -131,10 +131,10 @@ INLINE void widen_plain(ihp_element element, const void *row, size_t first, size
         store(out + b * BLOCK - first + i, widen_bytes((const int8_t *)block + 2 + i) * scale);
     }
     break;
-  case IHP_Q4_0: widen_digits(IHP_Q4_0, bytes, first, n, out); break;
-  case IHP_Q4_K: widen_digits(IHP_Q4_K, bytes, first, n, out); break;
-  case IHP_Q5_K: widen_digits(IHP_Q5_K, bytes, first, n, out); break;
-  case IHP_Q6_K: widen_digits(IHP_Q6_K, bytes, first, n, out); break;
+  case IHP_Q4_0: widen_quants(IHP_Q4_0, bytes, first, n, out); break;
+  case IHP_Q4_K: widen_quants(IHP_Q4_K, bytes, first, n, out); break;
+  case IHP_Q5_K: widen_quants(IHP_Q5_K, bytes, first, n, out); break;
+  case IHP_Q6_K: widen_quants(IHP_Q6_K, bytes, first, n, out); break;
   }
 }
 
@@ -241,10 +241,10 @@ static void matvec(ihp_element element, const void *w, size_t stride, size_t row
 #else
     EACH_ROW(dot_blocks(row, input, n));
 #endif
-  case IHP_Q4_0: EACH_ROW(dot_digits(IHP_Q4_0, row, input, ready, n));
-  case IHP_Q4_K: EACH_ROW(dot_digits(IHP_Q4_K, row, input, ready, n));
-  case IHP_Q5_K: EACH_ROW(dot_digits(IHP_Q5_K, row, input, ready, n));
-  case IHP_Q6_K: EACH_ROW(dot_digits(IHP_Q6_K, row, input, ready, n));
+  case IHP_Q4_0: EACH_ROW(dot_quants(IHP_Q4_0, row, input, ready, n));
+  case IHP_Q4_K: EACH_ROW(dot_quants(IHP_Q4_K, row, input, ready, n));
+  case IHP_Q5_K: EACH_ROW(dot_quants(IHP_Q5_K, row, input, ready, n));
+  case IHP_Q6_K: EACH_ROW(dot_quants(IHP_Q6_K, row, input, ready, n));
   }
 }
 

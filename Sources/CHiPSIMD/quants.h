@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights below 8 bits: rows of blocks whose elements are digits times a scale, less a minimum.
+// Weights below 8 bits: rows of blocks whose elements are quants times a scale, less a minimum.
 
 /// Elements that are unpacked at a time: a super-block of the K formats.
 #define SUPER_BLOCK 256
 /// Elements that share a scale at least.
-#define DIGIT_GROUP 16
-#define DIGIT_GROUPS (SUPER_BLOCK / DIGIT_GROUP)
+#define QUANT_GROUP 16
+#define QUANT_GROUPS (SUPER_BLOCK / QUANT_GROUP)
 
-/// Up to 256 elements of a row: element i is digit[i] * scale[i / 16] - minimum[i / 16].
-typedef struct digits {
-  uint8_t digit[SUPER_BLOCK] __attribute__((aligned(64)));
-  float scale[DIGIT_GROUPS] __attribute__((aligned(64)));
-  float minimum[DIGIT_GROUPS] __attribute__((aligned(64)));
-} digits;
+/// Up to 256 elements of a row: element i is quant[i] * scale[i / 16] - minimum[i / 16].
+typedef struct quants {
+  uint8_t quant[SUPER_BLOCK] __attribute__((aligned(64)));
+  float scale[QUANT_GROUPS] __attribute__((aligned(64)));
+  float minimum[QUANT_GROUPS] __attribute__((aligned(64)));
+} quants;
 
 typedef uint8_t bytes32 __attribute__((ext_vector_type(32)));
 
@@ -39,7 +39,7 @@ INLINE size_t quant_bytes(ihp_element element) {
 INLINE size_t quant_width(ihp_element element) { return element == IHP_Q4_0 ? 32 : SUPER_BLOCK; }
 
 /// 8 scales and 8 minima of 6 bits each, in the 12 bytes of Q4_K and Q5_K.
-INLINE void unpack_scales(const uint8_t *block, digits *out) {
+INLINE void unpack_scales(const uint8_t *block, quants *out) {
   uint32_t word[3];
   memcpy(word, block + 4, sizeof word);
   uint32_t packed[4] = {
@@ -65,7 +65,7 @@ INLINE void unpack_scales(const uint8_t *block, digits *out) {
 
 /// Elements `first` ..< `first + width` of a row, both multiples of the block; the rest is zero.
 INLINE void unpack(ihp_element element, const uint8_t *row, size_t first, size_t width,
-                   digits *out) {
+                   quants *out) {
   const uint8_t *block = row + first / quant_width(element) * quant_bytes(element);
   switch (element) {
   case IHP_Q4_0:
@@ -80,16 +80,16 @@ INLINE void unpack(ihp_element element, const uint8_t *row, size_t first, size_t
       bytes16 pairs;
       memcpy(&pairs, block + 2, sizeof pairs);
       bytes16 low = pairs & 15, high = pairs >> 4;
-      memcpy(out->digit + b * 32, &low, sizeof low);
-      memcpy(out->digit + b * 32 + 16, &high, sizeof high);
+      memcpy(out->quant + b * 32, &low, sizeof low);
+      memcpy(out->quant + b * 32 + 16, &high, sizeof high);
     }
     break;
   case IHP_Q4_K:
     unpack_scales(block, out);
     for (size_t j = 0; j < 4; j++) {
       LOAD_BYTES(pairs, block + 16 + 32 * j);
-      STORE_BYTES(out->digit + 64 * j, pairs & 15);
-      STORE_BYTES(out->digit + 64 * j + 32, pairs >> 4);
+      STORE_BYTES(out->quant + 64 * j, pairs & 15);
+      STORE_BYTES(out->quant + 64 * j + 32, pairs >> 4);
     }
     break;
   case IHP_Q5_K: {
@@ -97,8 +97,8 @@ INLINE void unpack(ihp_element element, const uint8_t *row, size_t first, size_t
     LOAD_BYTES(fifth, block + 16);
     for (size_t j = 0; j < 4; j++) {
       LOAD_BYTES(pairs, block + 48 + 32 * j);
-      STORE_BYTES(out->digit + 64 * j, (pairs & 15) | (fifth & 1) << 4);
-      STORE_BYTES(out->digit + 64 * j + 32, (pairs >> 4) | ((fifth >> 1) & 1) << 4);
+      STORE_BYTES(out->quant + 64 * j, (pairs & 15) | (fifth & 1) << 4);
+      STORE_BYTES(out->quant + 64 * j + 32, (pairs >> 4) | ((fifth >> 1) & 1) << 4);
       fifth >>= 2;
     }
     break;
@@ -108,14 +108,14 @@ INLINE void unpack(ihp_element element, const uint8_t *row, size_t first, size_t
       LOAD_BYTES(low, block + 64 * j);
       LOAD_BYTES(next, block + 64 * j + 32);
       LOAD_BYTES(top, block + 128 + 32 * j);
-      uint8_t *to = out->digit + 128 * j;
+      uint8_t *to = out->quant + 128 * j;
       STORE_BYTES(to, (low & 15) | (top & 3) << 4);
       STORE_BYTES(to + 32, (next & 15) | ((top >> 2) & 3) << 4);
       STORE_BYTES(to + 64, (low >> 4) | ((top >> 4) & 3) << 4);
       STORE_BYTES(to + 96, (next >> 4) | (top >> 6) << 4);
     }
     float scale = half_to_float(block + 208);
-    for (int g = 0; g < DIGIT_GROUPS; g += LANES) {
+    for (int g = 0; g < QUANT_GROUPS; g += LANES) {
       vec own = widen_bytes((const int8_t *)block + 192 + g) * scale;
       store(out->scale + g, own);
       store(out->minimum + g, own * 32.0f);
@@ -125,18 +125,18 @@ INLINE void unpack(ihp_element element, const uint8_t *row, size_t first, size_t
 }
 
 /// Elements of a row as float32.
-INLINE void widen_digits(ihp_element element, const uint8_t *row, size_t first, size_t n,
+INLINE void widen_quants(ihp_element element, const uint8_t *row, size_t first, size_t n,
                          float *out) {
-  digits d;
+  quants d;
   for (size_t done = 0; done < n; done += SUPER_BLOCK) {
     size_t width = n - done < SUPER_BLOCK ? n - done : SUPER_BLOCK;
     unpack(element, row, first + done, width, &d);
     for (size_t i = 0; i < width; i += LANES) {
       typedef uint8_t bvec __attribute__((ext_vector_type(LANES)));
       bvec bytes;
-      memcpy(&bytes, d.digit + i, sizeof bytes);
-      vec digit = __builtin_convertvector(bytes, vec);
-      store(out + done + i, digit * d.scale[i / DIGIT_GROUP] - d.minimum[i / DIGIT_GROUP]);
+      memcpy(&bytes, d.quant + i, sizeof bytes);
+      vec quant = __builtin_convertvector(bytes, vec);
+      store(out + done + i, quant * d.scale[i / QUANT_GROUP] - d.minimum[i / QUANT_GROUP]);
     }
   }
 }
@@ -147,7 +147,7 @@ INLINE void widen_digits(ihp_element element, const uint8_t *row, size_t first, 
 #if IN_INTEGERS
 
 // A prepared input: per group of 16 its scale and its sum, then the elements in 8 bits, once in their
-// order, once as the digits of Q4_K lie (of 128, blocks of 32: 0, 2, 1, 3). For weights of 8 bits, behind
+// order, once as the quants of Q4_K lie (of 128, blocks of 32: 0, 2, 1, 3). For weights of 8 bits, behind
 // those: a scale per block of 32, and the elements in 15 bits.
 
 INLINE size_t padded_width(size_t n) { return (n + SUPER_BLOCK - 1) / SUPER_BLOCK * SUPER_BLOCK; }
@@ -159,12 +159,12 @@ typedef struct fine_input {
 } fine_input;
 
 INLINE fine_input fine_part(const float *prepared, size_t n) {
-  const float *steps = prepared + 2 * padded_width(n) / DIGIT_GROUP + padded_width(n) / 2;
+  const float *steps = prepared + 2 * padded_width(n) / QUANT_GROUP + padded_width(n) / 2;
   return (fine_input){.steps = steps, .elements = (const int16_t *)(steps + padded_width(n) / BLOCK)};
 }
 
 static void prepare_input(const float *x, size_t n, float *out) {
-  size_t groups = padded_width(n) / DIGIT_GROUP;
+  size_t groups = padded_width(n) / QUANT_GROUP;
   float *scales = out, *sums = out + groups;
   int8_t *elements = (int8_t *)(sums + groups);
   int8_t *paired = elements + padded_width(n);
@@ -179,10 +179,10 @@ static void prepare_input(const float *x, size_t n, float *out) {
     float inverse = most > 0 ? 127.0f / most : 0.0f;
     vec parts[2] = {low, high};
     for (size_t half = 0; half < 2; half++) {
-      scales[i / DIGIT_GROUP + half] = most / 127.0f;
+      scales[i / QUANT_GROUP + half] = most / 127.0f;
       __m512i whole = _mm512_cvtps_epi32((__m512)(parts[half] * inverse));
-      // Of what is multiplied, so that rounding weighs by the weight and not by its digit.
-      sums[i / DIGIT_GROUP + half] = (float)_mm512_reduce_add_epi32(whole) * (most / 127.0f);
+      // Of what is multiplied, so that rounding weighs by the weight and not by its quant.
+      sums[i / QUANT_GROUP + half] = (float)_mm512_reduce_add_epi32(whole) * (most / 127.0f);
       __m128i bytes = _mm512_cvtepi32_epi8(whole);
       static const size_t places[4] = {0, 64, 32, 96};
       _mm_storeu_si128((__m128i *)(elements + i + half * 16), bytes);
@@ -308,12 +308,12 @@ INLINE __m512 six_bits(const uint8_t *block) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi32(low, high)));
 }
 
-/// A row of Q4_K, whose digits never leave the registers.
+/// A row of Q4_K, whose quants never leave the registers.
 INLINE float dot_four_bits(const uint8_t *row, const float *prepared, size_t n) {
-  size_t groups = padded_width(n) / DIGIT_GROUP;
+  size_t groups = padded_width(n) / QUANT_GROUP;
   const float *scales = prepared, *sums = prepared + groups;
   const int8_t *elements = (const int8_t *)(sums + groups) + padded_width(n);
-  // Of 128 elements the blocks of 32 with low and with high digits, and the groups of 16 in those.
+  // Of 128 elements the blocks of 32 with low and with high quants, and the groups of 16 in those.
   const __m512i low_groups = _mm512_set_epi32(5, 5, 5, 5, 4, 4, 4, 4, 1, 1, 1, 1, 0, 0, 0, 0);
   const __m512i twice = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
   const __m512i fifteen = _mm512_set1_epi8(15);
@@ -325,17 +325,17 @@ INLINE float dot_four_bits(const uint8_t *row, const float *prepared, size_t n) 
     __m512 both = six_bits(row);
     __m512 scale = _mm512_mul_ps(
         _mm512_permutexvar_ps(twice, both),
-        _mm512_mul_ps(_mm512_loadu_ps(scales + first / DIGIT_GROUP), _mm512_set1_ps(half_to_float(row))));
+        _mm512_mul_ps(_mm512_loadu_ps(scales + first / QUANT_GROUP), _mm512_set1_ps(half_to_float(row))));
     __m512 minimum = _mm512_permutexvar_ps(_mm512_add_epi32(twice, _mm512_set1_epi32(8)), both);
-    minima = fused((vec)minimum, load(sums + first / DIGIT_GROUP) * half_to_float(row + 2), minima);
+    minima = fused((vec)minimum, load(sums + first / QUANT_GROUP) * half_to_float(row + 2), minima);
 #pragma clang loop unroll(full)
     for (int half = 0; half < 2; half++) {
       __m512i pairs = _mm512_loadu_si512(row + 16 + half * 64);
 #pragma clang loop unroll(full)
       for (int high = 0; high < 2; high++) {
-        __m512i digit = _mm512_and_si512(high ? _mm512_srli_epi16(pairs, 4) : pairs, fifteen);
+        __m512i quant = _mm512_and_si512(high ? _mm512_srli_epi16(pairs, 4) : pairs, fifteen);
         __m512i sum = _mm512_dpbusd_epi32(
-            _mm512_setzero_si512(), digit,
+            _mm512_setzero_si512(), quant,
             _mm512_loadu_si512(elements + first + (size_t)half * 128 + (size_t)high * 64));
         __m512 own = _mm512_permutexvar_ps(
             _mm512_add_epi32(low_groups, _mm512_set1_epi32(8 * half + 2 * high)), scale);
@@ -346,28 +346,28 @@ INLINE float dot_four_bits(const uint8_t *row, const float *prepared, size_t n) 
   return sum_lanes(totals[0] + totals[1] - minima);
 }
 
-INLINE float dot_digits(ihp_element element, const uint8_t *row, const float *x,
+INLINE float dot_quants(ihp_element element, const uint8_t *row, const float *x,
                         const float *prepared, size_t n) {
   (void)x;
   if (element == IHP_Q4_K) return dot_four_bits(row, prepared, n);
-  size_t groups = padded_width(n) / DIGIT_GROUP;
+  size_t groups = padded_width(n) / QUANT_GROUP;
   const float *scales = prepared, *sums = prepared + groups;
   const int8_t *elements = (const int8_t *)(sums + groups);
   const __m512i four = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
   vec total = 0.0f, minima = 0.0f;
-  digits d;
+  quants d;
   for (size_t first = 0; first < n; first += SUPER_BLOCK) {
     size_t width = n - first < SUPER_BLOCK ? n - first : SUPER_BLOCK;
     const uint8_t *ahead = row + first / quant_width(element) * quant_bytes(element);
     for (size_t line = 0; line < 256; line += 64)
       __builtin_prefetch(ahead + ROW_BYTES_AHEAD + line);
     unpack(element, row, first, width, &d);
-    vec scale = load(d.scale) * load(scales + first / DIGIT_GROUP);
-    minima = fused(load(d.minimum), load(sums + first / DIGIT_GROUP), minima);
+    vec scale = load(d.scale) * load(scales + first / QUANT_GROUP);
+    minima = fused(load(d.minimum), load(sums + first / QUANT_GROUP), minima);
 #pragma clang loop unroll(full)
     for (int v = 0; v < 4; v++) {
       __m512i sum = _mm512_dpbusd_epi32(
-          _mm512_setzero_si512(), _mm512_load_si512(d.digit + v * 64),
+          _mm512_setzero_si512(), _mm512_load_si512(d.quant + v * 64),
           _mm512_loadu_si512(elements + first + (size_t)v * 64));
       vec own = (vec)_mm512_permutexvar_ps(
           _mm512_add_epi32(four, _mm512_set1_epi32(4 * v)), (__m512)scale);
@@ -385,14 +385,14 @@ static void prepare_input(const float *x, size_t n, float *out) {
   (void)out;
 }
 
-INLINE float dot_digits(ihp_element element, const uint8_t *row, const float *x,
+INLINE float dot_quants(ihp_element element, const uint8_t *row, const float *x,
                         const float *prepared, size_t n) {
   (void)prepared;
   float wide[SUPER_BLOCK];
   vec total = 0.0f;
   for (size_t first = 0; first < n; first += SUPER_BLOCK) {
     size_t width = n - first < SUPER_BLOCK ? n - first : SUPER_BLOCK;
-    widen_digits(element, row, first, width, wide);
+    widen_quants(element, row, first, width, wide);
     for (size_t i = 0; i < width; i += LANES)
       total = fused(load(wide + i), load(x + first + i), total);
   }

@@ -31,12 +31,12 @@ static void quantize_key(const float *key, size_t n, uint8_t *group, size_t plac
   low = rounded_to_bfloat(low, group + (GROUP + place) * 2);
   for (size_t i = 0; i < n; i += 8) {
     uint8_t *out = group + GROUP_HEADER + i / 8 * GROUP * 4 + place * 4;
-    uint8_t digits[8];
+    uint8_t quants[8];
     for (size_t j = 0; j < 8; j++) {
       float x = scale > 0 ? (key[i + j] - low) / scale + 0.5f : 0.0f;
-      digits[j] = (uint8_t)(!(x > 0) ? 0 : x > 15 ? 15 : x);
+      quants[j] = (uint8_t)(!(x > 0) ? 0 : x > 15 ? 15 : x);
     }
-    for (size_t j = 0; j < 4; j++) out[j] = (uint8_t)(digits[j] | digits[4 + j] << 4);
+    for (size_t j = 0; j < 4; j++) out[j] = (uint8_t)(quants[j] | quants[4 + j] << 4);
   }
 }
 

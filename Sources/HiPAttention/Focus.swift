@@ -3,21 +3,21 @@
 // Beyond the trained length a text holds many times more keys that resemble the one that is asked for than a
 // model has learnt to tell apart: an answer finds its place, begins right, and goes over into another
 // one, since every layer and token chooses anew. Which passages a question is about, the layer that looks
-// them up for all of it tells reliably; so these are found first, and the question is read again, and
+// them up for all of it tells reliably; so these are found first, and the question is computed again, and
 // answered, with nothing else far away in sight.
 
-/// Where an answer looks: in the passages that its question has drawn on most.
+/// Where an answer attends: to the passages that its question has drawn on most.
 ///
-/// The last tokens of a prompt are read twice. First they look everywhere, and the blocks that they select,
-/// in each layer, vote with their shares of softmax mass for the passages they lie in. Then they, and the tokens
-/// that are written after them, select among the keys of the best passages only.
+/// The last tokens of a prompt are computed twice. First, as a probe, they attend everywhere, and the blocks
+/// that they select, in each layer, vote with their shares of softmax mass for the passages they lie in. Then they, and the tokens
+/// that are decoded after them, select among the keys of the best passages only.
 public struct Focus: Sendable, Hashable {
   /// Keys in a passage.
   public var passage: Int
   /// Keys in all passages together; all are attended where they are no more than the last stage keeps.
   public var keep: Int
-  /// Written tokens after which one looks everywhere; what it draws on takes half of the room, the question
-  /// keeps the other half.
+  /// Decoded tokens after which one is probed; what it draws on takes half of the room, the question keeps
+  /// the other half.
   public var refreshInterval: Int
 
   /// Stores the parts; `HierarchicalPruning` checks them.
@@ -100,7 +100,7 @@ public struct PassageVotes: Sendable, Hashable {
 }
 
 extension HierarchicalPruning {
-  /// The same policy with answers that look where their question did, or everywhere.
+  /// The same policy with answers that attend to what their question drew on, or everywhere.
   /// - Throws: when passages and stages do not fit together.
   public func focusing(_ focus: Focus?) throws(PolicyError) -> HierarchicalPruning {
     var policy = self

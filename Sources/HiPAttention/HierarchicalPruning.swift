@@ -22,7 +22,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public let ranking: ChunkRanking
   /// Positions of queries and keys while chunks are scored.
   public let pruningPositions: PositionScheme
-  /// How the halving search looks at a half, and what it makes of its path.
+  /// Which key of a half the halving search scores, and what it makes of its path.
   public let halving: HalvingRule
   /// Positions of queries and keys in the attention over what was selected.
   public let attentionPositions: PositionScheme
@@ -31,7 +31,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
   ///
   /// In a text that is read in pieces every piece may end in such a block.
   public internal(set) var sharpening = 0.0
-  /// Where questions and answers look; nil: everywhere.
+  /// Where questions and answers attend; nil: everywhere.
   public internal(set) var focus: Focus?
   /// Layers that deviate.
   public let exceptions: [LayerException]
@@ -65,7 +65,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
     public var ranking: ChunkRanking
     /// Positions while chunks are scored.
     public var positions: PositionScheme
-    /// How the halving search looks at a half, and what it makes of its path.
+    /// Which key of a half the halving search scores, and what it makes of its path.
     public var halving: HalvingRule
 
     /// The rules of the published implementation are the defaults.

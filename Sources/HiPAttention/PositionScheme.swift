@@ -25,7 +25,7 @@ public enum PositionScheme: String, Sendable, Hashable, CaseIterable {
   /// Everything at its true position.
   case absolute
 
-  /// Whether keys are turned by what the model was trained on.
+  /// Whether keys are rotated by what the model was trained on.
   public var needsTrainedLength: Bool { self == .selfExtend || self == .dynamic }
 
   /// Position of a key under `selfExtend` or `dynamic`, for queries at `queries`; its own under any

@@ -7,7 +7,7 @@ extension KVFormat {
   /// Bytes of keys, values and sketches that a decoded token at `depth` has to load, in all layers, on
   /// the mean over the tokens between two refreshes.
   ///
-  /// What bandwidth allows at best; under a policy that focuses without the token that looks everywhere now and
+  /// What bandwidth allows at best; under a policy that focuses without the token that is probed now and
   /// then. Refresh intervals should divide each other.
   public func bytesRead(
     byTokenAt depth: Int, _ choice: AttentionChoice, trainedLength: Int, stages: Stages = .due
@@ -61,7 +61,7 @@ extension KVFormat {
     return bytes
   }
 
-  /// Of one head of an answer that looks at passages.
+  /// Of one head of an answer that attends to passages.
   private func bytesRead(
     byTokenAt depth: Int, _ pruning: HierarchicalPruning, within focus: Focus
   ) -> Int {

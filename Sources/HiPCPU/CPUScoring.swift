@@ -32,7 +32,7 @@ struct ScoringJob {
   var lastStart: Int32 {
     let first = call.input.start + queries.lowerBound
     let last = max(first - pruning.candidateDistance(in: stage), 0)
-    // The search looks at the keys below the limit; the other estimates take whole chunks.
+    // The search scores the keys below the limit; the other estimates take whole chunks.
     let end = call.input.start + queries.upperBound
     return Int32(min(last, stage.estimate == .halving ? limit - 1 : end - stage.chunkSize))
   }

@@ -275,7 +275,7 @@ extension CPUBackend {
       count = stage.keptChunks(of: scores.count { $0 != Self.inactive })
     }
     let kept = indicesOfLargest(count, of: scores)
-    // Each row's shares add up to 1. Of raw scores the sum says nothing, and nothing asks for it.
+    // Each row's shares add up to 1. Of raw scores the sum says nothing, and nothing needs it.
     let shares = kept.map { scores[$0] == Self.inactive ? 0 : scores[$0] / Float(rowCount) }
     let held = shares.reduce(0, +)
     let isAnyActive = kept.contains { scores[$0] != Self.inactive }

@@ -54,7 +54,7 @@ public struct GenerationRequest: Sendable, Hashable {
 /// What happens while a request is served, in this order: progress, texts, one completion.
 public enum GenerationEvent: Sendable, Hashable {
   /// So many of the prompt's tokens have been read.
-  case progress(read: Int, of: Int)
+  case progress(prefilled: Int, of: Int)
   /// More of the answer; whole characters.
   case text(String)
   /// The end.

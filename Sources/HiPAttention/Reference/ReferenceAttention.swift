@@ -202,7 +202,7 @@ public struct ReferenceAttention {
     return keys[start..<start + shape.headSize]
   }
 
-  /// The vector turned by `position`; unchanged when there is no rotary embedding.
+  /// The vector rotated by `position`; unchanged when there is no rotary embedding.
   func rotated(
     _ vector: ArraySlice<Double>, by position: Int, _ other: RotaryEmbedding? = nil
   ) -> ArraySlice<Double> {

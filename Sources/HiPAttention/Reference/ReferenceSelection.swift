@@ -181,7 +181,7 @@ public struct ReferenceSelection {
     _ chunks: [Int], limit: Int, lastCandidate: Int, head: Int, rows: Range<Int>,
     _ stage: PruningStage, _ pruning: HierarchicalPruning
   ) -> [Double] {
-    // The search looks at the keys below the limit; the other estimates take whole chunks.
+    // The search scores the keys below the limit; the other estimates take whole chunks.
     let lastStart =
       stage.estimate == .halving
       ? limit - 1 : input.firstPosition + rows.upperBound - stage.chunkSize
@@ -234,7 +234,7 @@ public struct ReferenceSelection {
         let position = input.firstPosition + row
         let place =
           switch pruning.pruningPositions {
-          // Sketches are of keys that are not turned: all are seen as a right half is.
+          // Sketches are of keys that are not rotated: all are seen as a right half is.
           case .relative:
             pruning.pruningWindow
               + (stage.estimate == .moments || stage.estimate == .fourBit ? 0 : 1)
@@ -361,7 +361,7 @@ public struct ReferenceSelection {
       guard estimate == .fourBit else {
         return key(position, branch: 1, chunk: index, head: head, rows: rows, pruning)
       }
-      // Not turned: all are seen as a right half is.
+      // Not rotated: all are seen as a right half is.
       let key = input.key(position, head / input.shape.groupSize).map(Float.init)
       return FourBitKey(key).values.map(Double.init)[...]
     }

@@ -61,7 +61,7 @@ struct AskCommand: AsyncParsableCommand {
     let request = GenerationRequest(
       raw ? .raw(text) : .message(ChatMessage(role: .user, content: text)),
       sampling: options.sampling, maximumTokens: options.maxTokens, stop: stop)
-    let answer = try await session.answer(request, progress: "Reading") { text in
+    let answer = try await session.answer(request, progress: "Prefill") { text in
       if !json { Terminal.write(text) }
     }
     let end = answer.completion
@@ -81,8 +81,8 @@ struct AskCommand: AsyncParsableCommand {
 
   private func summary(_ end: Completion) -> String {
     var text =
-      "[\(sizeText(end.promptTokens)) tokens read in \(decimal(end.prefillSeconds, 1)) s, "
-      + "\(end.completionTokens) written in \(decimal(end.decodeSeconds, 1)) s, "
+      "[\(sizeText(end.promptTokens)) tokens prefilled in \(decimal(end.prefillSeconds, 1)) s, "
+      + "\(end.completionTokens) decoded in \(decimal(end.decodeSeconds, 1)) s, "
       + "attention: \(end.policy), \(byteText(MachineMemory.peakByteCount))]\n"
     if end.reason == .length {
       text += "[cut off after \(end.completionTokens) tokens: --max-tokens]\n"

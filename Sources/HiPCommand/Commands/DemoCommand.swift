@@ -12,9 +12,9 @@ import InfiniteHiP
 struct DemoCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "demo",
-    abstract: "Hide facts in a novel, read it under several policies, ask for each fact.",
+    abstract: "Hide facts in a novel, prefill it under several policies, ask for each fact.",
     discussion: """
-      The novel is read once per policy; every question goes on from that context. --context is \
+      The novel is prefilled once per policy; every question goes on from that context. --context is \
       the length of the text, 32K by default.
       """)
 
@@ -85,7 +85,7 @@ struct DemoCommand: AsyncParsableCommand {
         \(URL(filePath: path).lastPathComponent); the model was trained on \
         \(sizeText(model.architecture.trainedLength)).
 
-        policy            found    read   tokens/s   write tokens/s   memory
+        policy            found  prefill  tokens/s  decode tokens/s   memory
         """)
     }
     var results: [PolicyResult] = []
@@ -113,7 +113,7 @@ struct DemoCommand: AsyncParsableCommand {
     let read = try await session.answer(
       GenerationRequest(
         .pieces([.control("<|im_start|>"), .text("user\n\(haystack.text)\n\n")]), maximumTokens: 0),
-      progress: "Reading with \(choice.name)")
+      progress: "Prefill with \(choice.name)")
     var found = 0
     var written = 0
     var seconds = 0.0

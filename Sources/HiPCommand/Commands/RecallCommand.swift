@@ -45,7 +45,7 @@ struct RecallCommand: AsyncParsableCommand {
         throw ValidationError(
           "--lengths has \(length), no more than \(blocks) blocks of 64 queries")
       }
-      let display = ProgressDisplay("Reading \(sizeText(length))")
+      let display = ProgressDisplay("Prefill of \(sizeText(length))")
       defer { display.finish() }
       results += try await SelectionRecall(of: choices).measure(
         model, reading: Array(ids.prefix(length)), attention: attention, blocks: blocks

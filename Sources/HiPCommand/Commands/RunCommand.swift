@@ -48,7 +48,7 @@ struct RunCommand: AsyncParsableCommand {
   }
 }
 
-/// What a line that begins with a slash asks for.
+/// What a line that begins with a slash means.
 enum ChatCommand: String, CaseIterable {
   case file, clear, stats, help, bye
 
@@ -130,7 +130,7 @@ private struct Chat {
     let end = try await serve(GenerationRequest(.pieces(pieces), maximumTokens: 0)).completion
     turnIsOpen = true
     Terminal.line(
-      "\(sizeText(end.promptTokens - end.cachedTokens)) tokens read in "
+      "\(sizeText(end.promptTokens - end.cachedTokens)) tokens prefilled in "
         + "\(decimal(end.prefillSeconds, 1)) s. Ask about them.")
   }
 
@@ -155,7 +155,7 @@ private struct Chat {
   private func serve(_ request: GenerationRequest) async throws -> CollectedAnswer {
     let session = session
     let task = Task {
-      try await session.answer(request, progress: "Reading") { Terminal.write($0) }
+      try await session.answer(request, progress: "Prefill") { Terminal.write($0) }
     }
     interrupts.handle { task.cancel() }
     defer { interrupts.handle(nil) }
@@ -170,8 +170,8 @@ private struct Chat {
     if let last = lastCompletion {
       let read = last.promptTokens - last.cachedTokens
       text +=
-        "\nlast answer  \(read) tokens read in \(decimal(last.prefillSeconds, 2)) s, "
-        + "\(last.completionTokens) written in \(decimal(last.decodeSeconds, 2)) s"
+        "\nlast answer  \(read) tokens prefilled in \(decimal(last.prefillSeconds, 2)) s, "
+        + "\(last.completionTokens) decoded in \(decimal(last.decodeSeconds, 2)) s"
     }
     Terminal.line(text)
   }

@@ -145,7 +145,7 @@ actor Engine {
       states[id] = state
       jobs[id] = job
       scheduler.add(id)
-      job.yield(.progress(read: 0, of: count))
+      job.yield(.progress(prefilled: 0, of: count))
     } catch let error as ComputeError {
       job.finish(throwing: InfiniteHiPError(error))
     } catch {
@@ -180,7 +180,7 @@ actor Engine {
     states[id] = state
     jobs[id]?.note(state)
     if let stored = progress.stored, let count = state.work?.tokens.count {
-      job.yield(.progress(read: stored, of: count))
+      job.yield(.progress(prefilled: stored, of: count))
     }
     if !progress.negativeLogLikelihoods.isEmpty {
       job.yield(.negativeLogLikelihoods(progress.negativeLogLikelihoods))

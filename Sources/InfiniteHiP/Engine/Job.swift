@@ -97,7 +97,7 @@ struct Job: Sendable {
 
 /// What happens to a job; ends with `finished` or `failed`.
 enum EngineEvent: Sendable {
-  case progress(read: Int, of: Int)
+  case progress(prefilled: Int, of: Int)
   case text(String)
   case negativeLogLikelihoods([Double])
   case finished(Completion)
