@@ -160,6 +160,11 @@ public final class LanguageModel: Sendable {
     }
   }
 
+  /// What the device calls itself, with the kernels in use.
+  public func deviceName() async throws -> String {
+    try await engine.ask { $0.backend.name }
+  }
+
   /// What the device has done so far.
   public func counters() async throws -> ComputeCounters {
     try await engine.ask { $0.backend.counters }

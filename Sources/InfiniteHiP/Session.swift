@@ -74,7 +74,8 @@ public final class Session: Sendable {
         }
       ) { event in
         switch event {
-        case .progress(let read, let count): continuation.yield(.progress(prefilled: read, of: count))
+        case .progress(let read, let count):
+          continuation.yield(.progress(prefilled: read, of: count))
         case .text(let text): continuation.yield(.text(text))
         case .negativeLogLikelihoods: break
         case .finished(let completion):

@@ -36,6 +36,7 @@ struct DemoCommand: AsyncParsableCommand {
   @OptionGroup var options: EngineOptions
 
   struct Output: Encodable {
+    let machine: MachineDescription
     let contextTokens: Int
     let questions: Int
     let policies: [PolicyResult]
@@ -96,7 +97,9 @@ struct DemoCommand: AsyncParsableCommand {
     }
     if json {
       try Terminal.printJSON(
-        Output(contextTokens: length, questions: questions, policies: results))
+        Output(
+          machine: MachineDescription(device: try await model.deviceName()), contextTokens: length,
+          questions: questions, policies: results))
     } else {
       let trained = model.architecture.trainedLength
       Terminal.line("\n" + lesson(results, length: length, trained: trained))

@@ -78,8 +78,8 @@ struct PerplexityCommand: AsyncParsableCommand {
     let report = PerplexityReport(results)
     try evaluation.write(report.markdown, to: "perplexity.md")
     try evaluation.write(report.figure.svg, to: "perplexity.svg")
-    try evaluation.deliver(
-      EvaluationOutput(model: model.path, seed: options.seed, results: results),
+    try await evaluation.deliver(
+      EvaluationOutput(model, seed: options.seed, results: results),
       as: "perplexity.json")
     if !evaluation.json { Terminal.line(report.markdown) }
   }

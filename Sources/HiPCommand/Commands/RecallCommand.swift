@@ -54,8 +54,8 @@ struct RecallCommand: AsyncParsableCommand {
     let report = RecallReport(results)
     try evaluation.write(report.markdown, to: "recall.md")
     for (name, figure) in report.figures { try evaluation.write(figure.svg, to: name + ".svg") }
-    try evaluation.deliver(
-      EvaluationOutput(model: model.path, seed: options.seed, results: results), as: "recall.json")
+    try await evaluation.deliver(
+      EvaluationOutput(model, seed: options.seed, results: results), as: "recall.json")
     if !evaluation.json { Terminal.line(report.markdown) }
   }
 }

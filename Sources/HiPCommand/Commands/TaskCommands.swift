@@ -138,9 +138,9 @@ struct TaskRun {
     for (name, figure) in report.figures {
       try evaluation.write(figure.svg, to: name.replacing("/", with: "-") + ".svg")
     }
-    try evaluation.deliver(
+    try await evaluation.deliver(
       EvaluationOutput(
-        model: model.path, seed: options.seed, results: report.results), as: name + ".json")
+        model, seed: options.seed, results: report.results), as: name + ".json")
     if !evaluation.json {
       Terminal.line(
         report.markdown

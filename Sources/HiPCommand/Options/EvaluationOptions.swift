@@ -5,6 +5,7 @@ import Foundation
 import HiPAttention
 import HiPEvaluation
 import HiPTensors
+import InfiniteHiP
 
 /// What every evaluation can be told.
 struct EvaluationOptions: ParsableArguments {
@@ -89,7 +90,16 @@ struct EvaluationOptions: ParsableArguments {
 
 /// What an evaluation prints with `--json`.
 struct EvaluationOutput<Result: Encodable>: Encodable {
+  let machine: MachineDescription
+  /// Name of the model's file.
   let model: String
   let seed: UInt64
   let results: [Result]
+
+  init(_ model: LanguageModel, seed: UInt64, results: [Result]) async throws {
+    machine = MachineDescription(device: try await model.deviceName())
+    self.model = URL(filePath: model.path).lastPathComponent
+    self.seed = seed
+    self.results = results
+  }
 }

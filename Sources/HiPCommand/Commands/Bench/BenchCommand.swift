@@ -31,7 +31,7 @@ struct BenchMachineCommand: ParsableCommand {
   func run() throws {
     let backend = try device.makeBackend()
     let report = BenchReport<BenchResult>(
-      machine: try backend.measurePeaks(), kernels: backend.name, results: [])
+      peaks: try backend.measurePeaks(), device: backend.name, results: [])
     if device.json { try Terminal.printJSON(report) } else { report.printMachine() }
   }
 }

@@ -36,7 +36,7 @@ private final class KernelBench {
     peaks = try backend.measurePeaks()
     json = device.json
     if !json {
-      BenchReport(machine: peaks, kernels: backend.name, results: results).printMachine()
+      BenchReport(peaks: peaks, device: backend.name, results: results).printMachine()
       Terminal.line("\nkernel                            rows     GB/s  GFLOP/s  of roofline")
     }
   }
@@ -68,7 +68,7 @@ private final class KernelBench {
   /// Prints the JSON, and fails when a kernel falls below its share in `thresholds`.
   func finish(_ thresholds: String?) throws {
     if json {
-      try Terminal.printJSON(BenchReport(machine: peaks, kernels: backend.name, results: results))
+      try Terminal.printJSON(BenchReport(peaks: peaks, device: backend.name, results: results))
     }
     guard let thresholds else { return }
     let least: [String: Double]

@@ -115,7 +115,7 @@ private final class ModelBench {
   ) throws {
     var results: [BenchResult] = []
     if !json {
-      BenchReport(machine: peaks, kernels: backend.name, results: results).printMachine()
+      BenchReport(peaks: peaks, device: backend.name, results: results).printMachine()
       Terminal.line("model    \(name); \(backend.name)")
       Terminal.line(
         "\n          depth  policy           kv    n  median (min to max)     mean  of peak")
@@ -138,7 +138,8 @@ private final class ModelBench {
       }
     }
     if json {
-      try Terminal.printJSON(BenchReport(machine: peaks, kernels: backend.name, results: results))
+      try Terminal.printJSON(
+        BenchReport(peaks: peaks, device: backend.name, model: name, results: results))
     }
   }
 

@@ -5,17 +5,26 @@ import HiPEvaluation
 
 /// What a benchmark prints with `--json`.
 struct BenchReport<Result: Encodable>: Encodable {
-  let machine: MachinePeaks
-  let kernels: String
+  let machine: MachineDescription
+  let peaks: MachinePeaks
+  /// The model whose steps were measured, if any.
+  let model: String?
   let results: [Result]
+
+  init(peaks: MachinePeaks, device: String, model: String? = nil, results: [Result]) {
+    machine = MachineDescription(device: device)
+    self.peaks = peaks
+    self.model = model
+    self.results = results
+  }
 
   func printMachine() {
     func whole(_ value: Double) -> String { decimal(value, 0) }
     let narrow =
-      machine.bf16GFLOPs > 0
-      ? ", bf16 \(whole(machine.bf16GFLOPs)), int8 \(whole(machine.int8GOPs))" : ""
+      peaks.bf16GFLOPs > 0
+      ? ", bf16 \(whole(peaks.bf16GFLOPs)), int8 \(whole(peaks.int8GOPs))" : ""
     Terminal.line(
-      "machine  reads \(decimal(machine.readGBs, 1)) GB/s; fp32 \(whole(machine.fp32GFLOPs))"
+      "machine  reads \(decimal(peaks.readGBs, 1)) GB/s; fp32 \(whole(peaks.fp32GFLOPs))"
         + "\(narrow) GFLOP/s")
   }
 }
