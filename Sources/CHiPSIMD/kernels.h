@@ -132,6 +132,7 @@ INLINE void widen_plain(ihp_element element, const void *row, size_t first, size
     }
     break;
   case IHP_Q4_0: widen_quants(IHP_Q4_0, bytes, first, n, out); break;
+  case IHP_Q4_1: widen_quants(IHP_Q4_1, bytes, first, n, out); break;
   case IHP_Q4_K: widen_quants(IHP_Q4_K, bytes, first, n, out); break;
   case IHP_Q5_K: widen_quants(IHP_Q5_K, bytes, first, n, out); break;
   case IHP_Q6_K: widen_quants(IHP_Q6_K, bytes, first, n, out); break;
@@ -242,6 +243,7 @@ static void matvec(ihp_element element, const void *w, size_t stride, size_t row
     EACH_ROW(dot_blocks(row, input, n));
 #endif
   case IHP_Q4_0: EACH_ROW(dot_quants(IHP_Q4_0, row, input, ready, n));
+  case IHP_Q4_1: EACH_ROW(dot_quants(IHP_Q4_1, row, input, ready, n));
   case IHP_Q4_K: EACH_ROW(dot_quants(IHP_Q4_K, row, input, ready, n));
   case IHP_Q5_K: EACH_ROW(dot_quants(IHP_Q5_K, row, input, ready, n));
   case IHP_Q6_K: EACH_ROW(dot_quants(IHP_Q6_K, row, input, ready, n));

@@ -30,13 +30,16 @@ typedef uint8_t bytes32 __attribute__((ext_vector_type(32)));
 INLINE size_t quant_bytes(ihp_element element) {
   switch (element) {
   case IHP_Q4_0: return 18;
+  case IHP_Q4_1: return 20;
   case IHP_Q4_K: return 144;
   case IHP_Q5_K: return 176;
   default: return 210;
   }
 }
 
-INLINE size_t quant_width(ihp_element element) { return element == IHP_Q4_0 ? 32 : SUPER_BLOCK; }
+INLINE size_t quant_width(ihp_element element) {
+  return element == IHP_Q4_0 || element == IHP_Q4_1 ? BLOCK : SUPER_BLOCK;
+}
 
 /// 8 scales and 8 minima of 6 bits each, in the 12 bytes of Q4_K and Q5_K.
 INLINE void unpack_scales(const uint8_t *block, quants *out) {
@@ -69,16 +72,18 @@ INLINE void unpack(ihp_element element, const uint8_t *row, size_t first, size_t
   const uint8_t *block = row + first / quant_width(element) * quant_bytes(element);
   switch (element) {
   case IHP_Q4_0:
+  case IHP_Q4_1:
     if (width < SUPER_BLOCK) memset(out, 0, sizeof *out);
-    for (size_t b = 0; b < width / 32; b++, block += 18) {
+    for (size_t b = 0; b < width / 32; b++, block += quant_bytes(element)) {
       float scale = half_to_float(block);
+      float minimum = element == IHP_Q4_0 ? 8 * scale : -half_to_float(block + 2);
       for (size_t half = 0; half < 2; half++) {
         out->scale[2 * b + half] = scale;
-        out->minimum[2 * b + half] = 8 * scale;
+        out->minimum[2 * b + half] = minimum;
       }
       typedef uint8_t bytes16 __attribute__((ext_vector_type(16)));
       bytes16 pairs;
-      memcpy(&pairs, block + 2, sizeof pairs);
+      memcpy(&pairs, block + quant_bytes(element) - 16, sizeof pairs);
       bytes16 low = pairs & 15, high = pairs >> 4;
       memcpy(out->quant + b * 32, &low, sizeof low);
       memcpy(out->quant + b * 32 + 16, &high, sizeof high);

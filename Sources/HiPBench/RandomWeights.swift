@@ -79,11 +79,14 @@ public struct RandomWeights: WeightSource {
         setHalf(
           element == .float16 ? bits & 0x87ff | 0x2000 : bits & 0x807f | 0x3c80, at: index * 2)
       }
-    case .q8_0, .q4_0, .q4_K, .q5_K, .q6_K:
+    case .q8_0, .q4_0, .q4_1, .q4_K, .q5_K, .q6_K:
       for block in stride(from: 0, to: bytes.count, by: element.blockByteCount) {
         switch element {
         case .q8_0: setHalf(0x0c00, at: block)
         case .q4_0: setHalf(0x1c00, at: block)
+        case .q4_1:
+          setHalf(0x1c00, at: block)
+          setHalf(0xa800, at: block + 2)
         case .q6_K: setHalf(0x007b, at: block + 208)
         default:
           setHalf(0x0200, at: block)

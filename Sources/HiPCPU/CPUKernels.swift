@@ -73,6 +73,7 @@ extension ElementType {
     case .bfloat16: IHP_BF16
     case .q8_0: IHP_Q8_0
     case .q4_0: IHP_Q4_0
+    case .q4_1: IHP_Q4_1
     case .q4_K: IHP_Q4_K
     case .q5_K: IHP_Q5_K
     case .q6_K: IHP_Q6_K

@@ -9,6 +9,8 @@ public enum ElementType: String, Sendable, Hashable, CaseIterable, Codable {
   case q8_0 = "Q8_0"
   /// Blocks of 32 elements in 4 bits behind one half-precision scale.
   case q4_0 = "Q4_0"
+  /// Blocks of 32 elements in 4 bits behind a half-precision scale and minimum.
+  case q4_1 = "Q4_1"
   /// Blocks of 256 elements in 4, 5 and 6 bits, with scales of 6 and 8 bits for every 32 or 16.
   case q4_K = "Q4_K"
   case q5_K = "Q5_K"
@@ -18,7 +20,7 @@ public enum ElementType: String, Sendable, Hashable, CaseIterable, Codable {
   public var blockSize: Int {
     switch self {
     case .float32, .float16, .bfloat16: 1
-    case .q8_0, .q4_0: 32
+    case .q8_0, .q4_0, .q4_1: 32
     case .q4_K, .q5_K, .q6_K: 256
     }
   }
@@ -27,7 +29,7 @@ public enum ElementType: String, Sendable, Hashable, CaseIterable, Codable {
   public var isBelowEightBits: Bool {
     switch self {
     case .float32, .float16, .bfloat16, .q8_0: false
-    case .q4_0, .q4_K, .q5_K, .q6_K: true
+    case .q4_0, .q4_1, .q4_K, .q5_K, .q6_K: true
     }
   }
 
@@ -38,6 +40,7 @@ public enum ElementType: String, Sendable, Hashable, CaseIterable, Codable {
     case .float16, .bfloat16: 2
     case .q8_0: 34
     case .q4_0: 18
+    case .q4_1: 20
     case .q4_K: 144
     case .q5_K: 176
     case .q6_K: 210

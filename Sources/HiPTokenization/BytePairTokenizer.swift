@@ -18,7 +18,8 @@ public struct BytePairTokenizer: Tokenizer {
   private let tokenBytes: [[UInt8]]
   private let kinds: [TokenKind]
   private let idOfBytes: [[UInt8]: TokenID]
-  private let tokenOfByte: [TokenID]
+  /// Nil for bytes that no token stands for: they are left out of texts.
+  private let tokenOfByte: [TokenID?]
   private let merges: [Pair: Merge]
   /// Tokens that are looked for in the text itself, longest first.
   private let wholeTokens: [TokenID]
@@ -55,12 +56,9 @@ public struct BytePairTokenizer: Tokenizer {
       tokenBytes.append(bytes)
       if isPlain, idOfBytes[bytes] == nil { idOfBytes[bytes] = TokenID(index) }
     }
-    var tokenOfByte: [TokenID] = []
-    for byte in UInt8.min...UInt8.max {
-      guard let token = idOfBytes[[byte]] else {
-        throw TokenizerError("no token stands for the byte \(byte), so not every text has ids")
-      }
-      tokenOfByte.append(token)
+    let tokenOfByte = (UInt8.min...UInt8.max).map { idOfBytes[[$0]] }
+    guard tokenOfByte.contains(where: { $0 != nil }) else {
+      throw TokenizerError("no token stands for a single byte, so no text has ids")
     }
     var table: [Pair: Merge] = [:]
     table.reserveCapacity(merges.count)
@@ -155,9 +153,8 @@ public struct BytePairTokenizer: Tokenizer {
   }
 
   private func encode(word: [UInt8]) -> [TokenID] {
-    // As in Llama 3, a word that is a token itself stays whole, whatever the merges say.
-    if let token = idOfBytes[word] { return [token] }
-    return merge(word.map { tokenOfByte[Int($0)] })
+    if preTokenizer.ignoresMerges, let token = idOfBytes[word] { return [token] }
+    return merge(word.compactMap { tokenOfByte[Int($0)] })
   }
 
   /// Joins pairs, lowest rank first and leftmost among equals, in O(n log n).

@@ -5,11 +5,30 @@ public enum PreTokenizer: String, Sendable, Hashable, CaseIterable {
   /// The rule of Llama 3: contractions, letters with one leading character, up to three digits,
   /// punctuation with its line ends, white space.
   case llamaBPE = "llama-bpe"
+  /// The rule of GPT-2: contractions in lower case, letters, digits or punctuation with one space before,
+  /// white space.
+  case gpt2 = "gpt-2"
+  /// The same, with every digit a word of its own.
+  case smolLM = "smollm"
+
+  /// Whether a word that is a token itself stays whole, whatever the merges say.
+  var ignoresMerges: Bool { self == .llamaBPE }
 
   /// Calls `body` with the byte range of each word, in order.
-  func forEachWord(_ text: [UInt8], _ body: (Range<Int>) -> Void) {
-    var scanner = LlamaScanner(text)
-    while let word = scanner.next() { body(word) }
+  package func forEachWord(_ text: [UInt8], _ body: (Range<Int>) -> Void) {
+    let scalars = ScalarReader(text)
+    let end: (Int) -> Int
+    switch self {
+    case .llamaBPE: end = LlamaScanner(scalars).end
+    case .gpt2: end = GPT2Scanner(scalars, splitsDigits: false).end
+    case .smolLM: end = GPT2Scanner(scalars, splitsDigits: true).end
+    }
+    var start = 0
+    while start < text.count {
+      let next = end(start)
+      body(start..<next)
+      start = next
+    }
   }
 }
 
@@ -34,20 +53,15 @@ private enum ScalarClass: UInt8 {
   }
 }
 
-/// Finds words by hand what the pattern
-/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|`
-/// `\s*[\r\n]+|\s+(?!\S)|\s+` finds by backtracking.
-private struct LlamaScanner {
-  private let text: [UInt8]
-  private var position = 0
+/// Characters of a text in UTF-8 by their class.
+private struct ScalarReader {
+  let text: [UInt8]
   private let ascii = ScalarClass.ascii
 
   init(_ text: [UInt8]) { self.text = text }
 
   /// The class of the character at a byte, and where the next one starts.
-  ///
-  /// The bytes are UTF-8.
-  private func look(_ index: Int) -> (kind: ScalarClass, next: Int) {
+  func look(_ index: Int) -> (kind: ScalarClass, next: Int) {
     guard index < text.count else { return (.end, index) }
     let first = text[index]
     if first < 0x80 { return (ascii[Int(first)], index + 1) }
@@ -59,7 +73,7 @@ private struct LlamaScanner {
   }
 
   /// The end of the longest run of characters for which `matches` holds.
-  private func run(from start: Int, _ matches: (ScalarClass) -> Bool) -> Int {
+  func run(from start: Int, _ matches: (ScalarClass) -> Bool) -> Int {
     var index = start
     while true {
       let (kind, next) = look(index)
@@ -68,15 +82,80 @@ private struct LlamaScanner {
     }
   }
 
-  mutating func next() -> Range<Int>? {
-    guard position < text.count else { return nil }
-    let start = position
-    position = end(of: start)
-    return start..<position
+  /// The end of a contraction that begins at an apostrophe; `folds` ignores case.
+  func contraction(_ start: Int, folds: Bool) -> Int? {
+    guard text[start] == 0x27, start + 1 < text.count else { return nil }
+    func letter(_ index: Int) -> UInt8 { folds ? text[index] | 0x20 : text[index] }
+    if [0x73, 0x74, 0x6d, 0x64].contains(letter(start + 1)) { return start + 2 }
+    guard start + 2 < text.count else { return nil }
+    let pair = (letter(start + 1), letter(start + 2))
+    let matches = pair == (0x72, 0x65) || pair == (0x76, 0x65) || pair == (0x6c, 0x6c)
+    return matches ? start + 3 : nil
+  }
+}
+
+/// Finds by hand what the pattern
+/// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` finds by backtracking.
+private struct GPT2Scanner {
+  private let scalars: ScalarReader
+  /// Every digit is cut out before the pattern is applied to what lies between.
+  private let splitsDigits: Bool
+
+  init(_ scalars: ScalarReader, splitsDigits: Bool) {
+    self.scalars = scalars
+    self.splitsDigits = splitsDigits
   }
 
-  private func end(of start: Int) -> Int {
-    if let end = contraction(start) { return end }
+  func end(of start: Int) -> Int {
+    if let end = scalars.contraction(start, folds: false) { return end }
+    let (kind, second) = scalars.look(start)
+    switch kind {
+    case .number where splitsDigits: return second
+    case .letter, .number, .other: return scalars.run(from: start) { $0 == kind }
+    case .space, .newline:
+      let (following, _) = scalars.look(second)
+      let isCut = splitsDigits && following == .number
+      if scalars.text[start] == 0x20, !isCut,
+        following == .letter || following == .number || following == .other
+      {
+        return scalars.run(from: second) { $0 == following }
+      }
+      return whiteSpace(start)
+    case .end: return start
+    }
+  }
+
+  private func whiteSpace(_ start: Int) -> Int {
+    var (end, last) = (start, start)
+    while true {
+      let (kind, next) = scalars.look(end)
+      guard kind == .space || kind == .newline else {
+        // The last space belongs to the word behind it, if there is one.
+        let isAtEnd = kind == .end || (splitsDigits && kind == .number)
+        return isAtEnd || last == start ? end : last
+      }
+      (last, end) = (end, next)
+    }
+  }
+}
+
+/// Finds by hand what the pattern
+/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|`
+/// `\s*[\r\n]+|\s+(?!\S)|\s+` finds by backtracking.
+private struct LlamaScanner {
+  private let scalars: ScalarReader
+  private var text: [UInt8] { scalars.text }
+
+  init(_ scalars: ScalarReader) { self.scalars = scalars }
+
+  private func look(_ index: Int) -> (kind: ScalarClass, next: Int) { scalars.look(index) }
+
+  private func run(from start: Int, _ matches: (ScalarClass) -> Bool) -> Int {
+    scalars.run(from: start, matches)
+  }
+
+  func end(of start: Int) -> Int {
+    if let end = scalars.contraction(start, folds: true) { return end }
     let (kind, second) = look(start)
     let (following, _) = look(second)
     switch kind {
@@ -100,16 +179,6 @@ private struct LlamaScanner {
     case .end:
       return start
     }
-  }
-
-  private func contraction(_ start: Int) -> Int? {
-    guard text[start] == 0x27, start + 1 < text.count else { return nil }
-    let first = text[start + 1] | 0x20
-    if first == 0x73 || first == 0x74 || first == 0x6d || first == 0x64 { return start + 2 }
-    guard start + 2 < text.count else { return nil }
-    let pair = (first, text[start + 2] | 0x20)
-    let matches = pair == (0x72, 0x65) || pair == (0x76, 0x65) || pair == (0x6c, 0x6c)
-    return matches ? start + 3 : nil
   }
 
   private func punctuation(_ start: Int) -> Int {

@@ -6,8 +6,8 @@ public import HiPTokenization
 
 /// A context that a model has read, and answers from.
 ///
-/// A session serves one request at a time; what several sessions of a model want is computed together, step by
-/// step, each as if it were alone.
+/// A session serves one request at a time; what several sessions of a model want is computed together,
+/// step by step, each as if it were alone.
 public final class Session: Sendable {
   /// The model.
   public let model: LanguageModel
@@ -61,8 +61,8 @@ public final class Session: Sendable {
 
   /// Reads the request's prompt and answers it.
   ///
-  /// Stopping the iteration, or cancelling its task, ends the work within one step of 1,024 tokens; what has
-  /// been read by then stays in the context.
+  /// Stopping the iteration, or cancelling its task, ends the work within one step of 1,024 tokens; what
+  /// has been read by then stays in the context.
   public func respond(
     to request: GenerationRequest
   ) -> AsyncThrowingStream<GenerationEvent, any Error> {

@@ -435,6 +435,7 @@ extension ElementType {
     case .bfloat16: IHP_BF16.rawValue
     case .q8_0: IHP_Q8_0.rawValue
     case .q4_0: IHP_Q4_0.rawValue
+    case .q4_1: IHP_Q4_1.rawValue
     case .q4_K: IHP_Q4_K.rawValue
     case .q5_K: IHP_Q5_K.rawValue
     case .q6_K: IHP_Q6_K.rawValue

@@ -18,6 +18,12 @@ struct QuantBlock {
         let byte = bytes[2 + index % 16]
         return scale * (Double(index < 16 ? byte & 15 : byte >> 4) - 8)
       }
+    case .q4_1:
+      let (scale, minimum) = (setHalf(at: 0, &numbers), setHalf(at: 2, &numbers))
+      values = (0..<32).map { index in
+        let byte = bytes[4 + index % 16]
+        return scale * Double(index < 16 ? byte & 15 : byte >> 4) + minimum
+      }
     case .q4_K, .q5_K:
       let (scale, minimum) = (setHalf(at: 0, &numbers), setHalf(at: 2, &numbers))
       let hasFifth = element == .q5_K

@@ -111,6 +111,38 @@ import Testing
   }
 }
 
+@Suite struct PreTokenizerTests {
+  private func words(_ text: String, _ rule: PreTokenizer) -> [String] {
+    let bytes = Array(text.utf8)
+    var words: [String] = []
+    rule.forEachWord(bytes) { words.append(String(decoding: bytes[$0], as: UTF8.self)) }
+    return words
+  }
+
+  /// As the patterns of the published tokenizers cut them.
+  @Test(
+    arguments: [
+      (
+        "It's 'RE 123  4", ["It", "'s", " '", "RE", " 123", " ", " 4"],
+        ["It", "'s", " '", "RE", " ", "1", "2", "3", "  ", "4"]
+      ),
+      ("a  b\n\nc \t d", ["a", " ", " b", "\n", "\n", "c", " \t", " d"], nil),
+      (" x!? é日1", [" x", "!?", " é日", "1"], nil),
+      ("end  ", ["end", "  "], nil), ("\n1", ["\n", "1"], nil),
+      (" 1 ", [" 1", " "], [" ", "1", " "]),
+    ] as [(String, [String], [String]?)])
+  func wordsOfGPT2(_ text: String, _ expected: [String], _ digits: [String]?) {
+    #expect(words(text, .gpt2) == expected)
+    #expect(words(text, .smolLM) == digits ?? expected)
+  }
+
+  @Test func bytesThatNoTokenStandsForAreLeftOut() throws {
+    let tokenizer = try BytePairTokenizer(
+      tokens: ["a", "b", "ab"], kinds: [], merges: ["a b"], preTokenizer: .smolLM)
+    #expect(tokenizer.encode("ab\u{4}a!b", special: .text) == [2, 0, 1])
+  }
+}
+
 @Suite struct ChatTemplateTests {
   static let plain = """
     {% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \

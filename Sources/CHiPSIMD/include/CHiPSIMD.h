@@ -45,6 +45,8 @@ typedef enum ihp_element {
   IHP_Q4_K = 5,
   IHP_Q5_K = 6,
   IHP_Q6_K = 7,
+  /// Blocks of 32 elements of 4 bits behind a scale and a minimum.
+  IHP_Q4_1 = 8,
 } ihp_element;
 
 /// The keys or values of one head, in pages of equal token count.
