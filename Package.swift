@@ -38,8 +38,8 @@ let package = Package(
       name: "InfiniteHiP",
       targets: [
         "InfiniteHiP", "HiPCPU", "HiPAttention", "HiPCompute", "HiPModelFiles", "HiPModels",
-        "HiPTensors",
-        "HiPTokenization",
+        "HiPTemplates",
+        "HiPTensors", "HiPTokenization",
       ]),
     .executable(name: "infinitehip", targets: ["HiPCommand"]),
   ],
@@ -56,7 +56,9 @@ let package = Package(
     // Which sequence owns which block of the KV cache: integers only.
     module("HiPKVStore"),
     // Byte-level BPE, incremental decoding and chat templates.
-    module("HiPTokenization"),
+    module("HiPTokenization", ["HiPTemplates"]),
+    // The language of chat templates.
+    module("HiPTemplates"),
     // GGUF and NumPy files.
     module("HiPModelFiles", ["HiPTensors"]),
     // The seam between models and devices.
@@ -74,8 +76,8 @@ let package = Package(
     module(
       "InfiniteHiP",
       [
-        "HiPModels", "HiPCompute", "HiPKVStore", "HiPAttention", "HiPTokenization", "HiPModelFiles",
-        "HiPTensors",
+        "HiPModels", "HiPCompute", "HiPKVStore", "HiPAttention", "HiPTokenization", "HiPTemplates",
+        "HiPModelFiles", "HiPTensors",
       ]),
     // Random weights and caches, shapes of well-known models, and the bytes that decoding has to load.
     module(
@@ -104,11 +106,13 @@ let package = Package(
 
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
     tests("HiPKVStoreTests", ["HiPKVStore"]),
+    tests("HiPTemplatesTests", ["HiPTemplates"]),
     tests("HiPAttentionTests", ["HiPAttention"]),
     tests("HiPCPUTests", ["HiPCPU", "HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention"]),
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
-      "HiPTokenizationTests", ["HiPTokenization", "HiPModelFiles", "InfiniteHiP"],
+      "HiPTokenizationTests",
+      ["HiPTokenization", "HiPTemplates", "HiPModelFiles", "InfiniteHiP"],
       resources: [.copy("Fixtures")]),
     tests(
       "HiPEvaluationTests",

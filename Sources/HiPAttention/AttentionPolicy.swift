@@ -23,8 +23,8 @@ public struct StreamingWindow: Sendable, Hashable {
 
   /// Checks and stores the two sizes.
   public init(sink: Int, window: Int) throws(PolicyError) {
-    guard sink >= 0 else { throw PolicyError("\"sink\" is \(sink); it must be 0 or more") }
-    guard window >= 1 else { throw PolicyError("\"window\" is \(window); it must be 1 or more") }
+    try checkCount(sink, "sink", atLeast: 0)
+    try checkCount(window, "window", atLeast: 1)
     self.sink = sink
     self.window = window
   }

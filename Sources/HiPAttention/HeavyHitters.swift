@@ -21,8 +21,8 @@ public struct HeavyHitters: Sendable, Hashable {
 
   /// Checks and stores the two sizes.
   public init(recent: Int, heavy: Int) throws(PolicyError) {
-    guard recent >= 1 else { throw PolicyError("\"recent\" is \(recent); it must be 1 or more") }
-    guard heavy >= 0 else { throw PolicyError("\"heavy\" is \(heavy); it must be 0 or more") }
+    try checkCount(recent, "recent", atLeast: 1)
+    try checkCount(heavy, "heavy", atLeast: 0)
     self.init(unchecked: recent, heavy: heavy)
   }
 

@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
+/// Throws unless a number of keys is one that sums of a few still hold.
+func checkCount(_ count: Int, _ name: String, atLeast least: Int) throws(PolicyError) {
+  guard count >= least else {
+    throw PolicyError("\"\(name)\" is \(count); it must be \(least) or more")
+  }
+  guard count <= 1_000_000_000 else {
+    throw PolicyError("\"\(name)\" is \(count); it must be a billion or less")
+  }
+}
+
 extension HierarchicalPruning {
   /// Throws unless the parts fit together.
   func check() throws(PolicyError) {

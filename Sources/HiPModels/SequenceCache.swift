@@ -30,7 +30,8 @@ public final class SequenceCache {
   public let table: any DeviceBlockTable
   /// What it has selected, in all layers.
   public let selection: any SelectionState
-  let heavyHitters: any HeavyHitterState
+  /// The keys that it holds under H2O, in all layers.
+  package var heavyHitters: any HeavyHitterState
 
   /// An empty sequence.
   public init(store: any KVStore, blocks shared: SharedBlocks) {

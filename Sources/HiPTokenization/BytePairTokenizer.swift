@@ -98,6 +98,13 @@ public struct BytePairTokenizer: Tokenizer {
     kinds.indices.contains(Int(token)) && kinds[Int(token)] == .control
   }
 
+  /// How the vocabulary's control tokens are written.
+  public var controlTokens: [String] {
+    wholeTokens.filter { isControl($0) }.map {
+      String(decoding: tokenBytes[Int($0)], as: UTF8.self)
+    }
+  }
+
   /// The id of the whole token written so.
   public func specialToken(_ text: String) -> TokenID? {
     let bytes = Array(text.utf8)

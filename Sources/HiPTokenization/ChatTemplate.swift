@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import HiPTemplates
+
 /// One turn of a conversation.
 public struct ChatMessage: Sendable, Hashable {
   /// Who speaks.
@@ -19,10 +21,15 @@ public struct ChatMessage: Sendable, Hashable {
   }
 }
 
-/// How a conversation is written for a model.
-public enum ChatTemplate: Sendable, Hashable {
-  /// `<|im_start|>role`, the text, `<|im_end|>`, each turn on lines of its own.
-  case chatML
+/// How a conversation is written for a model: the Jinja template of its file.
+///
+/// Names of control tokens become those tokens where the template writes them, never where a message holds
+/// them.
+public struct ChatTemplate: Sendable {
+  private let renderer: Renderer
+
+  /// What stands around the text of a user's turn, for texts that come in parts.
+  public let frame: Frame
 
   /// A part of a rendered conversation.
   public enum Piece: Sendable, Hashable {
@@ -31,96 +38,140 @@ public enum ChatTemplate: Sendable, Hashable {
     case text(String)
   }
 
-  /// Recognises the Jinja template of a model file.
-  public init(jinja: String) throws(TokenizerError) {
-    guard Self.isPlainChatML(jinja) else {
-      let start = String(jinja.prefix(60)).split(whereSeparator: \.isNewline).joined(separator: " ")
-      throw TokenizerError(
-        "the chat template is not plain ChatML, the one kind supported so far (it begins: "
-          + "\(start)…). Give the prompt as the model expects it with --raw")
+  /// What stands around the text of a user's turn.
+  public struct Frame: Sendable, Hashable {
+    /// Before the first turn's text.
+    public let opening: [Piece]
+    /// Behind it, up to where the assistant speaks.
+    public let closing: [Piece]
+    /// From the end of an answer to the next turn's text; nil where the template refuses a second turn.
+    public let reopening: [Piece]?
+  }
+
+  /// Reads the template of a model file.
+  /// - Parameters:
+  ///   - jinja: its text.
+  ///   - controlTokens: names of the vocabulary's control tokens.
+  ///   - begin: how the token is written that a text begins with, if there is one.
+  ///   - end: how the one is written that ends it.
+  ///   - clock: the date that the template may write.
+  /// - Throws: `TemplateError` when it is no template, or cannot write a question.
+  public init(
+    jinja: String, controlTokens: [String], begin: String?, end: String?, clock: TemplateClock
+  ) throws(TemplateError) {
+    let template = try Template(jinja)
+    var variables: [(key: String, value: TemplateValue)] = [("tools", .null), ("documents", .null)]
+    for (name, token) in [("bos_token", begin), ("eos_token", end)] {
+      if let token { variables.append((name, .text(TemplateText(token)))) }
     }
-    self = .chatML
+    renderer = Renderer(
+      template: template, variables: variables, clock: clock,
+      controlTokens: controlTokens.filter { !$0.isEmpty }.map { Array($0.unicodeScalars) }
+        .sorted { $0.count > $1.count })
+    let first = try Self.parts(
+      renderer.text([.init(role: .user, content: Self.marks[0])], openingAnswer: true),
+      around: [Self.marks[0]])
+    let second = try? Self.parts(
+      renderer.text(
+        [
+          .init(role: .user, content: Self.marks[0]),
+          .init(role: .assistant, content: Self.marks[1]),
+          .init(role: .user, content: Self.marks[2]),
+        ], openingAnswer: true), around: [Self.marks[1], Self.marks[2]])
+    let renderer = renderer
+    frame = Frame(
+      opening: renderer.pieces(first[0]), closing: renderer.pieces(first[1]),
+      reopening: second.map { renderer.pieces($0[1]) })
+  }
+
+  /// Texts of the private use area, which stand where messages will.
+  private static let marks = ["\u{e0a0}", "\u{e0a1}", "\u{e0a2}"]
+
+  private static func parts(
+    _ text: TemplateText, around marks: [String]
+  ) throws(TemplateError) -> [TemplateText] {
+    var parts: [TemplateText] = []
+    var rest = text
+    for mark in marks {
+      guard let (before, after) = rest.cut(at: mark) else {
+        throw TemplateError(.runtime, "the chat template does not write what the user says")
+      }
+      parts.append(before)
+      rest = after
+    }
+    return parts + [rest]
   }
 
   /// The conversation in pieces; with `openingAnswer`, ends where the assistant is to speak.
-  public func render(_ messages: [ChatMessage], openingAnswer: Bool) -> [Piece] {
-    var pieces: [Piece] = []
-    for message in messages {
-      pieces += [
-        .control("<|im_start|>"), .text("\(message.role.rawValue)\n\(message.content)"),
-        .control("<|im_end|>"), .text("\n"),
-      ]
-    }
-    if openingAnswer { pieces += [.control("<|im_start|>"), .text("assistant\n")] }
-    return pieces
+  /// - Throws: `TemplateError`; with `raised` the template refuses the conversation, in its own words.
+  public func render(
+    _ messages: [ChatMessage], openingAnswer: Bool
+  ) throws(TemplateError) -> [Piece] {
+    renderer.pieces(try renderer.text(messages, openingAnswer: openingAnswer))
   }
 
-  /// The control token that ends a turn.
-  public var endOfTurn: String { "<|im_end|>" }
+  /// A message behind an answer whose turn nothing has closed.
+  public func renderNext(_ message: ChatMessage) throws(TemplateError) -> [Piece] {
+    let text = try renderer.text(
+      [
+        .init(role: .user, content: Self.marks[0]), .init(role: .assistant, content: Self.marks[1]),
+        message,
+      ], openingAnswer: true)
+    return renderer.pieces(try Self.parts(text, around: [Self.marks[1]])[1])
+  }
+}
 
-  /// Whether a template does nothing but write each message between its markers: every literal belongs to
-  /// ChatML, since one with a default system prompt, for example, would be rendered wrongly, and so would
-  /// one that changes what it writes.
-  private static func isPlainChatML(_ jinja: String) -> Bool {
-    guard jinja.contains("<|im_start|>"), jinja.contains("<|im_end|>") else { return false }
-    var texts: [Substring] = []
-    var code: [Substring] = []
-    var inTag = false
-    var literal: (quote: Character, start: String.Index)?
-    var start = jinja.startIndex
-    var index = jinja.startIndex
-    while index < jinja.endIndex {
-      let character = jinja[index]
-      let rest = jinja[index...]
-      let after = jinja.index(after: index)
-      if let open = literal {
-        if character == "\\" {
-          index = after < jinja.endIndex ? jinja.index(after: after) : after
-          continue
-        }
-        if character == open.quote {
-          texts.append(jinja[open.start..<index])
-          (literal, start) = (nil, after)
-        }
-      } else if inTag {
-        if character == "'" || character == "\"" {
-          code.append(jinja[start..<index])
-          literal = (character, after)
-        }
-        if rest.hasPrefix("}}") || rest.hasPrefix("%}") {
-          code.append(jinja[start..<index])
-          inTag = false
-          index = jinja.index(after: after)
-          start = index
-          continue
-        }
-      } else if rest.hasPrefix("{{") || rest.hasPrefix("{%") {
-        texts.append(jinja[start..<index])
-        inTag = true
-        index = jinja.index(after: after)
-        start = index
+/// A template with all that it sees besides messages.
+private struct Renderer: Sendable {
+  let template: Template
+  let variables: [(key: String, value: TemplateValue)]
+  let clock: TemplateClock
+  /// Names of control tokens, the longest first.
+  let controlTokens: [[Unicode.Scalar]]
+
+  func text(
+    _ messages: [ChatMessage], openingAnswer: Bool
+  ) throws(TemplateError) -> TemplateText {
+    let list = messages.map { message in
+      TemplateValue.object([
+        ("role", .text(TemplateText(message.role.rawValue))),
+        ("content", .text(TemplateText(message.content, isData: true))),
+      ])
+    }
+    return try template.render(
+      variables + [("messages", .list(list)), ("add_generation_prompt", .flag(openingAnswer))],
+      clock: clock)
+  }
+
+  /// Control tokens where the template wrote their names, and the text between them.
+  func pieces(_ text: TemplateText) -> [ChatTemplate.Piece] {
+    var pieces: [ChatTemplate.Piece] = []
+    var plain = ""
+    func flush() {
+      if !plain.isEmpty { pieces.append(.text(plain)) }
+      plain = ""
+    }
+    for run in text.runs {
+      guard !run.isData else {
+        plain += run.text
         continue
       }
-      index = after
-    }
-    guard !inTag, literal == nil else { return false }
-    texts.append(jinja[start...])
-    let words: Set<String> = [
-      "<|im_start|>", "<|im_end|>", "assistant", "user", "system", "role", "content", "",
-    ]
-    let names: Set<String> = [
-      "for", "message", "in", "messages", "endfor", "if", "endif", "add_generation_prompt", "role",
-      "content",
-    ]
-    return texts.allSatisfy { word in
-      word.replacing("\\n", with: "\n").replacing("<|im_start|>", with: "\n")
-        .replacing("<|im_end|>", with: "\n").split(whereSeparator: \.isWhitespace)
-        .allSatisfy { words.contains(String($0)) }
-    }
-      && code.allSatisfy { code in
-        // Names, and what joins and looks them up: no filter, condition or call.
-        code.split { !$0.isLetter && $0 != "_" }.allSatisfy { names.contains(String($0)) }
-          && code.allSatisfy { $0.isLetter || $0.isWhitespace || "_-+.[]()".contains($0) }
+      let scalars = Array(run.text.unicodeScalars)
+      var index = 0
+      while index < scalars.count {
+        if let token = controlTokens.first(where: { scalars[index...].starts(with: $0) }) {
+          flush()
+          var name = String.UnicodeScalarView()
+          name.append(contentsOf: token)
+          pieces.append(.control(String(name)))
+          index += token.count
+        } else {
+          plain.unicodeScalars.append(scalars[index])
+          index += 1
+        }
       }
+    }
+    flush()
+    return pieces
   }
 }

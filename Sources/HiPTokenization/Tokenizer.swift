@@ -13,6 +13,8 @@ public protocol Tokenizer: Sendable {
   func bytes(of token: TokenID) -> [UInt8]
   /// The id of the control token written so.
   func specialToken(_ text: String) -> TokenID?
+  /// How the vocabulary's control tokens are written.
+  var controlTokens: [String] { get }
   /// Whether the token is control, such as the end of a turn, and no text.
   func isControl(_ token: TokenID) -> Bool
 }

@@ -138,6 +138,9 @@ public struct AttentionOperator {
     guard case .logits(let rows)? = step.results.first else {
       preconditionFailure("a device returns what it was asked for")
     }
+    guard rows.allSatisfy(\.isFinite) else {
+      throw refuse("the output is not finite: scores or sums of values exceed the range of float32")
+    }
     return Result(output: rows, selection: selection)
   }
 

@@ -4,6 +4,7 @@ public import HiPAttention
 public import HiPCompute
 public import HiPModelFiles
 public import HiPModels
+internal import HiPTemplates
 public import HiPTokenization
 
 /// A model that is ready to read and answer.
@@ -165,6 +166,11 @@ public final class LanguageModel: Sendable {
     try await engine.ask { $0.backend.name }
   }
 
+  /// Bytes that the keys and values of all sessions take now.
+  public func usedCacheByteCount() async throws -> Int {
+    try await engine.ask { $0.blocks.usedByteCount }
+  }
+
   /// What the device has done so far.
   public func counters() async throws -> ComputeCounters {
     try await engine.ask { $0.backend.counters }
@@ -189,30 +195,46 @@ public final class LanguageModel: Sendable {
       return ids
     case .raw(let text): return begin + tokenizer.encode(text, special: .parse)
     case .text(let text): return begin + tokenizer.encode(text, special: .text)
-    case .pieces(let pieces): return begin + (try encode(pieces))
+    case .pieces(let pieces): return try encode(pieces, after: begin)
     case .message(let message):
       guard let chatTemplate else {
         throw InfiniteHiPError(.model, chatTemplateProblem ?? "the model has no chat template")
       }
-      var pieces = chatTemplate.render([message], openingAnswer: true)
-      // The answer before ended at its last word: its turn is closed here.
-      if afterAnswer { pieces = [.control(chatTemplate.endOfTurn), .text("\n")] + pieces }
-      return begin + (try encode(pieces))
+      do {
+        // The answer before ended at its last word: its turn is closed here.
+        let pieces =
+          try afterAnswer
+          ? chatTemplate.renderNext(message)
+          : chatTemplate.render([message], openingAnswer: true)
+        return try encode(pieces, after: begin)
+      } catch let error as TemplateError {
+        throw InfiniteHiPError(
+          .request, "the chat template refuses the conversation: \(error)", cause: error)
+      }
     }
   }
 
-  private func encode(_ pieces: [ChatTemplate.Piece]) throws -> [TokenID] {
-    try pieces.flatMap { piece in
+  private func encode(
+    _ pieces: [ChatTemplate.Piece], after begin: [TokenID]
+  ) throws -> [TokenID] {
+    var ids: [TokenID] = []
+    var text = ""
+    for piece in pieces {
       switch piece {
-      case .text(let text): return tokenizer.encode(text, special: .text)
+      // What stands between two control tokens is one text, whoever wrote its parts.
+      case .text(let more): text += more
       case .control(let name):
         guard let token = tokenizer.specialToken(name) else {
           throw InfiniteHiPError(
             .model, "\(path): the chat template needs the token \(name), which the vocabulary lacks"
           )
         }
-        return [token]
+        ids += tokenizer.encode(text, special: .text) + [token]
+        text = ""
       }
     }
+    ids += tokenizer.encode(text, special: .text)
+    // Some templates write the begin token themselves.
+    return ids.starts(with: begin) ? ids : begin + ids
   }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Foundation
 public import HiPModelFiles
 public import HiPModels
+internal import HiPTemplates
 internal import HiPTensors
 public import HiPTokenization
 
@@ -37,11 +39,20 @@ public struct ModelDescription: Sendable {
     (beginToken, endTokens) = try Self.limits(file, tokenizer)
     if let jinja = try file.metadata.text("tokenizer.chat_template") {
       do {
-        chatTemplate = try ChatTemplate(jinja: jinja)
+        let begin = try file.metadata.token("bos_token_id", tokenizer)
+        let end = try file.metadata.token("eos_token_id", tokenizer)
+        func text(_ token: TokenID?) -> String? {
+          token.map { String(decoding: tokenizer.bytes(of: $0), as: UTF8.self) }
+        }
+        chatTemplate = try ChatTemplate(
+          jinja: jinja, controlTokens: tokenizer.controlTokens, begin: text(begin),
+          end: text(end), clock: .now)
         chatTemplateProblem = nil
-      } catch {
+      } catch let error as TemplateError {
         chatTemplate = nil
-        chatTemplateProblem = "\(path): \(error)"
+        chatTemplateProblem =
+          "\(path): the chat template cannot be used: \(error). Give the prompt as the model expects it "
+          + "with --raw"
       }
     } else {
       chatTemplate = nil
@@ -86,18 +97,34 @@ public struct ModelDescription: Sendable {
   private static func limits(
     _ file: GGUFFile, _ tokenizer: any Tokenizer
   ) throws -> (begin: TokenID?, ends: Set<TokenID>) {
-    func token(_ key: String) throws -> TokenID? {
-      let key = "tokenizer.ggml.\(key)"
-      guard file.metadata.values[key] != nil else { return nil }
-      return TokenID(try file.metadata.integer(key, in: 0...tokenizer.vocabularySize - 1))
-    }
     let ends = [
-      try token("eos_token_id"), try token("eot_token_id"),
+      try file.metadata.token("eos_token_id", tokenizer),
+      try file.metadata.token("eot_token_id", tokenizer),
       tokenizer.specialToken("<|endoftext|>"), tokenizer.specialToken("<|im_end|>"),
       tokenizer.specialToken("<|eot_id|>"), tokenizer.specialToken("<|end_of_text|>"),
     ]
-    let begin = try token("bos_token_id")
+    let begin = try file.metadata.token("bos_token_id", tokenizer)
     let adds = try file.metadata.flag("tokenizer.ggml.add_bos_token", default: begin != nil)
     return (adds ? begin : nil, Set(ends.compactMap { $0 }))
+  }
+}
+
+extension Metadata {
+  /// The token that a key of the tokenizer names; nil when the key is absent.
+  fileprivate func token(_ name: String, _ tokenizer: any Tokenizer) throws(FileError) -> TokenID? {
+    let key = "tokenizer.ggml.\(name)"
+    guard values[key] != nil else { return nil }
+    return TokenID(try integer(key, in: 0...tokenizer.vocabularySize - 1))
+  }
+}
+
+extension TemplateClock {
+  /// The time here.
+  static var now: TemplateClock {
+    let parts = Calendar(identifier: .gregorian).dateComponents(
+      [.year, .month, .day, .hour, .minute, .second], from: Date())
+    return TemplateClock(
+      year: parts.year ?? 1970, month: parts.month ?? 1, day: parts.day ?? 1,
+      hour: parts.hour ?? 0, minute: parts.minute ?? 0, second: parts.second ?? 0)
   }
 }

@@ -4,7 +4,7 @@ public import HiPAttention
 package import HiPModels
 public import HiPTokenization
 
-/// A context that a model has read, and answers from.
+/// A context that a model answers from.
 ///
 /// A session serves one request at a time; what several sessions of a model want is computed together,
 /// step by step, each as if it were alone.
@@ -43,26 +43,27 @@ public final class Session: Sendable {
       contextLength: tokenCount, trainedLength: model.architecture.trainedLength)
   }
 
-  /// A second session that has read the same context.
+  /// A second session that begins with the same context.
   ///
   /// Nothing is copied but its last block, when either of them goes on.
   public func fork() async throws -> Session {
-    Session(
-      model: model, sequence: try await model.engine.fork(sequence), attention: attention,
-      contextLimit: contextLimit, status: status.forked())
+    let fork = try await model.engine.fork(sequence, status)
+    return Session(
+      model: model, sequence: fork.sequence, attention: attention, contextLimit: contextLimit,
+      status: fork.status)
   }
 
   /// Forgets the whole context.
   public func clear() async throws {
-    try await model.engine.clear(sequence)
-    status.note(tokenCount: 0)
-    status.note(endsInAnswer: false)
+    guard let ticket = status.makeTicket() else { throw InfiniteHiPError.busy }
+    defer { ticket.end() }
+    try await model.engine.clear(sequence, status)
   }
 
-  /// Reads the request's prompt and answers it.
+  /// Stores the request's prompt and answers it.
   ///
   /// Stopping the iteration, or cancelling its task, ends the work within one step of 1,024 tokens; what
-  /// has been read by then stays in the context.
+  /// is stored by then stays in the context.
   public func respond(
     to request: GenerationRequest
   ) -> AsyncThrowingStream<GenerationEvent, any Error> {
@@ -74,8 +75,8 @@ public final class Session: Sendable {
         }
       ) { event in
         switch event {
-        case .progress(let read, let count):
-          continuation.yield(.progress(prefilled: read, of: count))
+        case .progress(let prefilled, let count):
+          continuation.yield(.progress(prefilled: prefilled, of: count))
         case .text(let text): continuation.yield(.text(text))
         case .negativeLogLikelihoods: break
         case .finished(let completion):
@@ -87,28 +88,28 @@ public final class Session: Sendable {
     }
   }
 
-  private func work(of request: GenerationRequest) throws -> ([TokenID], SequenceWork.Goal) {
+  private func work(of request: GenerationRequest) throws -> Prompt {
     try request.check()
     let new = try model.tokens(
       of: request.prompt, atBeginning: tokenCount == 0, afterAnswer: status.endsInAnswer)
     guard tokenCount > 0 || new.contains(where: { $0 != model.beginToken }) else {
       throw InfiniteHiPError(.request, "the prompt is empty; give a text to read")
     }
-    // Without tokens of its own a request goes on with what stands there.
-    if case .message = request.prompt {
-      status.note(endsInAnswer: request.maximumTokens > 0)
-    } else if !new.isEmpty {
-      status.note(endsInAnswer: false)
-    }
+    let opensAnswer: Bool? =
+      switch request.prompt {
+      case .message, .pieces: request.maximumTokens > 0
+      // Without tokens of its own a request goes on with what stands there.
+      case .raw, .text, .tokens: new.isEmpty ? nil : false
+      }
     let answer = Answer(request, tokenizer: model.tokenizer, endTokens: model.endTokens)
-    return (new, .answer(answer))
+    return Prompt(tokens: new, goal: .answer(answer), opensAnswer: opensAnswer)
   }
 
-  /// Reads `tokens` and returns the negative log-likelihood in nats of every one but the first,
+  /// Stores `tokens` and returns the negative log-likelihood in nats of every one but the first,
   /// given those before it.
   public func negativeLogLikelihoods(
     of tokens: [TokenID],
-    progress: @escaping @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
+    progress: @escaping @Sendable (_ prefilled: Int, _ of: Int) -> Void = { _, _ in }
   ) async throws -> [Double] {
     let ids = try model.tokens(of: .tokens(tokens), atBeginning: tokenCount == 0)
     guard ids.count >= 2 else {
@@ -117,17 +118,19 @@ public final class Session: Sendable {
         "there are \(ids.count) tokens; two or more are needed to predict one from another")
     }
     return try await complete(
-      { (Array(ids.dropLast()), .score(targets: Array(ids.dropFirst()))) }, progress: progress)
+      { Prompt(tokens: ids.dropLast(), goal: .score(targets: Array(ids.dropFirst()))) },
+      progress: progress)
   }
 
-  /// Reads `tokens`, and lets each layer of the last `observed` of them be observed.
+  /// Stores `tokens`, and lets each layer of the last `observed` of them be observed.
   package func read(
     _ tokens: [TokenID], observing observed: Int = 0,
     observe: (@Sendable (LayerObservation) -> Void)? = nil,
-    progress: @escaping @Sendable (_ read: Int, _ of: Int) -> Void = { _, _ in }
+    progress: @escaping @Sendable (_ prefilled: Int, _ of: Int) -> Void = { _, _ in }
   ) async throws {
     let ids = try model.tokens(of: .tokens(tokens), atBeginning: false)
     _ = try await complete(
-      { (ids, .store(observed: observed)) }, observe: observe, progress: progress)
+      { Prompt(tokens: ids, goal: .store(observed: observed)) }, observe: observe,
+      progress: progress)
   }
 }

@@ -211,6 +211,7 @@ private struct NoText: Tokenizer {
   let vocabularySize = 160
   func encode(_ text: String, special: SpecialTokenReading) -> [TokenID] { [] }
   func bytes(of token: TokenID) -> [UInt8] { [] }
+  var controlTokens: [String] { [] }
   func specialToken(_ text: String) -> TokenID? { nil }
   func isControl(_ token: TokenID) -> Bool { false }
 }

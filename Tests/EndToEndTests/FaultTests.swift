@@ -80,6 +80,40 @@ import Testing
     #expect(slices.map { runner.cache($0.sequence).length } == [3, 0, 2])
   }
 
+  @Test func theFirstFaultIsNamed() throws {
+    let error = try failure(.best, tokens: [7, 4]) { name, values in
+      if name == "token_embd.weight" { values[7 * 64] = .nan }
+    }
+    #expect(error?.message.contains("embedding") == true)
+  }
+
+  @Test func aStepThatFailsEvictsNothing() throws {
+    let hitters = try HeavyHitters(recent: 2, heavy: 2)
+    let choice = AttentionChoice(name: "test", policy: .heavyHitters(hitters))
+    // Token 7 overflows its norm, and no logit: the embedding is the output matrix too.
+    let model = TinyModel { name, values in
+      if name == "token_embd.weight" { values[7 * 64] = 1e25 }
+      if name == "output_norm.weight" { values[0] = 0 }
+    }
+    let runner = try model.runner(on: CPUBackend(threads: 2))
+    let format = model.architecture.kvFormat(.f16, [choice.policy])
+    func run(_ tokens: [Int32], _ id: SequenceID) throws -> SliceOutput {
+      let cache = runner.cache(id)
+      try cache.reserve(tokens.count)
+      return try runner.run(
+        StepPlan([
+          SequenceSlice(
+            sequence: id, tokens: tokens, start: cache.length, kind: .prefill,
+            attention: LayerAttention(choice, trainedLength: 512), output: .candidates(.greedy))
+        ]))[0]
+    }
+    let prompt = (0..<150).map { Int32($0 % 6 + 1) }
+    let (first, second) = (runner.open(format), runner.open(format))
+    for id in [first, second] { #expect(try run(prompt, id).failure == nil) }
+    #expect(try run([4, 7], first).failure != nil)
+    #expect(try run([4, 5], first).candidates == run([4, 5], second).candidates)
+  }
+
   @Test func keysAndValuesBeyondTheBudgetAreRefused() throws {
     let model = TinyModel()
     let format = model.architecture.kvFormat(.f16, [.dense])

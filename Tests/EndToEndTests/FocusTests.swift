@@ -110,6 +110,20 @@ import Testing
     #expect(next.kind == .prefill && next.selection == .everywhere)
   }
 
+  /// Steps of prompts end at multiples of 1,024; a question does not.
+  @Test(arguments: [1016, 1020, 1024])
+  func aQuestionIsOneStepWhereverItStands(_ start: Int) throws {
+    var state = SequenceState(attention: attention)
+    try stored(&state, Array(text[..<start]))
+    ask(&state, Array(text[start..<start + 12]))
+    let probe = try #require(try step(&state, id))
+    #expect(probe.kind == .probe && probe.tokens.count == 12)
+    let question = try #require(try step(&state, id))
+    #expect(question.kind == .prefill && question.tokens == probe.tokens)
+    #expect(passages(question) != nil)
+    #expect(try step(&state, id)?.kind == .decode)
+  }
+
   @Test func aProbeLeavesNothingBehind() throws {
     var state = SequenceState(attention: attention)
     try stored(&state, Array(text[..<1300]))

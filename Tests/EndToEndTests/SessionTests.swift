@@ -140,6 +140,75 @@ import Testing
     #expect(single.tokenCount == whole.tokenCount)
   }
 
+  @Test func anAnswerGoesOnWithoutItsSession() async throws {
+    let model = try await load()
+    let request = GenerationRequest(.text("It was"), maximumTokens: 24)
+    let whole = try await model.makeSession().collect(request)
+    let stream = try await model.makeSession().respond(to: request)
+    var text = ""
+    for try await case .text(let more) in stream { text += more }
+    #expect(text == whole.text)
+  }
+
+  @Test func aRefusedMessageIsNoTurn() async throws {
+    let model = try await load()
+    let session = try await model.makeSession(contextLimit: 64)
+    let long = ChatMessage(role: .user, content: try DemoModel.novel(2000))
+    await #expect(throws: InfiniteHiPError.self) {
+      try await session.collect(GenerationRequest(.message(long), maximumTokens: 4))
+    }
+    let request = GenerationRequest(
+      .message(ChatMessage(role: .user, content: "Hello")), maximumTokens: 4)
+    let fresh = try await model.makeSession(contextLimit: 64).collect(request)
+    let after = try await session.collect(request)
+    #expect(after.completion.promptTokens == fresh.completion.promptTokens)
+    #expect(after.text == fresh.text)
+  }
+
+  /// A message behind one that was cancelled begins where that one got to.
+  @Test func aCancelledMessageLeavesACleanContext() async throws {
+    let model = try await load()
+    let session = try await model.makeSession()
+    let long = ChatMessage(role: .user, content: try DemoModel.novel(20_000))
+    for try await _ in session.respond(to: GenerationRequest(.message(long), maximumTokens: 4)) {
+      break
+    }
+    let request = GenerationRequest(
+      .message(ChatMessage(role: .user, content: "Hello")), maximumTokens: 4)
+    let answer = try await session.collect(request)
+    #expect(session.tokenCount >= answer.completion.promptTokens)
+    try await session.clear()
+    #expect(session.tokenCount == 0)
+    let again = try await session.collect(request)
+    let fresh = try await model.makeSession().collect(request)
+    #expect(again.text == fresh.text)
+    #expect(again.completion.promptTokens == fresh.completion.promptTokens)
+  }
+
+  /// What a fork of a busy session would take is not taken.
+  @Test func aForkThatIsRefusedTakesNoMemory() async throws {
+    let model = try await load()
+    let before = try await model.usedCacheByteCount()
+    do {
+      let session = try await model.makeSession()
+      let stream = session.respond(
+        to: GenerationRequest(.text(try DemoModel.novel(60_000)), maximumTokens: 0))
+      var refused = false
+      for try await case .progress(let prefilled, _) in stream where prefilled > 0 && !refused {
+        await #expect(throws: InfiniteHiPError.self) { try await session.fork() }
+        await #expect(throws: InfiniteHiPError.self) { try await session.clear() }
+        refused = true
+      }
+      #expect(refused)
+      #expect(try await model.usedCacheByteCount() > before)
+    }
+    // Sessions are closed by a task of their own.
+    for _ in 0..<200 where try await model.usedCacheByteCount() != before {
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    #expect(try await model.usedCacheByteCount() == before)
+  }
+
   @Test func aQuestionIsProbedWhereThePolicyFocuses() async throws {
     let model = try await load()
     let prompt = try ids(1300, model)

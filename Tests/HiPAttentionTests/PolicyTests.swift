@@ -25,6 +25,13 @@ import Testing
     }
   }
 
+  @Test func sumsOfCountsDoNotOverflow() {
+    #expect(throws: PolicyError.self) { try StreamingWindow(sink: 0, window: .max) }
+    #expect(throws: PolicyError.self) { try StreamingWindow(sink: .max, window: 1) }
+    #expect(throws: PolicyError.self) { try HeavyHitters(recent: .max, heavy: 0) }
+    #expect(throws: PolicyError.self) { try HeavyHitters(recent: 1, heavy: .max) }
+  }
+
   @Test(arguments: AttentionChoice.presets)
   func everyPresetSurvivesItsJSONForm(_ preset: AttentionChoice) throws {
     let data = try JSONEncoder().encode(AttentionChoice.Document(preset))

@@ -2,6 +2,7 @@
 
 import Foundation
 import HiPModelFiles
+import HiPTemplates
 import HiPTokenization
 import InfiniteHiP
 import TestSupport
@@ -149,32 +150,78 @@ import Testing
     message['content'] + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}\
     {{ '<|im_start|>assistant\\n' }}{% endif %}
     """
+  static let question = [ChatMessage(role: .user, content: "Hi")]
 
-  @Test func plainChatMLIsRecognised() throws {
-    #expect(try ChatTemplate(jinja: Self.plain) == .chatML)
+  private func template(_ jinja: String) throws -> ChatTemplate {
+    try ChatTemplate(
+      jinja: jinja, controlTokens: ["<|im_start|>", "<|im_end|>", "<s>"], begin: "<s>", end: nil,
+      clock: TemplateClock(year: 2026, month: 1, day: 2))
   }
 
-  @Test(arguments: [
-    "{{ bos_token }}{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}",
-    "{{ '<|im_start|>system\\nYou are Qwen.<|im_end|>\\n' }}" + plain,
-    plain + "<think>", "", "{% for", "{{ '",
-    // What is written is changed, or depends on something.
-    plain.replacing("message['content']", with: "message['content'] | trim"),
-    plain.replacing("message['content']", with: "message['content'].strip()"),
-    plain.replacing("message['content']", with: "message['content'][::-1]"),
-    plain.replacing("in messages", with: "in messages[1:]"),
-  ])
-  func othersAreRefused(_ jinja: String) {
-    #expect(throws: TokenizerError.self) { try ChatTemplate(jinja: jinja) }
-  }
-
-  @Test func aConversationIsWrittenTurnByTurn() {
-    let pieces = ChatTemplate.chatML.render(
-      [ChatMessage(role: .user, content: "Hi")], openingAnswer: true)
+  @Test func aConversationIsWrittenTurnByTurn() throws {
     #expect(
-      pieces == [
+      try template(Self.plain).render(Self.question, openingAnswer: true) == [
         .control("<|im_start|>"), .text("user\nHi"), .control("<|im_end|>"), .text("\n"),
         .control("<|im_start|>"), .text("assistant\n"),
       ])
+  }
+
+  @Test func whatAMessageHoldsIsNoControlToken() throws {
+    let pieces = try template(Self.plain).render(
+      [ChatMessage(role: .user, content: "<|im_end|>")], openingAnswer: false)
+    #expect(
+      pieces == [
+        .control("<|im_start|>"), .text("user\n<|im_end|>"), .control("<|im_end|>"), .text("\n"),
+      ])
+  }
+
+  @Test func whatTheTemplateWritesBesidesIsKept() throws {
+    let jinja = "{{ bos_token }}<|im_start|>system\nYou are kind.<|im_end|>" + Self.plain
+    let pieces = try template(jinja).render(Self.question, openingAnswer: false)
+    #expect(
+      pieces.prefix(4) == [
+        .control("<s>"), .control("<|im_start|>"), .text("system\nYou are kind."),
+        .control("<|im_end|>"),
+      ])
+  }
+
+  @Test(arguments: [
+    ("message['content'] | trim", "Hi"), ("message['content'].strip()", "Hi"),
+    ("message['content'][::-1]", " iH "),
+  ])
+  func whatTheTemplateChangesIsChanged(_ expression: String, _ written: String) throws {
+    let jinja = Self.plain.replacing("message['content']", with: expression)
+    let pieces = try template(jinja).render(
+      [ChatMessage(role: .user, content: " Hi ")], openingAnswer: false)
+    #expect(pieces.contains(.text("user\n" + written)))
+  }
+
+  @Test func theFrameStandsAroundAMessage() throws {
+    let frame = try template(Self.plain).frame
+    #expect(frame.opening == [.control("<|im_start|>"), .text("user\n")])
+    #expect(
+      frame.closing == [
+        .control("<|im_end|>"), .text("\n"), .control("<|im_start|>"), .text("assistant\n"),
+      ])
+    #expect(
+      frame.reopening == [
+        .control("<|im_end|>"), .text("\n"), .control("<|im_start|>"), .text("user\n"),
+      ])
+  }
+
+  @Test(arguments: ["", "{% for", "{{ '", "{% for m in messages %}{% endfor %}"])
+  func templatesThatWriteNoQuestionAreRefused(_ jinja: String) {
+    #expect(throws: TemplateError.self) { try template(jinja) }
+  }
+
+  @Test func aRefusalIsInTheTemplatesOwnWords() throws {
+    let jinja =
+      "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+      + Self.plain
+    let error = #expect(throws: TemplateError.self) {
+      try template(jinja).render(
+        [ChatMessage(role: .system, content: "Be kind")], openingAnswer: true)
+    }
+    #expect(error?.description.contains("no system turns") == true)
   }
 }

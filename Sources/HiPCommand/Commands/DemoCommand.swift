@@ -115,7 +115,7 @@ struct DemoCommand: AsyncParsableCommand {
     let session = try await model.makeSession(attention: choice, contextLimit: limit)
     let read = try await session.answer(
       GenerationRequest(
-        .pieces([.control("<|im_start|>"), .text("user\n\(haystack.text)\n\n")]), maximumTokens: 0),
+        .pieces(template.frame.opening + [.text(haystack.text + "\n\n")]), maximumTokens: 0),
       progress: "Prefill with \(choice.name)")
     var found = 0
     var written = 0
@@ -124,10 +124,8 @@ struct DemoCommand: AsyncParsableCommand {
       let fork = try await session.fork()
       let reply = try await fork.answer(
         GenerationRequest(
-          .pieces([
-            .text(fact.question), .control(template.endOfTurn), .text("\n"),
-            .control("<|im_start|>"), .text("assistant\n"),
-          ]), sampling: options.sampling, maximumTokens: min(options.maxTokens, 64)),
+          .pieces([.text(fact.question)] + template.frame.closing), sampling: options.sampling,
+          maximumTokens: min(options.maxTokens, 64)),
         progress: "Asking")
       if fact.isTold(by: reply.text) { found += 1 }
       // The first token falls out of the prefill.

@@ -39,8 +39,8 @@ struct InspectCommand: AsyncParsableCommand {
     let headSize: Int
     let trainedLength: Int
     let vocabularySize: Int
-    /// Nil when there is none, or none that is supported.
-    let chatTemplate: String?
+    /// Why the chat template cannot be used, or that there is none; nil when it can.
+    let chatTemplateProblem: String?
     let tensorTypes: [String: Int]
     let tensors: [Tensor]?
     let bytesPerToken: Int
@@ -99,7 +99,7 @@ struct InspectCommand: AsyncParsableCommand {
       feedForwardSize: architecture.feedForwardSize, heads: architecture.attention.heads,
       kvHeads: architecture.attention.kvHeads, headSize: architecture.attention.headSize,
       trainedLength: architecture.trainedLength, vocabularySize: architecture.vocabularySize,
-      chatTemplate: model.chatTemplate == nil ? nil : "ChatML",
+      chatTemplateProblem: model.chatTemplateProblem,
       tensorTypes: Dictionary(file.tensors.map { ($0.type.name, 1) }, uniquingKeysWith: +),
       tensors: tensors
         ? file.tensors.map { Tensor(name: $0.name, type: $0.type.name, shape: $0.dimensions) }
@@ -112,7 +112,8 @@ struct InspectCommand: AsyncParsableCommand {
     let types = output.tensorTypes.sorted { $0.value > $1.value }
       .map { "\($0.value) \($0.key)" }.joined(separator: ", ")
     let hasTemplate = file.metadata.values["tokenizer.chat_template"] != nil
-    let template = output.chatTemplate ?? (hasTemplate ? "not supported, use --raw" : "none")
+    let template =
+      output.chatTemplateProblem == nil ? "present" : hasTemplate ? "unusable, use --raw" : "none"
     Terminal.line(
       """
       \(output.path)

@@ -116,17 +116,19 @@ private struct Chat {
     return true
   }
 
-  /// What closes an answered turn and opens the user's next one.
-  private var opening: [ChatTemplate.Piece] {
-    session.tokenCount == 0 ? [] : [.control(template.endOfTurn), .text("\n")]
+  /// What opens the user's turn, and closes an answered one before it.
+  private func opening() throws -> [ChatTemplate.Piece] {
+    guard session.tokenCount > 0 else { return template.frame.opening }
+    guard let reopening = template.frame.reopening else {
+      throw ValidationError("the model's chat template takes one question only; /clear begins anew")
+    }
+    return reopening
   }
 
   private mutating func read(_ path: String) async throws {
     let text = try TextFile.read(path)
     let pieces: [ChatTemplate.Piece] =
-      turnIsOpen
-      ? [.text(text + "\n\n")]
-      : opening + [.control("<|im_start|>"), .text("user\n\(text)\n\n")]
+      try (turnIsOpen ? [] : opening()) + [.text(text + "\n\n")]
     let end = try await serve(GenerationRequest(.pieces(pieces), maximumTokens: 0)).completion
     turnIsOpen = true
     Terminal.line(
@@ -135,16 +137,12 @@ private struct Chat {
   }
 
   private mutating func ask(_ question: String) async throws {
-    let pieces =
+    let prompt: GenerationRequest.Prompt =
       turnIsOpen
-      ? [
-        .text(question), .control(template.endOfTurn), .text("\n"), .control("<|im_start|>"),
-        .text("assistant\n"),
-      ]
-      : opening
-        + template.render([ChatMessage(role: .user, content: question)], openingAnswer: true)
+      ? .pieces([.text(question)] + template.frame.closing)
+      : .message(ChatMessage(role: .user, content: question))
     let answer = try await serve(
-      GenerationRequest(.pieces(pieces), sampling: sampling, maximumTokens: maximumTokens))
+      GenerationRequest(prompt, sampling: sampling, maximumTokens: maximumTokens))
     turnIsOpen = false
     lastCompletion = answer.completion
     Terminal.line(

@@ -125,25 +125,8 @@ public struct PromptFrame: Sendable {
   /// The frame of a template; without one, prompts are plain text.
   public init(_ template: ChatTemplate?, tokenizer: any Tokenizer) {
     self.tokenizer = tokenizer
-    // A character of the private use area marks where the text goes.
-    let mark = "\u{e000}"
-    var opening: [ChatTemplate.Piece] = []
-    var closing: [ChatTemplate.Piece] = []
-    var isBefore = template != nil
-    let message = ChatMessage(role: .user, content: mark)
-    for piece in template?.render([message], openingAnswer: true) ?? [] {
-      if isBefore, case .text(let text) = piece, let place = text.firstIndex(of: "\u{e000}") {
-        opening.append(.text(String(text[..<place])))
-        closing.append(.text(String(text[text.index(after: place)...])))
-        isBefore = false
-      } else if isBefore {
-        opening.append(piece)
-      } else {
-        closing.append(piece)
-      }
-    }
-    self.opening = opening
-    self.closing = closing
+    opening = template?.frame.opening ?? []
+    closing = template?.frame.closing ?? []
   }
 
   func tokenCount(_ text: String) -> Int { tokenizer.encode(text, special: .text).count }

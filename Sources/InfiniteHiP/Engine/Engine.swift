@@ -46,19 +46,26 @@ actor Engine {
     return id
   }
 
-  /// A sequence that begins as another one is now.
-  func fork(_ id: SequenceID) throws -> SequenceID {
+  /// A sequence that begins as another one is now, and what its session knows of it.
+  func fork(
+    _ id: SequenceID, _ status: SessionStatus
+  ) throws -> (sequence: SequenceID, status: SessionStatus) {
+    let state = try idleState(id)
     let copy = loaded.fork(id)
-    states[copy] = try idleState(id).forked()
-    return copy
+    states[copy] = state.forked()
+    return (copy, status.forked())
   }
 
   /// Forgets a sequence's tokens.
-  func clear(_ id: SequenceID) throws {
+  func clear(_ id: SequenceID, _ status: SessionStatus) throws {
     _ = try idleState(id)
     loaded.cache(id).truncate(to: 0)
     states[id]?.clear()
+    status.note(tokenCount: 0, endsInAnswer: false)
   }
+
+  /// Ends what was cancelled, so that the session's status is that of its context.
+  func settle() { takeJobs() }
 
   /// Forgets a sequence.
   func close(_ id: SequenceID) {
@@ -193,21 +200,22 @@ actor Engine {
     guard var job = jobs.removeValue(forKey: id), var state = states[id] else { return }
     job.note(state)
     let work = state.work
-    release(id, &state)
+    state.end()
+    release(id, state)
     job.finish(state, work)
   }
 
   /// Ends a sequence's job, if it has one, with an error; what is stored stays.
   private func drop(_ id: SequenceID, throwing error: any Error) {
     guard var job = jobs.removeValue(forKey: id), var state = states[id] else { return }
-    release(id, &state)
     job.note(state)
+    state.abort()
+    release(id, state)
     job.finish(throwing: error)
   }
 
-  private func release(_ id: SequenceID, _ state: inout SequenceState) {
+  private func release(_ id: SequenceID, _ state: SequenceState) {
     scheduler.remove(id)
-    state.end()
     states[id] = state
     loaded.cache(id).trim()
   }

@@ -4,6 +4,15 @@ internal import HiPModels
 internal import HiPTokenization
 internal import Synchronization
 
+/// The tokens of a request, and what is wanted of them.
+struct Prompt: Sendable {
+  let tokens: [TokenID]
+  let goal: SequenceWork.Goal
+  /// Whether the context ends in an answer once they are stored, one whose turn nothing has closed; nil: as
+  /// before.
+  var opensAnswer: Bool? = false
+}
+
 /// What a session asks of the engine, and where the answer goes.
 struct Job: Sendable {
   let sequence: SequenceID
@@ -13,6 +22,8 @@ struct Job: Sendable {
   let contextLimit: Int
   /// Known to the session too.
   let ticket: JobTicket
+  /// Whether the context ends in an answer once the prompt is stored; nil: as before.
+  let opensAnswer: Bool?
   /// Called for each layer of the tokens that are observed.
   var observe: (@Sendable (LayerObservation) -> Void)?
   /// Name of the policy that a context of a length runs under.
@@ -24,13 +35,14 @@ struct Job: Sendable {
   private var prefilled: ContinuousClock.Instant?
 
   init(
-    _ sequence: SequenceID, _ tokens: [TokenID], _ goal: SequenceWork.Goal, contextLimit: Int,
-    ticket: JobTicket, policyName: @escaping @Sendable (Int) -> String,
+    _ sequence: SequenceID, _ prompt: Prompt, contextLimit: Int, ticket: JobTicket,
+    policyName: @escaping @Sendable (Int) -> String,
     deliver: @escaping @Sendable (EngineEvent) -> Void
   ) {
     self.sequence = sequence
-    self.tokens = tokens
-    self.goal = goal
+    tokens = prompt.tokens
+    goal = prompt.goal
+    opensAnswer = prompt.opensAnswer
     self.contextLimit = contextLimit
     self.ticket = ticket
     self.policyName = policyName
@@ -63,10 +75,12 @@ struct Job: Sendable {
 
   /// Notes how far a sequence is.
   mutating func note(_ state: SequenceState) {
-    ticket.note(tokenCount: state.tokenCount)
-    if prefilled == nil, let work = state.work, work.stored == work.tokens.count {
-      prefilled = .now
-    }
+    guard let work = state.work else { return }
+    let isStored = work.stored == work.tokens.count
+    ticket.note(
+      tokenCount: state.tokenCount,
+      endsInAnswer: work.stored == 0 ? nil : opensAnswer.map { $0 && isStored })
+    if prefilled == nil, isStored { prefilled = .now }
   }
 
   func yield(_ event: EngineEvent) { deliver(event) }
@@ -115,7 +129,9 @@ final class JobTicket: Sendable {
   var isCancelled: Bool { cancelled.load(ordering: .acquiring) }
   func cancel() { cancelled.store(true, ordering: .releasing) }
 
-  func note(tokenCount: Int) { status.note(tokenCount: tokenCount) }
+  func note(tokenCount: Int, endsInAnswer: Bool?) {
+    status.note(tokenCount: tokenCount, endsInAnswer: endsInAnswer)
+  }
   func end() { status.end(self) }
 }
 
@@ -142,7 +158,6 @@ final class SessionStatus: Sendable {
 
   /// Whether the context ends in an answer to a message, whose turn nothing has closed.
   var endsInAnswer: Bool { state.withLock { $0.endsInAnswer } }
-  func note(endsInAnswer: Bool) { state.withLock { $0.endsInAnswer = endsInAnswer } }
 
   /// Tokens in the context, stored or not.
   var tokenCount: Int { state.withLock { $0.tokenCount } }
@@ -157,7 +172,14 @@ final class SessionStatus: Sendable {
     }
   }
 
-  func note(tokenCount: Int) { state.withLock { $0.tokenCount = tokenCount } }
+  /// Notes how far the context is; `endsInAnswer` nil: as before.
+  func note(tokenCount: Int, endsInAnswer: Bool?) {
+    state.withLock {
+      $0.tokenCount = tokenCount
+      $0.endsInAnswer = endsInAnswer ?? $0.endsInAnswer
+    }
+  }
+
   func end(_ ticket: JobTicket) {
     state.withLock { if $0.ticket === ticket { $0.ticket = nil } }
   }

@@ -56,18 +56,37 @@ package final class ModelRunner {
     _ plan: StepPlan, observe: ((Int, LayerObservation) -> Void)? = nil
   ) throws(ComputeError) -> [SliceOutput] {
     let caches = plan.slices.map { cache($0.sequence) }
+    // Evictions are undone where the step fails; selections are made anew.
+    let before = zip(plan.slices, caches).map { slice, cache in
+      if case .heavyHitters = slice.attention.policy {
+        cache.heavyHitters.copy()
+      } else {
+        nil as (any HeavyHitterState)?
+      }
+    }
+    func undo(_ index: Int) { before[index].map { caches[index].heavyHitters = $0 } }
     let owners = model.encode(plan, caches, observe: observe)
-    let step = try backend.submit()
+    let step: StepOutput
+    do {
+      step = try backend.submit()
+    } catch {
+      plan.slices.indices.forEach(undo)
+      throw error
+    }
     var outputs = [SliceOutput](repeating: SliceOutput(), count: plan.slices.count)
-    for (owner, result) in zip(owners, step.results) { outputs[owner].add(result) }
-    for (number, votes) in step.votes { outputs[number].votes = votes }
+    // The first fault of a sequence says where its numbers stopped being finite; others follow from it.
     for fault in step.faults {
       guard let owner = plan.rows.firstIndex(where: { $0.contains(fault.row) }) else { continue }
       outputs[owner].fail(fault.layer, of: model.architecture.layerCount)
     }
-    for (slice, (cache, output)) in zip(plan.slices, zip(caches, outputs))
-    where slice.kind != .probe && output.failure == nil {
-      cache.advance(slice.tokens.count)
+    for (owner, result) in zip(owners, step.results) { outputs[owner].add(result) }
+    for (number, votes) in step.votes { outputs[number].votes = votes }
+    for (index, slice) in plan.slices.enumerated() {
+      if slice.kind == .probe || outputs[index].failure != nil {
+        undo(index)
+      } else {
+        caches[index].advance(slice.tokens.count)
+      }
     }
     return outputs
   }
@@ -89,7 +108,7 @@ package struct SliceOutput: Sendable {
     case .candidates(let rows): candidates = rows.first
     case .negativeLogLikelihoods(let values): negativeLogLikelihoods += values
     case .logits: break
-    case .notFinite: if failure == nil { fail("the logits", layer: nil) }
+    case .notFinite: fail("the logits", layer: nil)
     }
   }
 
@@ -100,6 +119,7 @@ package struct SliceOutput: Sendable {
   }
 
   private mutating func fail(_ place: String, layer: Int?) {
+    guard failure == nil else { return }
     failure = ComputeError(
       .notFinite(layer: layer),
       "the numbers are not finite from \(place) on. The file is damaged, or its weights overflow; try "

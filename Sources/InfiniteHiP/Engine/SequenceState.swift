@@ -47,6 +47,12 @@ package struct SequenceState: Sendable {
   /// Ends what is being served; the context stays as far as it got.
   package mutating func end() { work = nil }
 
+  /// Ends what a step may have failed in: stages start anew, what they kept may be of that step.
+  package mutating func abort() {
+    end()
+    decodingStep = 0
+  }
+
   /// Forgets the whole context.
   package mutating func clear() { self = SequenceState(attention: attention) }
 
@@ -97,6 +103,8 @@ package struct SequenceState: Sendable {
     where work.stored < border {
       end = min(end, border)
     }
+    // A question is probed as one, wherever it stands.
+    if let question = work.questionStart, work.stored >= question { end = work.tokens.count }
     func slice(
       _ kind: SequenceSlice.Kind, _ selection: SequenceSlice.Selection,
       _ output: SequenceSlice.Output

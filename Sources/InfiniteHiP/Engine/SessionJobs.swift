@@ -7,9 +7,9 @@ internal import HiPTokenization
 extension Session {
   /// Serves a job to its end; the likelihoods that it brings.
   func complete(
-    _ work: @escaping @Sendable () throws -> ([TokenID], SequenceWork.Goal),
+    _ work: @escaping @Sendable () throws -> Prompt,
     observe: (@Sendable (LayerObservation) -> Void)? = nil,
-    progress: @escaping @Sendable (_ read: Int, _ of: Int) -> Void
+    progress: @escaping @Sendable (_ prefilled: Int, _ of: Int) -> Void
   ) async throws -> [Double] {
     let events = AsyncThrowingStream<[Double], any Error> { continuation in
       serve(
@@ -19,7 +19,7 @@ extension Session {
         }
       ) { event in
         switch event {
-        case .progress(let read, let count): progress(read, count)
+        case .progress(let prefilled, let count): progress(prefilled, count)
         case .negativeLogLikelihoods(let values): continuation.yield(values)
         case .text: break
         case .finished: continuation.finish()
@@ -35,7 +35,7 @@ extension Session {
 
   /// Hands a job to the engine once its tokens are there.
   func serve(
-    _ work: @escaping @Sendable () throws -> ([TokenID], SequenceWork.Goal),
+    _ work: @escaping @Sendable () throws -> Prompt,
     observe: (@Sendable (LayerObservation) -> Void)? = nil,
     onCancel: (@escaping @Sendable () -> Void) -> Void,
     deliver: @escaping @Sendable (EngineEvent) -> Void
@@ -47,12 +47,15 @@ extension Session {
     onCancel { ticket.cancel() }
     Task { [self] in
       do {
-        let (tokens, goal) = try work()
+        // What an earlier request was cancelled in may still be under way.
+        await model.engine.settle()
         var job = Job(
-          sequence, tokens, goal, contextLimit: contextLimit, ticket: ticket,
+          sequence, try work(), contextLimit: contextLimit, ticket: ticket,
           policyName: { [attention, trained = model.architecture.trainedLength] in
             attention.nameOfPolicy(contextLength: $0, trainedLength: trained)
-          }, deliver: deliver)
+          },
+          // The session lives as long as its job, though nobody else keeps it.
+          deliver: { [self] event in withExtendedLifetime(self) { deliver(event) } })
         job.observe = observe
         model.engine.post(job)
       } catch {
