@@ -38,8 +38,7 @@ let package = Package(
       name: "InfiniteHiP",
       targets: [
         "InfiniteHiP", "HiPCPU", "HiPAttention", "HiPCompute", "HiPModelFiles", "HiPModels",
-        "HiPTemplates",
-        "HiPTensors", "HiPTokenization",
+        "HiPTemplates", "HiPTensors", "HiPTokenization", "HiPKVStore",
       ]),
     .executable(name: "infinitehip", targets: ["HiPCommand"]),
   ],

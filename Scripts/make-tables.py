@@ -17,7 +17,10 @@ RESULTS = ROOT / "Docs" / "Results"
 
 
 def result(name):
-    return json.loads((RESULTS / f"{name}.json").read_text())
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        sys.exit(f"{path.relative_to(ROOT)} is missing; run Scripts/measure")
+    return json.loads(path.read_text())
 
 
 def size(tokens):
@@ -149,8 +152,8 @@ def main():
     for path in [ROOT / "README.md", *sorted((ROOT / "Docs").glob("*.md"))]:
         text = path.read_text()
         made = re.sub(
-            r"(<!-- table ([a-z0-9-]+) -->\n).*?(\n<!-- end -->)",
-            lambda m: m[1] + TABLES[m[2]]() + m[3],
+            r"(<!-- table ([a-z0-9-]+) -->\n)(?:.*?\n)??(<!-- end -->)",
+            lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}",
             text,
             flags=re.S,
         )

@@ -4,8 +4,8 @@
 // MARK: Keys and values
 
 INLINE const uint8_t *row_address(const ihp_rows *rows, size_t index) {
-  size_t inside = index & (((size_t)1 << rows->page_shift) - 1);
-  return rows->pages[index >> rows->page_shift] + rows->offset + inside * rows->stride;
+  size_t inside = index & (((size_t)1 << rows->block_shift) - 1);
+  return rows->blocks[index >> rows->block_shift] + rows->offset + inside * rows->stride;
 }
 
 /// Rows that are prefetched: selected rows lie scattered, where no hardware looks ahead.
@@ -157,7 +157,7 @@ static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t co
                          const int32_t *positions, const ihp_rows *ahead, float *scratch,
                          const float *queries, size_t rows, float *scores, size_t ld) {
   ihp_rows rotated = *keys;
-  const uint8_t *page = (const uint8_t *)scratch;
+  const uint8_t *block = (const uint8_t *)scratch;
   int32_t order[IHP_PANEL];
   if (table && half % LANES != 0) {
     // Halves that fill no vectors are rotated row by row first.
@@ -165,7 +165,7 @@ static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t co
     if (ahead)
       for (size_t j = 0; j < count; j++) prefetch_row(ahead, indices[j], head_size);
     ahead = NULL;
-    rotated = (ihp_rows){.pages = &page, .page_shift = 6, .stride = head_size * sizeof(float)};
+    rotated = (ihp_rows){.blocks = &block, .block_shift = 6, .stride = head_size * sizeof(float)};
     for (size_t j = 0; j < count; j++) order[j] = (int32_t)j;
     indices = order;
     table = NULL;

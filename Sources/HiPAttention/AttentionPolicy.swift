@@ -32,9 +32,28 @@ public struct StreamingWindow: Sendable, Hashable {
 
 /// A policy that cannot be, with the reason and what would be allowed.
 public struct PolicyError: Error, Sendable, CustomStringConvertible {
-  /// The text to show.
-  public let description: String
+  /// What kind of failure, for callers that react to it.
+  public enum Code: Sendable, Hashable {
+    /// A value that is not allowed, or does not go with the others.
+    case value
+    /// A policy file whose keys, or the kinds of their values, are not those of a policy.
+    case format
+  }
 
-  /// Creates an error with its text.
-  public init(_ description: String) { self.description = description }
+  /// What kind of failure.
+  public let code: Code
+  /// What is wrong and what would be allowed.
+  public let message: String
+  /// What led to it, where something else failed first.
+  public let cause: (any Error)?
+
+  /// Creates an error.
+  public init(_ message: String, code: Code = .value, cause: (any Error)? = nil) {
+    self.code = code
+    self.message = message
+    self.cause = cause
+  }
+
+  /// The text to show.
+  public var description: String { message }
 }

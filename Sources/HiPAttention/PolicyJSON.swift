@@ -301,7 +301,7 @@ private struct StrictFields {
     do {
       container = try decoder.container(keyedBy: FieldName.self)
     } catch {
-      throw PolicyError("\(what) must be a JSON object")
+      throw PolicyError("\(what) must be a JSON object", code: .format, cause: error)
     }
   }
 
@@ -310,19 +310,20 @@ private struct StrictFields {
   func allow(_ names: [String]) throws(PolicyError) {
     for key in container.allKeys.map(\.stringValue).sorted() where !names.contains(key) {
       throw PolicyError(
-        "\(what) has an unknown key \"\(key)\"; allowed are \(names.joined(separator: ", "))")
+        "\(what) has an unknown key \"\(key)\"; allowed are \(names.joined(separator: ", "))",
+        code: .format)
     }
   }
 
   private func value<Value: Decodable>(_ name: String, _ kind: String) throws(PolicyError) -> Value
   {
-    guard has(name) else { throw PolicyError("\(what) needs the key \"\(name)\"") }
+    guard has(name) else { throw PolicyError("\(what) needs the key \"\(name)\"", code: .format) }
     do {
       return try container.decode(Value.self, forKey: FieldName(stringValue: name))
     } catch let error as PolicyError {
       throw error
     } catch {
-      throw PolicyError("\(what): \"\(name)\" must be \(kind)")
+      throw PolicyError("\(what): \"\(name)\" must be \(kind)", code: .format, cause: error)
     }
   }
 
@@ -366,7 +367,9 @@ private struct StrictFields {
   }
 
   func objects(_ name: String, what: String) throws -> [StrictFields] {
-    guard has(name) else { throw PolicyError("\(self.what) needs the key \"\(name)\"") }
+    guard has(name) else {
+      throw PolicyError("\(self.what) needs the key \"\(name)\"", code: .format)
+    }
     do {
       var list = try container.nestedUnkeyedContainer(forKey: FieldName(stringValue: name))
       var objects: [StrictFields] = []
@@ -375,7 +378,8 @@ private struct StrictFields {
     } catch let error as PolicyError {
       throw error
     } catch {
-      throw PolicyError("\(self.what): \"\(name)\" must be a list of objects")
+      throw PolicyError(
+        "\(self.what): \"\(name)\" must be a list of objects", code: .format, cause: error)
     }
   }
 }

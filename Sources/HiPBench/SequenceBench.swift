@@ -49,8 +49,8 @@ package final class SequenceBench {
     while try step() {}
   }
 
-  /// Asks a question, the last tokens of the depth, so that what follows is its answer.
-  package func ask(answerTokens: Int) throws {
+  /// Prefills a question, the last tokens of the depth, so that what follows is its answer.
+  package func prefillQuestion(answerTokens: Int) throws {
     let count = min(depth, max(1, attention.questionLength(endingAt: depth) ?? 1))
     cut(to: depth - count)
     let request = GenerationRequest(.tokens([]), maximumTokens: answerTokens)

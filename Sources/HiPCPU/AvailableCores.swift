@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CHiPSIMD
+internal import HiPTensors
 
 #if canImport(Glibc)
   import Glibc
@@ -34,34 +35,16 @@ package enum AvailableCores {
 
   /// The smallest quota of the process's control group and those around it, in whole cores.
   private static var quotaCount: Int? {
-    guard let groups = text(of: "/proc/self/cgroup") else { return nil }
-    var quotas: [Int] = []
-    for line in groups.split(separator: "\n") {
-      let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
-      guard parts.count == 3 else { continue }
-      let isUnified = parts[1].isEmpty
-      guard isUnified || parts[1].split(separator: ",").contains("cpu") else { continue }
-      var group = parts[2].split(separator: "/")
-      while true {
-        let path = group.map { "/" + $0 }.joined()
-        if let quota = isUnified ? unifiedQuota(path) : legacyQuota(path) { quotas.append(quota) }
-        guard group.popLast() != nil else { break }
-      }
-    }
-    return quotas.min()
-  }
-
-  /// Of version 2: `cpu.max` holds microseconds of a period, or "max".
-  private static func unifiedQuota(_ group: String) -> Int? {
-    guard let text = text(of: "/sys/fs/cgroup\(group)/cpu.max") else { return nil }
-    return cores(quotaAndPeriod: text)
-  }
-
-  private static func legacyQuota(_ group: String) -> Int? {
-    let folder = "/sys/fs/cgroup/cpu\(group)/cpu.cfs_"
-    guard let quota = text(of: folder + "quota_us"), let period = text(of: folder + "period_us")
-    else { return nil }
-    return cores(quotaAndPeriod: quota + " " + period)
+    ControlGroups.smallestLimit(
+      of: "cpu",
+      // Microseconds of a period, or "max".
+      unified: { ControlGroups.text(of: $0 + "/cpu.max").flatMap(cores) },
+      legacy: { folder in
+        guard let quota = ControlGroups.text(of: folder + "/cpu.cfs_quota_us"),
+          let period = ControlGroups.text(of: folder + "/cpu.cfs_period_us")
+        else { return nil }
+        return cores(quotaAndPeriod: quota + " " + period)
+      })
   }
 
   /// Cores that a quota and its period, in microseconds, come to; nil when there is no limit.
@@ -70,13 +53,5 @@ package enum AvailableCores {
     guard numbers.count == 2, let quota = numbers[0], let period = numbers[1], quota > 0, period > 0
     else { return nil }
     return max(1, Int((quota / period).rounded(.up)))
-  }
-
-  private static func text(of path: String) -> String? {
-    guard let file = fopen(path, "r") else { return nil }
-    defer { fclose(file) }
-    var bytes = [UInt8](repeating: 0, count: 4096)
-    let count = fread(&bytes, 1, bytes.count, file)
-    return String(decoding: bytes[..<count], as: UTF8.self)
   }
 }

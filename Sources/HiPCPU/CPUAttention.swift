@@ -163,29 +163,29 @@ extension CPUBackend {
     let rows = job.rowCount
     let panel = Int(IHP_PANEL)
     let (isFar, start, count) = job.tile(tile)
-    var turns = UnsafePointer(rotations.table)
+    var rotation = UnsafePointer(rotations.table)
     var isBlended = false
     if isFar, let quarters = job.far.quarters, rotations.table != nil {
       memory.blend(quarters[start..<start + count], rotations)
-      turns = UnsafePointer(memory.blended)
+      rotation = UnsafePointer(memory.blended)
       isBlended = true
     }
     var queries = isFar ? memory.far : memory.near
     guard rows <= Self.fewRows else {
-      if !isBlended { turns = rotations.tile(memory.positions, count, memory.blended) }
+      if !isBlended { rotation = rotations.tile(memory.positions, count, memory.blended) }
       table.pack_keys(
-        &keys, indices, count, size, turns, rotations.half, memory.positions, memory.gathered,
+        &keys, indices, count, size, rotation, rotations.half, memory.positions, memory.gathered,
         memory.keys)
       table.gemm(IHP_F32, queries, size, rows, memory.keys, size, memory.scores, panel, panel, 0)
       return
     }
     if !isBlended {
       queries = rebase(job, count, isFar: isFar, rotations, memory) ?? queries
-      turns = rotations.tile(memory.positions, count, memory.blended)
+      rotation = rotations.tile(memory.positions, count, memory.blended)
     }
     func score(_ ahead: UnsafePointer<ihp_rows>?) {
       table.score_stored(
-        &keys, indices, count, size, turns, rotations.half, memory.positions, ahead,
+        &keys, indices, count, size, rotation, rotations.half, memory.positions, ahead,
         memory.gathered, queries, rows, memory.scores, panel)
     }
     if var values { score(&values) } else { score(nil) }
@@ -268,10 +268,10 @@ struct TileMemory {
     let rows = job.rowCount
     let panel = Int(IHP_PANEL)
     let padded = (size + panel - 1) / panel * panel
-    let turns = job.far.quarters == nil ? rotations.tileSize : panel * rotations.width
+    let rotation = job.far.quarters == nil ? rotations.tileSize : panel * rotations.width
     let isThere = scratch.reset(
       4 * Scratch.size(rows) + 3 * Scratch.size(rows * size) + Scratch.size(rows * panel)
-        + 2 * Scratch.size(panel * size) + Scratch.size(panel * padded) + Scratch.size(turns) + 3
+        + 2 * Scratch.size(panel * size) + Scratch.size(panel * padded) + Scratch.size(rotation) + 3
         * Scratch.size(panel))
     guard isThere else { return nil }
     maximum = scratch.take(rows)
@@ -283,7 +283,7 @@ struct TileMemory {
     keys = scratch.take(panel * size)
     values = scratch.take(panel * padded)
     gathered = scratch.take(panel * size)
-    blended = scratch.take(turns)
+    blended = scratch.take(rotation)
     first = scratch.takeIntegers(rows)
     last = scratch.takeIntegers(rows)
     indices = scratch.takeIntegers(panel)

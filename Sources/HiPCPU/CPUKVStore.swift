@@ -27,7 +27,7 @@ final class CPUKVStore: KVStore {
   private var isTaken: [Bool] = []
   /// No slot before it is free: the first free one is taken, so that a sequence's slots are neighbours.
   private var firstFree = 0
-  /// Slots of a slab: about 16 MB of them, so that large memory pages can hold them.
+  /// Slots of a slab: about 16 MB of them, so that large memory blocks can hold them.
   private let slabLength: Int
   private var rowSlabs: [Slab?] = []
   /// One for each sketch, `[slab][sketch]`.
@@ -153,7 +153,7 @@ final class CPUKVStore: KVStore {
 }
 
 /// Memory straight from the system: nothing is committed before it is written, and large memory
-/// pages are asked for, because selected keys lie scattered over all of it.
+/// blocks are asked for, because selected keys lie scattered over all of it.
 private final class Slab {
   let start: UnsafeMutablePointer<UInt8>
   private let mapping: HostBuffer<UInt8>
@@ -247,7 +247,7 @@ final class CPUBlockTable: DeviceBlockTable {
     let format = store.format
     return rows.withUnsafeBufferPointer { blocks in
       var rows = ihp_rows(
-        pages: blocks.baseAddress, page_shift: UInt32(format.blockSize.trailingZeroBitCount),
+        blocks: blocks.baseAddress, block_shift: UInt32(format.blockSize.trailingZeroBitCount),
         element: format.element.kernelElement,
         offset: offset(kind, layer: layer, kvHead: kvHead), stride: format.rowByteCount)
       return body(&rows)
@@ -264,8 +264,8 @@ final class CPUBlockTable: DeviceBlockTable {
     }
     sketches[index].withUnsafeBufferPointer { blocks in
       var rows = ihp_rows(
-        pages: blocks.baseAddress,
-        page_shift: UInt32(format.groupsPerBlock(sketch).trailingZeroBitCount), element: IHP_F32,
+        blocks: blocks.baseAddress,
+        block_shift: UInt32(format.groupsPerBlock(sketch).trailingZeroBitCount), element: IHP_F32,
         offset: store.sketchOffset(sketch, layer: layer, kvHead: kvHead),
         stride: format.groupByteCount(sketch))
       body(&rows)

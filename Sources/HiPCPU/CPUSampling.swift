@@ -70,7 +70,14 @@ extension CPUBackend {
       }
     }
     guard let total = logSumExp(row) else { return nil }
-    let most = request.count > 0 ? min(request.count, row.count) : row.count
+    guard !request.isWhole else {
+      return Candidates(ids: row.indices.map(Int32.init), logits: Array(row), logSumExp: total)
+    }
+    var most = request.count > 0 ? min(request.count, row.count) : row.count
+    if request.share > 0, let start = row.baseAddress {
+      let least = Double(table.greatest(start, row.count)) + log(request.share)
+      most = min(most, row.count { Double($0) >= least })
+    }
     func share(_ ids: some Sequence<Int>) -> Double {
       ids.reduce(0) { $0 + exp(Double(row[$1]) - total) }
     }

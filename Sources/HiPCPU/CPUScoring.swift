@@ -12,7 +12,7 @@ struct ScoringJob {
   let heads: Range<Int>
   /// First positions, ascending.
   let chunks: [Int32]
-  /// Keys from here on are not looked at.
+  /// Keys from here on are not scored.
   let limit: Int
   let rotations: Rotations
   /// Chunks that take part for the last of the blocks of queries that score this list one after the

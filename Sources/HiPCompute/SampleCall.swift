@@ -45,24 +45,33 @@ public struct CandidateRequest: Sendable, Hashable {
   public var count: Int
   /// As many of the most probable as together reach this probability, where `count` allows for them.
   public var mass: Double
+  /// Only those with at least this share of the best one's probability; 0: any.
+  public var share: Double
   /// Tokens whose logits are divided by `penalty` where positive and multiplied where negative.
   public var repeated: [Int32]
   /// 1 changes nothing.
   public var penalty: Float
 
   /// Stores the parts.
-  public init(count: Int, mass: Double = 1, repeated: [Int32] = [], penalty: Float = 1) {
+  public init(
+    count: Int, mass: Double = 1, share: Double = 0, repeated: [Int32] = [], penalty: Float = 1
+  ) {
     self.count = count
     self.mass = mass
+    self.share = share
     self.repeated = repeated
     self.penalty = penalty
   }
+
+  /// Whether every token of the vocabulary is wanted: those need no order.
+  public var isWhole: Bool { count == 0 && mass >= 1 && share <= 0 }
 
   /// The most probable token alone.
   public static let greedy = CandidateRequest(count: 1)
 }
 
-/// Tokens that can be sampled, the most probable first; of equal ones the first of the vocabulary.
+/// Tokens that can be sampled, the most probable first, of equal ones the first of the vocabulary; in the
+/// order of the vocabulary where the whole of it was asked for.
 public struct Candidates: Sendable, Hashable {
   /// Their ids.
   public let ids: [Int32]

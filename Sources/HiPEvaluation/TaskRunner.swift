@@ -107,16 +107,16 @@ public struct TaskRunner: Sendable {
             && record.text == hash
         }.map { ($0.prompt, $0) }
       ) { first, _ in first }
-      let asked = context.questions.prefix(samples - answers.count)
-      let missing = asked.indices.filter { known[asked[$0].text] == nil }
+      let wanted = context.questions.prefix(samples - answers.count)
+      let missing = wanted.indices.filter { known[wanted[$0].text] == nil }
       var new: [AnswerRecord] = []
       if !missing.isEmpty {
-        new = try await ask(missing, context, hash, index, task, choice, length, conditions) {
-          progress(Progress(done: answers.count, of: samples, read: $0, tokens: $1))
+        new = try await serve(missing, context, hash, index, task, choice, length, conditions) {
+          progress(Progress(done: answers.count, of: samples, prefilled: $0, tokens: $1))
         }
         try records.append(new)
       }
-      for question in asked {
+      for question in wanted {
         if let answer = known[question.text] ?? new.first(where: { $0.prompt == question.text }) {
           answers.append(answer)
         }
@@ -128,10 +128,10 @@ public struct TaskRunner: Sendable {
 
   /// How far a run is.
   public struct Progress: Sendable {
-    /// Questions answered, and asked in all.
+    /// Questions answered, and in all.
     public let done, of: Int
-    /// Tokens of the present context, read and in all.
-    public let read, tokens: Int
+    /// Tokens of the present context, prefilled and in all.
+    public let prefilled, tokens: Int
   }
 
   private func conditions(_ choice: AttentionChoice) throws -> String {
@@ -142,14 +142,14 @@ public struct TaskRunner: Sendable {
     return "\(name) \(model.weightByteCount) \(String(decoding: policy, as: UTF8.self))"
   }
 
-  private func ask(
+  private func serve(
     _ questions: [Int], _ context: EvaluationContext, _ hash: String, _ index: Int,
     _ task: EvaluationTask, _ choice: AttentionChoice,
     _ length: Int, _ conditions: String, progress: (Int, Int) -> Void
   ) async throws -> [AnswerRecord] {
     MachineMemory.resetPeak()
     let session = try await model.makeSession(attention: choice, contextLimit: length + 4096)
-    let (_, reading) = try await answer(
+    let (_, prefill) = try await answer(
       session, GenerationRequest(.pieces(frame.opening + [.text(context.text)]), maximumTokens: 0),
       progress: progress)
     var records: [AnswerRecord] = []
@@ -172,7 +172,7 @@ public struct TaskRunner: Sendable {
           references: question.references,
           output: output, score: question.scoring.score(output, question.references),
           depth: question.depth, promptTokens: end.promptTokens,
-          contextSeconds: reading.prefillSeconds, questionSeconds: end.prefillSeconds,
+          contextSeconds: prefill.prefillSeconds, questionSeconds: end.prefillSeconds,
           outputTokens: end.completionTokens, decodeSeconds: end.decodeSeconds,
           peakBytes: MachineMemory.peakByteCount))
     }
@@ -185,7 +185,7 @@ public struct TaskRunner: Sendable {
     var text = ""
     for try await event in session.respond(to: request) {
       switch event {
-      case .progress(let read, let total): progress(read, total)
+      case .progress(let prefilled, let total): progress(prefilled, total)
       case .text(let more): text += more
       case .finished(let completion): return (text, completion)
       }

@@ -14,6 +14,7 @@ struct TemplateEvaluator {
   /// Far more than a template of a long conversation takes.
   private static let mostSteps = 5_000_000
   private static let mostOutput = 1 << 26
+  private static let mostItems = 1 << 18
   private static let deepest = 200
 
   private struct Scope {
@@ -59,6 +60,17 @@ struct TemplateEvaluator {
     guard depth <= Self.deepest else {
       throw TemplateError(.limit, "the template calls itself too deeply")
     }
+  }
+
+  /// Throws where a value has grown beyond what templates need: one that doubles would soon fill the memory.
+  private func bounded(_ value: TemplateValue) throws(TemplateError) -> TemplateValue {
+    if case .text(let text) = value, text.count > Self.mostOutput {
+      throw TemplateError(.limit, "a text grows beyond \(Self.mostOutput) characters")
+    }
+    guard value.size(atMost: Self.mostItems) <= Self.mostItems else {
+      throw TemplateError(.limit, "a list grows beyond \(Self.mostItems) items")
+    }
+    return value
   }
 
   // MARK: Scopes
@@ -237,7 +249,7 @@ struct TemplateEvaluator {
     case .list(let items):
       var list: [TemplateValue] = []
       for item in items { list.append(try value(item)) }
-      return .list(list)
+      return try bounded(.list(list))
     case .object(let members):
       var object: [(key: String, value: TemplateValue)] = []
       for (key, member) in members {
@@ -249,7 +261,7 @@ struct TemplateEvaluator {
           object.append((name, value))
         }
       }
-      return .object(object)
+      return try bounded(.object(object))
     case .member(let base, let name): return try member(name, of: value(base))
     case .item(let base, let key): return try item(value(key), of: value(base))
     case .slice(let base, let start, let stop, let stride):
@@ -287,10 +299,7 @@ struct TemplateEvaluator {
     case .binary(let sign, let left, let right):
       let (a, b) = (try value(left), try value(right))
       let result = try TemplateArithmetic.binary(sign, a, b)
-      if case .text(let text) = result, text.count > Self.mostOutput {
-        throw TemplateError(.limit, "a text grows beyond \(Self.mostOutput) characters")
-      }
-      return result
+      return try bounded(result)
     case .comparison(let first, let chain):
       var left = try value(first)
       for (sign, operand) in chain {

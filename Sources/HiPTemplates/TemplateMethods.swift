@@ -63,7 +63,7 @@ enum TemplateMethods {
         return .list(text.split(separator, limit: limit).map { .text($0) })
       }
       let parts = text.split(separator, limit: -1)
-      guard parts.count > limit + 1 else { return .list(parts.map { .text($0) }) }
+      guard parts.count - 1 > limit else { return .list(parts.map { .text($0) }) }
       var head = TemplateText()
       for (index, part) in parts.dropLast(limit).enumerated() {
         if index > 0 { head += separator }

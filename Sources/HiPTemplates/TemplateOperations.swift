@@ -72,7 +72,10 @@ enum TemplateArithmetic {
         case "%": (i == .min && j == -1 ? 0 : i &- j &* floorDivide(i, j), false)
         default: (0, true)
         }
-      if sign == "**" { return .number(power(a, b)) }
+      if sign == "**" {
+        let value = power(a, b)
+        return Int(exactly: value).map { j >= 0 ? .integer($0) : .number(value) } ?? .number(value)
+      }
       guard !overflow else { throw .runtime("a number is too large") }
       return .integer(result)
     }

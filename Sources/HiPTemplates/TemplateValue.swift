@@ -86,6 +86,21 @@ public indirect enum TemplateValue: Sendable {
     }
   }
 
+  /// Values within a value, itself included; counted up to one beyond `limit`.
+  func size(atMost limit: Int) -> Int {
+    var size = 1
+    func add(_ value: TemplateValue) -> Bool {
+      size += value.size(atMost: limit - size)
+      return size <= limit
+    }
+    switch self {
+    case .list(let list): _ = list.allSatisfy(add)
+    case .object(let members): _ = members.allSatisfy { add($0.value) }
+    default: break
+    }
+    return size
+  }
+
   /// As Python prints it: `str`, or with `quoted` `repr`.
   func printed(quoted: Bool = false) -> TemplateText {
     switch self {
@@ -262,11 +277,14 @@ public struct TemplateError: Error, Sendable, CustomStringConvertible {
   public let code: Code
   /// What is wrong; of a refusal the template's own words.
   public let message: String
+  /// What led to it, where something else failed first.
+  public let cause: (any Error)?
 
   /// Creates an error.
-  public init(_ code: Code, _ message: String) {
+  public init(_ code: Code, _ message: String, cause: (any Error)? = nil) {
     self.code = code
     self.message = message
+    self.cause = cause
   }
 
   static func syntax(_ message: String) -> TemplateError { TemplateError(.syntax, message) }

@@ -35,6 +35,9 @@ public struct FileError: Error, Sendable, CustomStringConvertible {
     self.cause = cause
   }
 
+  /// What is wrong, where, and what to do.
+  public var message: String { "\(path): \(problem)" }
+
   /// The text to show.
-  public var description: String { "\(path): \(problem)" }
+  public var description: String { message }
 }

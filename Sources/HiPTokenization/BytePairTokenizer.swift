@@ -45,7 +45,8 @@ public struct BytePairTokenizer: Tokenizer {
   ) throws(TokenizerError) {
     let kinds = kinds.isEmpty ? [TokenKind](repeating: .normal, count: tokens.count) : kinds
     guard kinds.count == tokens.count else {
-      throw TokenizerError("there are \(tokens.count) tokens, but \(kinds.count) token types")
+      throw TokenizerError(
+        .invalid, "there are \(tokens.count) tokens, but \(kinds.count) token types")
     }
     var tokenBytes: [[UInt8]] = []
     var idOfBytes: [[UInt8]: TokenID] = [:]
@@ -58,7 +59,7 @@ public struct BytePairTokenizer: Tokenizer {
     }
     let tokenOfByte = (UInt8.min...UInt8.max).map { idOfBytes[[$0]] }
     guard tokenOfByte.contains(where: { $0 != nil }) else {
-      throw TokenizerError("no token stands for a single byte, so no text has ids")
+      throw TokenizerError(.unusable, "no token stands for a single byte, so no text has ids")
     }
     var table: [Pair: Merge] = [:]
     table.reserveCapacity(merges.count)
@@ -69,6 +70,7 @@ public struct BytePairTokenizer: Tokenizer {
         let rightID = idOfBytes[right], let result = idOfBytes[left + right]
       else {
         throw TokenizerError(
+          .invalid,
           "merge \(rank), \"\(merge)\", is not a pair of tokens whose union is a token")
       }
       let pair = Pair(left: leftID, right: rightID)

@@ -39,9 +39,28 @@ extension Tokenizer {
 
 /// A tokenizer that cannot be built from its description, with the reason.
 public struct TokenizerError: Error, Sendable, CustomStringConvertible {
-  /// The text to show.
-  public let description: String
+  /// What kind of failure, for callers that react to it.
+  public enum Code: Sendable, Hashable {
+    /// The description contradicts itself.
+    case invalid
+    /// No text could be written in its tokens.
+    case unusable
+  }
 
-  /// Creates an error with its text.
-  public init(_ description: String) { self.description = description }
+  /// What kind of failure.
+  public let code: Code
+  /// What is wrong.
+  public let message: String
+  /// What led to it, where something else failed first.
+  public let cause: (any Error)?
+
+  /// Creates an error.
+  public init(_ code: Code, _ message: String, cause: (any Error)? = nil) {
+    self.code = code
+    self.message = message
+    self.cause = cause
+  }
+
+  /// The text to show.
+  public var description: String { message }
 }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Foundation
+internal import HiPTensors
 
 /// The memory of this machine and of this process.
 public enum MachineMemory {
-  /// Bytes of memory that the machine has, or that its control group may use.
+  /// Bytes of memory that the machine has, or that its control groups may use.
   public static var physicalByteCount: Int {
     let machine = Int(ProcessInfo.processInfo.physicalMemory)
-    guard let text = try? String(contentsOfFile: "/sys/fs/cgroup/memory.max", encoding: .utf8),
-      let limit = Int(text.trimmingCharacters(in: .whitespacesAndNewlines))
-    else { return machine }
-    return min(machine, limit)
+    let limit = ControlGroups.smallestLimit(
+      of: "memory", unified: { ControlGroups.number(of: $0 + "/memory.max") },
+      legacy: { ControlGroups.number(of: $0 + "/memory.limit_in_bytes") })
+    return min(machine, limit ?? machine)
   }
 
   /// The most bytes that the process has held in memory since it started or since `resetPeak`.

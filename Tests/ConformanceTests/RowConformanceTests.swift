@@ -107,6 +107,7 @@ import Testing
     let requests: [CandidateRequest] = [
       .greedy, CandidateRequest(count: 40), CandidateRequest(count: 0),
       CandidateRequest(count: 0, mass: 0.7), CandidateRequest(count: 300, mass: 0.3),
+      CandidateRequest(count: 0, share: 0.05), CandidateRequest(count: 0, mass: 0.4, share: 0.05),
     ]
     backend.sample(
       SampleCall(
@@ -133,19 +134,22 @@ import Testing
       for (index, candidates) in found.enumerated() {
         let row = row(index)
         let ids = candidates.ids.map(Int.init)
-        #expect(ids == Array(ranked(row).prefix(ids.count)))
+        let order = request.isWhole ? Array(row.indices) : ranked(row)
+        #expect(ids == Array(order.prefix(ids.count)))
         #expect(candidates.logits.map(Double.init) == ids.map { row[$0] })
         #expect(abs(candidates.logSumExp - total(row)) < 1e-4)
         let sum = total(row)
         let mass = ids.reduce(0.0) { $0 + exp(row[$1] - sum) }
-        let most = request.count == 0 ? 1500 : request.count
+        let least = (row.max() ?? 0) + log(request.share)
+        let most = min(
+          request.count == 0 ? 1500 : request.count, row.count { $0 >= least })
         let isEnough = request.mass < 1 && mass >= request.mass
         #expect(ids.count == most || isEnough)
         #expect(ids.count <= most)
       }
     }
-    guard case .negativeLogLikelihoods(let values) = results[5],
-      case .candidates(let penalised) = results[6]
+    guard case .negativeLogLikelihoods(let values) = results[7],
+      case .candidates(let penalised) = results[8]
     else {
       Issue.record("\(results)")
       return

@@ -21,7 +21,7 @@ import Testing
     let streaming = try? StreamingWindow(sink: 16, window: 100)
     let hitters = try? HeavyHitters(recent: 80, heavy: 40)
     return [
-      .dense, sparse(nil), streaming.map { .streaming($0) } ?? .dense,
+      .dense, sparse(nil), SessionTests.shared.policy, streaming.map { .streaming($0) } ?? .dense,
       sparse(Focus(passage: 16, keep: 256, refreshInterval: 3)),
       hitters.map { .heavyHitters($0) } ?? .dense, .stretched(.dynamic),
     ]
@@ -113,7 +113,7 @@ import Testing
     return server.offered[id] ?? []
   }
 
-  @Test func thePoliciesAreOfEachKind() { #expect(Set(Self.policies).count == 6) }
+  @Test func thePoliciesAreOfEachKind() { #expect(Set(Self.policies).count == 7) }
 
   @Test(arguments: kernels, [2, 5, 16])
   func aBatchEqualsSingles(_ kernels: CPUKernels, _ count: Int) throws {

@@ -26,10 +26,10 @@ func answers(about text: String, questions: [String], modelPath: String) async t
   let model = try await LanguageModel.load(modelPath) { try CPUBackend() }
   let session = try await model.makeSession()
 
-  // The text is stored once, in the user's turn.
-  let opening = ChatTemplate.Piece.control("<|im_start|>")
+  // The text is stored once, in the user's turn, as the model's own template writes it.
+  guard let frame = model.chatTemplate?.frame else { return [] }
   let document = GenerationRequest(
-    .pieces([opening, .text("user\n" + text + "\n\n")]), maximumTokens: 0)
+    .pieces(frame.opening + [.text(text + "\n\n")]), maximumTokens: 0)
   for try await _ in session.respond(to: document) {}
 
   // Each question goes on from there in a fork, which shares what is stored.
@@ -37,9 +37,7 @@ func answers(about text: String, questions: [String], modelPath: String) async t
   for question in questions {
     let fork = try await session.fork()
     let request = GenerationRequest(
-      .pieces([
-        .text(question), .control("<|im_end|>"), .text("\n"), opening, .text("assistant\n"),
-      ]), maximumTokens: 64)
+      .pieces([.text(question)] + frame.closing), maximumTokens: 64)
     var answer = ""
     for try await event in fork.respond(to: request) {
       switch event {

@@ -251,10 +251,10 @@ import Testing
       var firsts: [Int32] = [40, 0, 16, 24, 8]
       var scores = [Float](repeating: 0, count: rows * 64)
       stored.withUnsafeBufferPointer { stored in
-        let pages: [UnsafePointer<UInt8>?] = [stored.baseAddress]
-        pages.withUnsafeBufferPointer { pages in
+        let blocks: [UnsafePointer<UInt8>?] = [stored.baseAddress]
+        blocks.withUnsafeBufferPointer { blocks in
           var rowsOfGroups = ihp_rows(
-            pages: pages.baseAddress, page_shift: 3, element: IHP_F32, offset: 0,
+            blocks: blocks.baseAddress, block_shift: 3, element: IHP_F32, offset: 0,
             stride: groupBytes)
           table.score_four_bits(
             &rowsOfGroups, &firsts, firsts.count, firsts.count, headSize, prepared, rows, &scores,
@@ -293,10 +293,10 @@ import Testing
       var scratch = [Float](repeating: 0, count: 64 * headSize)
       var scores = [Float](repeating: .nan, count: rows * 64)
       keys.withUnsafeBytes { keys in
-        let pages: [UnsafePointer<UInt8>?] = [keys.bindMemory(to: UInt8.self).baseAddress]
-        pages.withUnsafeBufferPointer { pages in
+        let blocks: [UnsafePointer<UInt8>?] = [keys.bindMemory(to: UInt8.self).baseAddress]
+        blocks.withUnsafeBufferPointer { blocks in
           var stored = ihp_rows(
-            pages: pages.baseAddress, page_shift: 6, element: IHP_F32, offset: 0,
+            blocks: blocks.baseAddress, block_shift: 6, element: IHP_F32, offset: 0,
             stride: headSize * 4)
           table.pack_coarse(
             &stored, &indices, 50, headSize, nil, 0, &positions, &scratch, &panel)
@@ -345,10 +345,10 @@ import Testing
       let weights = numbers.normals(rows * 64)
       var scratch = [Float](repeating: 0, count: 64 * headSize)
       bytes.withUnsafeBufferPointer { bytes in
-        let pages: [UnsafePointer<UInt8>?] = [bytes.baseAddress]
-        pages.withUnsafeBufferPointer { pages in
+        let blocks: [UnsafePointer<UInt8>?] = [bytes.baseAddress]
+        blocks.withUnsafeBufferPointer { blocks in
           var rowsOfKeys = ihp_rows(
-            pages: pages.baseAddress, page_shift: 6,
+            blocks: blocks.baseAddress, block_shift: 6,
             element: ihp_element(rawValue: element.code), offset: 0,
             stride: element.byteCount(of: headSize))
           turns.withUnsafeBufferPointer { turns in

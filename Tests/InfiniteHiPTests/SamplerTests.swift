@@ -17,11 +17,13 @@ import Testing
       logits[Int(token)] = value > 0 ? value / request.penalty : value * request.penalty
     }
     let total = log(logits.reduce(0) { $0 + exp(Double($1)) })
-    let order = logits.indices.sorted { logits[$0] > logits[$1] }
+    let least = (logits.max() ?? 0) + Float(log(request.share))
+    let ranked = logits.indices.sorted { logits[$0] > logits[$1] }.filter { logits[$0] >= least }
+    let order = request.isWhole ? Array(logits.indices) : ranked
     var ids: [Int] = []
     var mass = 0.0
     for id in order where ids.count < (request.count > 0 ? request.count : .max) {
-      guard mass < request.mass else { break }
+      guard request.isWhole || mass < request.mass else { break }
       ids.append(id)
       mass += exp(Double(logits[id]) - total)
     }

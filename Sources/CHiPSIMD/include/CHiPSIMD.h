@@ -49,14 +49,14 @@ typedef enum ihp_element {
   IHP_Q4_1 = 8,
 } ihp_element;
 
-/// The keys or values of one head, in pages of equal token count.
+/// The keys or values of one head, in blocks of equal token count.
 typedef struct ihp_rows {
-  /// Address of each page.
-  const uint8_t *const *pages;
-  /// log2 of the tokens in a page.
-  uint32_t page_shift;
+  /// Address of each block.
+  const uint8_t *const *blocks;
+  /// log2 of the tokens in a block.
+  uint32_t block_shift;
   ihp_element element;
-  /// Byte distance from a page's address to its first row of this head.
+  /// Byte distance from a block's address to its first row of this head.
   size_t offset;
   /// Byte distance between the rows of neighbouring tokens.
   size_t stride;

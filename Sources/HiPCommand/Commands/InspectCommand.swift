@@ -134,9 +134,9 @@ struct InspectCommand: AsyncParsableCommand {
       """)
     for row in output.memory {
       Terminal.line(
-        "  " + pad(sizeText(row.contextTokens), 7) + pad(byteText(row.weightBytes), 10)
-          + pad(byteText(row.cacheBytes), 10) + pad(byteText(row.workingBytes), 10)
-          + pad(byteText(row.totalBytes), 10))
+        "  " + pad(sizeText(row.contextTokens), 7) + " " + pad(byteText(row.weightBytes), 9) + " "
+          + pad(byteText(row.cacheBytes), 9) + " " + pad(byteText(row.workingBytes), 9) + " "
+          + pad(byteText(row.totalBytes), 9))
     }
     guard let tensors = output.tensors else { return }
     Terminal.line("\nTensors")

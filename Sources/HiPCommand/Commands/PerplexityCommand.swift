@@ -71,7 +71,7 @@ struct PerplexityCommand: AsyncParsableCommand {
         defer { display.finish() }
         results.append(
           try await Perplexity.measure(model, Array(ids.prefix(length)), reading) {
-            display.update(read: $0, of: $1)
+            display.update(prefilled: $0, of: $1)
           })
       }
     }
@@ -97,8 +97,8 @@ struct PerplexityCommand: AsyncParsableCommand {
     let session = try await model.makeSession(
       attention: attention, contextLimit: options.contextLimit)
     let display = ProgressDisplay("Scoring")
-    let values = try await session.negativeLogLikelihoods(of: ids) { read, total in
-      display.update(read: read, of: total)
+    let values = try await session.negativeLogLikelihoods(of: ids) { prefilled, total in
+      display.update(prefilled: prefilled, of: total)
     }
     display.finish()
     let mean = values.reduce(0, +) / Double(values.count)

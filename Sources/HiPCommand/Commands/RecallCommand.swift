@@ -49,7 +49,7 @@ struct RecallCommand: AsyncParsableCommand {
       defer { display.finish() }
       results += try await SelectionRecall(of: choices).measure(
         model, reading: Array(ids.prefix(length)), attention: attention, blocks: blocks
-      ) { display.update(read: $0, of: $1) }
+      ) { display.update(prefilled: $0, of: $1) }
     }
     let report = RecallReport(results)
     try evaluation.write(report.markdown, to: "recall.md")

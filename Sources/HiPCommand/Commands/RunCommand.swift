@@ -69,7 +69,7 @@ private struct Chat {
   let sampling: SamplingOptions
   let maximumTokens: Int
   let interrupts: InterruptSource
-  /// A text has been read into a turn that waits for its question.
+  /// A text is stored in a turn that waits for its question.
   private var turnIsOpen = false
   private var lastCompletion: Completion?
 
@@ -93,14 +93,14 @@ private struct Chat {
   mutating func handle(_ line: String) async throws -> Bool {
     let line = line.trimmingCharacters(in: .whitespaces)
     guard line.hasPrefix("/") else {
-      if !line.isEmpty { try await ask(line) }
+      if !line.isEmpty { try await answer(line) }
       return true
     }
     let parts = line.dropFirst().split(separator: " ", maxSplits: 1).map(String.init)
     switch parts.first.flatMap(ChatCommand.init(rawValue:)) {
     case .file:
       guard parts.count == 2 else { throw ValidationError("/file needs a path") }
-      try await read(parts[1])
+      try await prefill(parts[1])
     case .clear:
       try await session.clear()
       turnIsOpen = false
@@ -125,7 +125,7 @@ private struct Chat {
     return reopening
   }
 
-  private mutating func read(_ path: String) async throws {
+  private mutating func prefill(_ path: String) async throws {
     let text = try TextFile.read(path)
     let pieces: [ChatTemplate.Piece] =
       try (turnIsOpen ? [] : opening()) + [.text(text + "\n\n")]
@@ -136,7 +136,7 @@ private struct Chat {
         + "\(decimal(end.prefillSeconds, 1)) s. Ask about them.")
   }
 
-  private mutating func ask(_ question: String) async throws {
+  private mutating func answer(_ question: String) async throws {
     let prompt: GenerationRequest.Prompt =
       turnIsOpen
       ? .pieces([.text(question)] + template.frame.closing)
@@ -145,8 +145,11 @@ private struct Chat {
       GenerationRequest(prompt, sampling: sampling, maximumTokens: maximumTokens))
     turnIsOpen = false
     lastCompletion = answer.completion
-    Terminal.line(
-      answer.completion.reason == .stop ? "" : " [cut off: \(answer.completion.reason.rawValue)]")
+    switch answer.completion.reason {
+    case .stop: Terminal.line("")
+    case .length: Terminal.line(" [cut off at --max-tokens \(maximumTokens)]")
+    case .context: Terminal.line(" [cut off at --context \(session.contextLimit)]")
+    }
   }
 
   /// Serves a request that Ctrl-C can stop.
@@ -166,9 +169,9 @@ private struct Chat {
       + "attention  \(session.attention.name), now \(session.policyName)\n"
       + "memory  \(byteText(MachineMemory.peakByteCount)) at most so far"
     if let last = lastCompletion {
-      let read = last.promptTokens - last.cachedTokens
+      let prefilled = last.promptTokens - last.cachedTokens
       text +=
-        "\nlast answer  \(read) tokens prefilled in \(decimal(last.prefillSeconds, 2)) s, "
+        "\nlast answer  \(prefilled) tokens prefilled in \(decimal(last.prefillSeconds, 2)) s, "
         + "\(last.completionTokens) decoded in \(decimal(last.decodeSeconds, 2)) s"
     }
     Terminal.line(text)

@@ -163,11 +163,11 @@ struct TaskRun {
       task, choice, length: length, samples: samples, records: records
     ) { progress in
       display.withLock { display in
-        if progress.read == 0 {
+        if progress.prefilled == 0 {
           display.finish()
           display = ProgressDisplay("\(title), \(progress.done) of \(progress.of)")
         }
-        display.update(read: progress.read, of: progress.tokens)
+        display.update(prefilled: progress.prefilled, of: progress.tokens)
       }
     }
     display.withLock { $0.finish() }

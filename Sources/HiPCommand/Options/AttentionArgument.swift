@@ -24,14 +24,14 @@ struct AttentionArgument: ExpressibleByArgument {
         "\"\(name)\" is neither a preset (\(Self.names)) nor a policy file")
     }
     do {
-      let data = try Data(contentsOf: URL(filePath: name))
+      let data = Data(try TextFile.read(name).utf8)
       let document = try JSONDecoder().decode(AttentionChoice.Document.self, from: data)
       return AttentionChoice(name: name, policy: document.policy, dense: document.dense)
     } catch let error as PolicyError {
-      throw FileError(path: name, problem: "\(error)")
+      throw FileError(path: name, problem: error.message, cause: error)
     } catch let error as DecodingError {
       guard case .dataCorrupted(let context) = error else { throw error }
-      throw FileError(path: name, problem: "is not JSON: \(context.debugDescription)")
+      throw FileError(path: name, problem: "is not JSON: \(context.debugDescription)", cause: error)
     }
   }
 }

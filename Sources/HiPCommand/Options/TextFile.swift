@@ -15,15 +15,19 @@ enum TextFile {
       } else {
         var isFolder: ObjCBool = false
         guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
-          throw FileError(path: path, problem: "there is no such file")
+          throw FileError(.missing, path: path, problem: "there is no such file")
         }
-        guard !isFolder.boolValue else { throw FileError(path: path, problem: "is a folder") }
+        guard !isFolder.boolValue else {
+          throw FileError(.unreadable, path: path, problem: "is a folder")
+        }
         data = try Data(contentsOf: URL(filePath: path))
       }
     } catch let error as FileError {
       throw error
     } catch {
-      throw FileError(path: name, problem: "cannot be read: \(error.localizedDescription)")
+      throw FileError(
+        .unreadable, path: name, problem: "cannot be read: \(error.localizedDescription)",
+        cause: error)
     }
     guard let text = String(validating: data, as: UTF8.self) else {
       throw FileError(

@@ -19,9 +19,9 @@ extension Session {
     var text = ""
     for try await event in respond(to: request) {
       switch event {
-      case .progress(let read, let total):
-        display.update(read: read, of: total)
-        if read == total { display.finish() }
+      case .progress(let prefilled, let total):
+        display.update(prefilled: prefilled, of: total)
+        if prefilled == total { display.finish() }
       case .text(let more):
         text += more
         onText(more)

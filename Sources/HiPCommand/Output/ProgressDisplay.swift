@@ -4,7 +4,7 @@ import Foundation
 import HiPEvaluation
 import Synchronization
 
-/// Shows how far a long text has been read: a bar on a terminal, a line now and then elsewhere.
+/// Shows how far a long text has been prefilled: a bar on a terminal, a line now and then elsewhere.
 final class ProgressDisplay: Sendable {
   private let title: String
   private let start = ContinuousClock.now
@@ -21,18 +21,18 @@ final class ProgressDisplay: Sendable {
   init(_ title: String) { self.title = title }
 
   /// Shows the state; `of` is the number of tokens in all.
-  func update(read: Int, of total: Int) {
+  func update(prefilled: Int, of total: Int) {
     guard total >= Self.shortText else { return }
     let now = ContinuousClock.now
     state.withLock { state in
       let pause: Duration = Terminal.errorIsTerminal ? .milliseconds(100) : .seconds(10)
-      if let last = state.lastShown, now - last < pause, read < total { return }
-      if state.lastShown == nil, !Terminal.errorIsTerminal, read < total {
+      if let last = state.lastShown, now - last < pause, prefilled < total { return }
+      if state.lastShown == nil, !Terminal.errorIsTerminal, prefilled < total {
         state.lastShown = now
         return
       }
       state.lastShown = now
-      let line = text(read: read, of: total, after: (now - start).seconds)
+      let line = text(prefilled: prefilled, of: total, after: (now - start).seconds)
       if Terminal.errorIsTerminal {
         Terminal.note("\r\u{1b}[K" + line)
         state.isDrawn = true
@@ -50,19 +50,19 @@ final class ProgressDisplay: Sendable {
     }
   }
 
-  private func text(read: Int, of total: Int, after seconds: Double) -> String {
-    let speed = seconds > 0 ? Double(read) / seconds : 0
-    var parts = "\(sizeText(read)) of \(sizeText(total)) tokens"
-    if read > 0 {
+  private func text(prefilled: Int, of total: Int, after seconds: Double) -> String {
+    let speed = seconds > 0 ? Double(prefilled) / seconds : 0
+    var parts = "\(sizeText(prefilled)) of \(sizeText(total)) tokens"
+    if prefilled > 0 {
       parts += ", \(decimal(speed, 0)) tokens/s"
-      let left = Double(total - read) / max(speed, 1)
-      if read < total { parts += ", \(timeText(left)) left" }
+      let left = Double(total - prefilled) / max(speed, 1)
+      if prefilled < total { parts += ", \(timeText(left)) left" }
     }
     guard Terminal.errorIsTerminal else { return "\(title): \(parts)" }
     let room = Terminal.columns - title.count - parts.count - 6
     guard room >= 8 else { return "\(title): \(parts)" }
     let width = min(room, 30)
-    let filled = width * read / max(1, total)
+    let filled = width * prefilled / max(1, total)
     let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
     return "\(title)  \(bar)  \(parts)"
   }

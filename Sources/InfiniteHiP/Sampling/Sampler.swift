@@ -23,7 +23,8 @@ package struct Sampler: Sendable {
     if options.temperature > 0 {
       request.count = options.topK
       // With a top-k its probabilities are taken among the candidates, so all of those are needed.
-      request.mass = options.topK > 0 || options.minP > 0 ? 1 : options.topP
+      request.mass = options.topK > 0 ? 1 : options.topP
+      request.share = options.topK > 0 ? 0 : options.minP
     }
     if options.repeatPenalty != 1 {
       request.repeated = recent
@@ -41,7 +42,7 @@ package struct Sampler: Sendable {
   }
 
   private mutating func choose(_ candidates: Candidates) -> TokenID {
-    guard options.temperature > 0, let top = candidates.logits.first.map(Double.init) else {
+    guard options.temperature > 0, let top = candidates.logits.max().map(Double.init) else {
       return candidates.ids.first ?? 0
     }
     let masses = candidates.logits.map { exp(Double($0) - top) }
@@ -50,7 +51,8 @@ package struct Sampler: Sendable {
     var kept = 0
     var keptMass = 0.0
     while kept < masses.count {
-      if kept > 0, keptMass >= options.topP * total || masses[kept] < options.minP { break }
+      let isEnough = options.topP < 1 && keptMass >= options.topP * total
+      if kept > 0, isEnough || masses[kept] < options.minP { break }
       keptMass += masses[kept]
       kept += 1
     }

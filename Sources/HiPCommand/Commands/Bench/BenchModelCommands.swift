@@ -49,7 +49,7 @@ struct BenchDecodeCommand: ParsableCommand {
     let clock = ContinuousClock()
     try ModelBench(model, device).run(.decode, tokens: tokens, sequences: counts()) {
       bench, count in
-      try bench.ask(answerTokens: tokens + 3)
+      try bench.prefillQuestion(answerTokens: tokens + 3)
       // The first steps find cold caches and empty selections.
       for _ in 0..<2 { try bench.decode() }
       return try (0..<tokens).map { _ in
