@@ -96,9 +96,7 @@ let package = Package(
       name: "HiPCommand",
       dependencies: [
         "InfiniteHiP", "HiPBench", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels",
-        "HiPModelFiles",
-        "HiPTokenization",
-        "HiPTensors", "HiPAttention",
+        "HiPModelFiles", "HiPTokenization", "HiPTemplates", "HiPTensors", "HiPAttention",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),

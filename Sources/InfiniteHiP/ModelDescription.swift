@@ -3,8 +3,8 @@
 internal import Foundation
 public import HiPModelFiles
 public import HiPModels
-internal import HiPTemplates
-internal import HiPTensors
+package import HiPTemplates
+package import HiPTensors
 public import HiPTokenization
 
 /// What a model file says of its model, apart from the weights: a value.
@@ -111,7 +111,7 @@ public struct ModelDescription: Sendable {
 
 extension Metadata {
   /// The token that a key of the tokenizer names; nil when the key is absent.
-  fileprivate func token(_ name: String, _ tokenizer: any Tokenizer) throws(FileError) -> TokenID? {
+  package func token(_ name: String, _ tokenizer: any Tokenizer) throws(FileError) -> TokenID? {
     let key = "tokenizer.ggml.\(name)"
     guard values[key] != nil else { return nil }
     return TokenID(try integer(key, in: 0...tokenizer.vocabularySize - 1))
@@ -120,7 +120,7 @@ extension Metadata {
 
 extension TemplateClock {
   /// The time here.
-  static var now: TemplateClock {
+  package static var now: TemplateClock {
     let parts = Calendar(identifier: .gregorian).dateComponents(
       [.year, .month, .day, .hour, .minute, .second], from: Date())
     return TemplateClock(

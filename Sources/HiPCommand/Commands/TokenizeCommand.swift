@@ -42,12 +42,10 @@ struct TokenizeCommand: ParsableCommand {
     }
     var ids = tokenizer.encode(text, special: special.reading)
     if bos {
-      guard file.metadata.values["tokenizer.ggml.bos_token_id"] != nil else {
+      guard let begin = try file.metadata.token("bos_token_id", tokenizer) else {
         throw FileError(path: file.path, problem: "names no begin-of-text token for --bos")
       }
-      let begin = try file.metadata.integer(
-        "tokenizer.ggml.bos_token_id", in: 0...tokenizer.vocabularySize - 1)
-      ids.insert(TokenID(begin), at: 0)
+      ids.insert(begin, at: 0)
     }
     try Terminal.printJSON(ids)
   }
