@@ -26,7 +26,8 @@ public struct Template: Sendable {
   public func render(
     _ variables: [(key: String, value: TemplateValue)], clock: TemplateClock
   ) throws(TemplateError) -> TemplateText {
-    var evaluator = TemplateEvaluator(clock: clock)
+    var evaluator = TemplateEvaluator(
+      clock: clock, given: variables.reduce(0) { $0 + $1.value.characterCount })
     return try evaluator.render(statements.list, variables)
   }
 }

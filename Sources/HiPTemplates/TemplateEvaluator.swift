@@ -12,9 +12,6 @@ struct TemplateEvaluator {
   private var depth = 0
 
   /// Far more than a template of a long conversation takes.
-  private static let mostSteps = 5_000_000
-  private static let mostOutput = 1 << 26
-  private static let mostItems = 1 << 18
   private static let deepest = 200
 
   private struct Scope {
@@ -25,7 +22,14 @@ struct TemplateEvaluator {
   /// How statements ended.
   private enum Flow { case through, stop, skip }
 
-  init(clock: TemplateClock) { self.clock = clock }
+  /// Bounds, for templates that are given so many characters: each of them is touched some times.
+  private let mostSteps, mostWeight: Int
+
+  init(clock: TemplateClock, given: Int) {
+    self.clock = clock
+    mostSteps = 5_000_000 + 4 * given
+    mostWeight = (1 << 18) + given
+  }
 
   mutating func render(
     _ statements: [TemplateStatement], _ variables: [(key: String, value: TemplateValue)]
@@ -41,16 +45,16 @@ struct TemplateEvaluator {
     return output
   }
 
-  private mutating func step() throws(TemplateError) {
-    steps += 1
-    guard steps <= Self.mostSteps else {
-      throw TemplateError(.limit, "the template takes more than \(Self.mostSteps) steps")
+  private mutating func step(_ count: Int = 1) throws(TemplateError) {
+    steps += count
+    guard steps <= mostSteps else {
+      throw TemplateError(.limit, "the template takes more than \(mostSteps) steps")
     }
   }
 
   private mutating func emit(_ text: TemplateText) throws(TemplateError) {
-    guard output.count + text.count <= Self.mostOutput else {
-      throw TemplateError(.limit, "the template writes more than \(Self.mostOutput) characters")
+    guard output.count + text.count <= 16 * mostWeight else {
+      throw TemplateError(.limit, "the template writes more than \(16 * mostWeight) characters")
     }
     output += text
   }
@@ -62,14 +66,15 @@ struct TemplateEvaluator {
     }
   }
 
-  /// Throws where a value has grown beyond what templates need: one that doubles would soon fill the memory.
-  private func bounded(_ value: TemplateValue) throws(TemplateError) -> TemplateValue {
-    if case .text(let text) = value, text.count > Self.mostOutput {
-      throw TemplateError(.limit, "a text grows beyond \(Self.mostOutput) characters")
+  /// Counts the work that a value makes, and throws where it has grown beyond what templates need: one that
+  /// doubles would soon fill the memory.
+  private mutating func bounded(_ value: TemplateValue) throws(TemplateError) -> TemplateValue {
+    let weight = value.weight(atMost: mostWeight)
+    guard weight <= mostWeight else {
+      throw TemplateError(
+        .limit, "a value of the template grows too large, or is nested too deeply")
     }
-    guard value.size(atMost: Self.mostItems) <= Self.mostItems else {
-      throw TemplateError(.limit, "a list grows beyond \(Self.mostItems) items")
-    }
+    try step(weight / 4)
     return value
   }
 
@@ -188,7 +193,7 @@ struct TemplateEvaluator {
 
   private mutating func run(_ loop: TemplateLoop) throws(TemplateError) {
     var items: [TemplateValue] = []
-    for item in try self.items(of: value(loop.source)) {
+    for item in try Self.items(of: value(loop.source)) {
       try step()
       if let condition = loop.condition {
         var variables: [String: TemplateValue] = [:]
@@ -227,7 +232,7 @@ struct TemplateEvaluator {
   }
 
   /// What a loop goes through.
-  func items(of value: TemplateValue) throws(TemplateError) -> [TemplateValue] {
+  static func items(of value: TemplateValue) throws(TemplateError) -> [TemplateValue] {
     switch value {
     case .list(let list): return list
     case .object(let members): return members.map { .text(TemplateText($0.key, isData: true)) }
@@ -243,13 +248,23 @@ struct TemplateEvaluator {
     try step()
     try deeper()
     defer { depth -= 1 }
+    let value = try evaluated(expression)
+    switch expression {
+    case .list, .object, .slice, .call, .filter, .binary: return try bounded(value)
+    default: return value
+    }
+  }
+
+  private mutating func evaluated(
+    _ expression: TemplateExpression
+  ) throws(TemplateError) -> TemplateValue {
     switch expression {
     case .constant(let value): return value
     case .name(let name): return lookUp(name)
     case .list(let items):
       var list: [TemplateValue] = []
       for item in items { list.append(try value(item)) }
-      return try bounded(.list(list))
+      return .list(list)
     case .object(let members):
       var object: [(key: String, value: TemplateValue)] = []
       for (key, member) in members {
@@ -261,7 +276,7 @@ struct TemplateEvaluator {
           object.append((name, value))
         }
       }
-      return try bounded(.object(object))
+      return .object(object)
     case .member(let base, let name): return try member(name, of: value(base))
     case .item(let base, let key): return try item(value(key), of: value(base))
     case .slice(let base, let start, let stop, let stride):
@@ -287,7 +302,7 @@ struct TemplateEvaluator {
     case .test(let base, let name, let arguments):
       var values: [TemplateValue] = []
       for argument in arguments { values.append(try value(argument)) }
-      return .flag(try TemplateTests.holds(name, value(base), values))
+      return .flag(try TemplateTests.holds(name, bounded(value(base)), values))
     case .not(let operand): return .flag(!(try value(operand).isTrue))
     case .and(let left, let right):
       let first = try value(left)
@@ -298,12 +313,11 @@ struct TemplateEvaluator {
     case .sign(let sign, let operand): return try TemplateArithmetic.signed(sign, value(operand))
     case .binary(let sign, let left, let right):
       let (a, b) = (try value(left), try value(right))
-      let result = try TemplateArithmetic.binary(sign, a, b)
-      return try bounded(result)
+      return try TemplateArithmetic.binary(sign, a, b)
     case .comparison(let first, let chain):
-      var left = try value(first)
+      var left = try bounded(value(first))
       for (sign, operand) in chain {
-        let right = try value(operand)
+        let right = try bounded(value(operand))
         guard try TemplateArithmetic.compares(sign, left, right) else { return .flag(false) }
         left = right
       }
@@ -489,9 +503,9 @@ struct TemplateEvaluator {
     var value = value
     for (name, arguments) in filters {
       let given = try values(of: arguments)
-      value = try TemplateFilters.apply(name, to: value, given)
+      value = try TemplateFilters.apply(name, to: bounded(value), given)
     }
-    return value
+    return try bounded(value)
   }
 }
 

@@ -104,7 +104,7 @@ enum TemplateFilters {
     _ name: String, _ value: TemplateValue, _ given: TemplateArguments
   ) throws(TemplateError) -> TemplateValue {
     func items() throws(TemplateError) -> [TemplateValue] {
-      try TemplateEvaluator(clock: TemplateClock(year: 1, month: 1, day: 1)).items(of: value)
+      try TemplateEvaluator.items(of: value)
     }
     func attribute(_ item: TemplateValue, _ path: TemplateText) -> TemplateValue {
       var item = item

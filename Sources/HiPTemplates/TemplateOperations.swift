@@ -42,7 +42,7 @@ enum TemplateArithmetic {
         count <= 1 << 26
       else { throw TemplateError(.limit, "a text grows too long") }
       var result = TemplateText()
-      for _ in 0..<count { result += text }
+      for _ in 0..<(text.isEmpty ? 0 : count) { result += text }
       return .text(result)
     case ("%", .text(let format), _):
       // The one form that templates use: a list of texts put in for %s.
@@ -202,7 +202,8 @@ enum TemplateTests {
       guard let integer = value.asInteger, let by = try argument().asInteger, by != 0 else {
         throw .runtime("divisibleby needs integers")
       }
-      return integer % by == 0
+      // The smallest integer has no remainder by -1.
+      return by == -1 || integer % by == 0
     case "equalto", "eq", "==", "sameas": return value.equals(try argument())
     case "ne", "!=": return !value.equals(try argument())
     case "in": return try TemplateArithmetic.compares("in", value, argument())

@@ -52,7 +52,11 @@ public struct TemplateText: Sendable, Hashable {
     TemplateText(scalars: Array(scalars[range]), isData: Array(isData[range]))
   }
 
+  /// Beyond this no operation appends; who is given such a text throws.
+  private static let most = 1 << 27
+
   static func += (left: inout TemplateText, right: TemplateText) {
+    guard left.count <= most else { return }
     left.scalars += right.scalars
     left.isData += right.isData
   }
@@ -68,9 +72,22 @@ public struct TemplateText: Sendable, Hashable {
   func firstIndex(of other: [Unicode.Scalar], from start: Int = 0) -> Int? {
     guard !other.isEmpty else { return start <= count ? start : nil }
     guard count - other.count >= start else { return nil }
-    return (start...count - other.count).first { at in
-      scalars[at] == other[0] && scalars[at..<at + other.count].elementsEqual(other)
+    // Knuth, Morris and Pratt: linear whatever the texts.
+    var borders = [0]
+    func extended(_ matched: Int, by scalar: Unicode.Scalar) -> Int {
+      var matched = matched
+      while matched > 0, other[matched] != scalar { matched = borders[matched - 1] }
+      return other[matched] == scalar ? matched + 1 : 0
     }
+    for scalar in other.dropFirst() {
+      borders.append(extended(borders[borders.count - 1], by: scalar))
+    }
+    var matched = 0
+    for at in start..<count {
+      matched = extended(matched, by: scalars[at])
+      if matched == other.count { return at + 1 - matched }
+    }
+    return nil
   }
 
   func trimmed(_ characters: Set<Unicode.Scalar>?, start: Bool = true, end: Bool = true)

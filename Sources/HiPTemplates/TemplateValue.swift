@@ -86,19 +86,32 @@ public indirect enum TemplateValue: Sendable {
     }
   }
 
-  /// Values within a value, itself included; counted up to one beyond `limit`.
-  func size(atMost limit: Int) -> Int {
-    var size = 1
+  /// Values within a value, itself included, and a sixteenth of their characters; beyond `limit` for a value
+  /// that is nested more than `depth` deep, which the recursions over values would not survive.
+  func weight(atMost limit: Int, depth: Int = 100) -> Int {
+    guard depth > 0 else { return limit + 1 }
+    var weight = 1
     func add(_ value: TemplateValue) -> Bool {
-      size += value.size(atMost: limit - size)
-      return size <= limit
+      weight += value.weight(atMost: limit - weight, depth: depth - 1)
+      return weight <= limit
     }
     switch self {
+    case .text(let text): weight += text.count / 16
     case .list(let list): _ = list.allSatisfy(add)
     case .object(let members): _ = members.allSatisfy { add($0.value) }
     default: break
     }
-    return size
+    return weight
+  }
+
+  /// Characters of all texts within a value.
+  var characterCount: Int {
+    switch self {
+    case .text(let text): text.count
+    case .list(let list): list.reduce(0) { $0 + $1.characterCount }
+    case .object(let members): members.reduce(0) { $0 + $1.value.characterCount }
+    default: 0
+    }
   }
 
   /// As Python prints it: `str`, or with `quoted` `repr`.

@@ -69,6 +69,8 @@ import Testing
       "02"
     ),
     ("{{ 'abcdef'[1:4] }} {{ 'abcdef'[::-1] }} {{ [1,2,3][-2:] }}", "bcd fedcba [2, 3]"),
+    ("{{ (-9223372036854775807 - 1) is divisibleby(-1) }}{{ '' * 60000000 }}", "True"),
+    ("{{ 'aabaaab' | replace('aab', 'c') }} {{ 'abcab' in 'ababcab' }}", "cac True"),
     ("{% set x %}in{{ 'side' }}{% endset %}[{{ x }}]", "[inside]"),
     ("{{ 'a b'.rsplit(' ', 9223372036854775807) }}", "['a', 'b']"),
   ]
@@ -87,8 +89,13 @@ import Testing
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     "{{ 'x' * 9223372036854775807 }}", "{{ 9223372036854775807 + 1 }}", "{{ 1 // 0 }}",
-    "{{ " + String(repeating: "(", count: 5000) + "1" + String(repeating: ")", count: 5000) + " }}",
-    String(repeating: "{% if true %}", count: 5000), "{{ -", "{% for", "{{ 'a", "{% endif %}",
+    "{{ " + String(repeating: "(", count: 300) + "1" + String(repeating: ")", count: 300) + " }}",
+    String(repeating: "{% if true %}", count: 300), "{{ -", "{% for", "{{ 'a", "{% endif %}",
+    "{% set n = namespace(x=1) %}{% for i in range(9999) %}{% set n.x = dict(a=n.x) %}{% endfor %}",
+    "{% set n = namespace(x=1) %}{% for i in range(60000) %}{% set n.x = [n.x] %}{% endfor %}",
+    "{% set a = 'a' * 300000 %}{% set b = a | replace('a', a) %}",
+    "{% set a = 'a' * 3000000 %}{% for i in range(400000) %}{% set b = a | upper %}{% endfor %}",
+    "{% set a = ['a' * 2000000] %}{% set b = (a + a + a + a + a) | join('x') %}",
     "{{ messages.x.y }}", "{{ raise_exception('no') }}", "{{ none() }}", "{{ 'a' + 1 }}",
   ])
   func whatNoTemplateNeedsIsAnError(_ source: String) {
