@@ -147,8 +147,9 @@ private struct Chat {
     lastCompletion = answer.completion
     switch answer.completion.reason {
     case .stop: Terminal.line("")
-    case .length: Terminal.line(" [cut off at --max-tokens \(maximumTokens)]")
-    case .context: Terminal.line(" [cut off at --context \(session.contextLimit)]")
+    case .length: Terminal.line("\n[cut off at --max-tokens \(maximumTokens)]")
+    case .context:
+      Terminal.line("\n[cut off at --context \(session.contextLimit); /clear begins anew]")
     }
   }
 

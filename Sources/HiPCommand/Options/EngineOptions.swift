@@ -24,6 +24,7 @@ struct EngineOptions: ParsableArguments {
   var attention = AttentionArgument(name: AttentionChoice.automatic.name)
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Threads that compute. (default: one per core that the process may use)", valueName: "n"))
   var threads: Int?
@@ -39,28 +40,39 @@ struct EngineOptions: ParsableArguments {
   )
   var kvType = KVType.f16
 
-  @Option(help: ArgumentHelp("Seed of everything random.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Seed of everything random.", valueName: "n"))
   var seed: UInt64 = 0
 
-  @Option(help: ArgumentHelp("0 takes the most probable token.", valueName: "t"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("0 takes the most probable token.", valueName: "t"))
   var temperature: Double = 0
 
-  @Option(help: ArgumentHelp("Keep the n most probable tokens; 0 keeps all.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Keep the n most probable tokens; 0 keeps all.", valueName: "n"))
   var topK = 40
 
-  @Option(help: ArgumentHelp("Keep tokens that together reach p.", valueName: "p"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Keep tokens that together reach p.", valueName: "p"))
   var topP = 0.9
 
-  @Option(help: ArgumentHelp("Keep tokens above this share of the best.", valueName: "p"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Keep tokens above this share of the best.", valueName: "p"))
   var minP = 0.0
 
-  @Option(help: ArgumentHelp("Penalty on recent tokens; 1 is none.", valueName: "r"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Penalty on recent tokens; 1 is none.", valueName: "r"))
   var repeatPenalty = 1.0
 
-  @Option(help: ArgumentHelp("The most tokens of an answer.", valueName: "n"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("The most tokens of an answer.", valueName: "n"))
   var maxTokens = 512
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "The most tokens of text and answers together, as 8192, 64K or 1M.", valueName: "n"))
   var context: TokenSize?
