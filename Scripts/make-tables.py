@@ -74,7 +74,7 @@ def speed(name):
             for it in document["results"]
         ]
         peaks = document["peaks"]
-        model = document["model"].split("/")[-1]
+        model = document["model"]
         note = (
             f"{machine(document)}; in the same run memory reads {peaks['readGBs']:.1f} GB/s, products in float32 "
             f"{peaks['fp32GFLOPs']:.0f} and in bfloat16 {peaks['bf16GFLOPs']:.0f} GFLOP/s. {model}."

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import ArgumentParser
+import Foundation
 import HiPAttention
 public import HiPBench
 import HiPCPU
@@ -107,7 +108,8 @@ struct BenchModelOptions: ParsableArguments {
     let path = try model ?? BundledFile.demoModel.path()
     let file = try GGUFFile(path: path)
     return (
-      try DecoderModel(DecoderArchitecture(file), .llama, from: file, on: backend), path
+      try DecoderModel(DecoderArchitecture(file), .llama, from: file, on: backend),
+      URL(filePath: path).lastPathComponent
     )
   }
 }

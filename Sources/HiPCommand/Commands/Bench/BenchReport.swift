@@ -7,7 +7,7 @@ import HiPEvaluation
 struct BenchReport<Result: Encodable>: Encodable {
   let machine: MachineDescription
   let peaks: MachinePeaks
-  /// The model whose steps were measured, if any.
+  /// Name of the file, or the shape, of the model whose steps were measured, if any.
   let model: String?
   let results: [Result]
 
