@@ -105,7 +105,9 @@ let package = Package(
     tests("HiPKVStoreTests", ["HiPKVStore"]),
     tests("HiPTemplatesTests", ["HiPTemplates"]),
     tests("HiPAttentionTests", ["HiPAttention"]),
-    tests("HiPCPUTests", ["HiPCPU", "HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention"]),
+    tests(
+      "HiPCPUTests", ["HiPCPU", "HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention"],
+      resources: [.copy("Fixtures")]),
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
       "HiPTokenizationTests",

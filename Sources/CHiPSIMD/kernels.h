@@ -111,6 +111,18 @@ INLINE vec exponential(vec x) {
 
 #include "quants.h"
 
+/// One function for all formats: what loads keys and values has no use for them.
+static __attribute__((noinline)) void widen_quant_row(ihp_element element, const uint8_t *row,
+                                                      size_t first, size_t n, float *out) {
+  switch (element) {
+#define WIDEN_ROW(name, number, width, size)                                                       \
+  case IHP_##name: widen_quants(IHP_##name, row, first, n, out); break;
+    IHP_QUANT_FORMATS(WIDEN_ROW)
+#undef WIDEN_ROW
+  case IHP_F32: case IHP_F16: case IHP_BF16: case IHP_F64: case IHP_Q8_0: break;
+  }
+}
+
 INLINE void widen_plain(ihp_element element, const void *row, size_t first, size_t n, float *out) {
   const uint8_t *bytes = row;
   switch (element) {
@@ -131,11 +143,14 @@ INLINE void widen_plain(ihp_element element, const void *row, size_t first, size
         store(out + b * BLOCK - first + i, widen_bytes((const int8_t *)block + 2 + i) * scale);
     }
     break;
-  case IHP_Q4_0: widen_quants(IHP_Q4_0, bytes, first, n, out); break;
-  case IHP_Q4_1: widen_quants(IHP_Q4_1, bytes, first, n, out); break;
-  case IHP_Q4_K: widen_quants(IHP_Q4_K, bytes, first, n, out); break;
-  case IHP_Q5_K: widen_quants(IHP_Q5_K, bytes, first, n, out); break;
-  case IHP_Q6_K: widen_quants(IHP_Q6_K, bytes, first, n, out); break;
+  case IHP_F64:
+    for (size_t i = 0; i < n; i++) {
+      double x;
+      memcpy(&x, bytes + (first + i) * 8, sizeof x);
+      out[i] = (float)x;
+    }
+    break;
+  default: widen_quant_row(element, bytes, first, n, out); break;
   }
 }
 
@@ -216,6 +231,19 @@ INLINE float dot_f32(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT
 INLINE float dot_f16(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT_F16); }
 INLINE float dot_bf16(const uint8_t *row, const float *x, size_t n) { DOT_LOOP(AT_BF16); }
 
+/// Nobody publishes weights like that; they are computed with all the same.
+static float dot_f64(const uint8_t *row, const float *x, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) {
+    double weight;
+    memcpy(&weight, row + 8 * i, sizeof weight);
+    sum += weight * (double)x[i];
+  }
+  return (float)sum;
+}
+
+#include "quant_dots.h"
+
 /// A row of weights is near once it has been loaded: all inputs take it in turn.
 #define EACH_ROW(dot)                                                                              \
   for (size_t r = 0; r < rows; r++, row += stride)                                                 \
@@ -242,11 +270,14 @@ static void matvec(ihp_element element, const void *w, size_t stride, size_t row
 #else
     EACH_ROW(dot_blocks(row, input, n));
 #endif
-  case IHP_Q4_0: EACH_ROW(dot_quants(IHP_Q4_0, row, input, ready, n));
-  case IHP_Q4_1: EACH_ROW(dot_quants(IHP_Q4_1, row, input, ready, n));
-  case IHP_Q4_K: EACH_ROW(dot_quants(IHP_Q4_K, row, input, ready, n));
-  case IHP_Q5_K: EACH_ROW(dot_quants(IHP_Q5_K, row, input, ready, n));
-  case IHP_Q6_K: EACH_ROW(dot_quants(IHP_Q6_K, row, input, ready, n));
+  case IHP_F64: EACH_ROW(dot_f64(row, input, n));
+#define MULTIPLY_ROW(name, number, width, size)                                                    \
+  case IHP_##name:                                                                                 \
+    multiply_quants(IHP_##name, row, stride, rows, x, prepared, prepared_ld, inputs, n, out,       \
+                    out_ld);                                                                       \
+    break;
+    IHP_QUANT_FORMATS(MULTIPLY_ROW)
+#undef MULTIPLY_ROW
   }
 }
 
@@ -316,13 +347,46 @@ static float exponential_sum(const float *x, size_t n, float most) {
   return total;
 }
 
-static void swiglu(float *gate, const float *up, size_t n) {
-  for (size_t i = 0; i < n; i += LANES) {
-    vec x = load(gate + i);
-    // Below -87 the sigmoid is zero in effect, and exp(-x) would overflow.
-    vec bounded = __builtin_elementwise_max(x, (vec)-87.0f);
-    store(gate + i, x / (1.0f + exponential(-bounded)) * load(up + i));
+/// x sigmoid(y).
+INLINE vec times_sigmoid(vec x, vec y) {
+  // Below -87 the sigmoid is zero in effect, and exp(-y) would overflow.
+  return x / (1.0f + exponential(-__builtin_elementwise_max(y, (vec)-87.0f)));
+}
+
+static void gate(ihp_activation activation, float *gate, const float *up, size_t n) {
+  switch (activation) {
+  case IHP_SILU:
+    for (size_t i = 0; i < n; i += LANES) {
+      vec x = load(gate + i);
+      store(gate + i, times_sigmoid(x, x) * load(up + i));
+    }
+    break;
+  case IHP_GELU_TANH:
+    for (size_t i = 0; i < n; i += LANES) {
+      vec x = load(gate + i);
+      // (1 + tanh(y)) / 2 = sigmoid(2 y), with 2 sqrt(2 / pi).
+      vec y = 1.5957691216f * fused(x * x * x, (vec)0.044715f, x);
+      store(gate + i, times_sigmoid(x, y) * load(up + i));
+    }
+    break;
+  case IHP_CLAMPED_SWIGLU:
+    for (size_t i = 0; i < n; i += LANES) {
+      vec x = __builtin_elementwise_min(load(gate + i), (vec)7.0f);
+      vec y = __builtin_elementwise_max(__builtin_elementwise_min(load(up + i), (vec)7.0f), (vec)-7.0f);
+      store(gate + i, times_sigmoid(x, 1.702f * x) * (y + 1.0f));
+    }
+    break;
   }
+}
+
+static void soft_cap(float *x, size_t n, float cap) {
+  size_t i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    // tanh(y) = 1 - 2 / (exp(2 y) + 1); beyond 20 it is 1 in single precision.
+    vec y = __builtin_elementwise_min(load(x + i) * (2.0f / cap), (vec)40.0f);
+    store(x + i, cap - 2.0f * cap / (exponential(y) + 1.0f));
+  }
+  for (; i < n; i++) x[i] = cap * tanhf(x[i] / cap);
 }
 
 INLINE void rotate_row(const float *x, const float *table, size_t half, size_t head_size,
@@ -369,7 +433,8 @@ const ihp_kernels IHP_TABLE = {
     .is_finite = is_finite,
     .greatest = greatest,
     .exponential_sum = exponential_sum,
-    .swiglu = swiglu,
+    .gate = gate,
+    .soft_cap = soft_cap,
     .rotate = rotate,
     .pack_keys = pack_keys,
     .score_stored = score_stored,

@@ -12,6 +12,8 @@
 public struct RotaryEmbedding: Sendable, Hashable {
   /// Angle per position of each turning pair, `[pairs]`, in radians.
   public let frequencies: [Double]
+  /// What rotated elements are multiplied by (YaRN and LongRoPE make scores a little sharper so).
+  public let amplitude: Double
 
   /// Frequencies base^(-2i / dimensions), each divided by its factor and by `scale`.
   /// - Parameters:
@@ -20,15 +22,21 @@ public struct RotaryEmbedding: Sendable, Hashable {
   ///   - scale: linear stretching of positions; 1 leaves them as they are.
   ///   - factors: per-pair divisors (`rope_freqs` of Llama 3.1); empty for none.
   public init(base: Double, dimensions: Int, scale: Double = 1, factors: [Float] = []) {
-    frequencies = (0..<dimensions / 2).map { pair in
-      let factor = factors.isEmpty ? 1 : Double(factors[pair])
-      return pow(base, -2 * Double(pair) / Double(dimensions)) / (factor * scale)
-    }
+    self.init(
+      frequencies: (0..<dimensions / 2).map { pair in
+        let factor = factors.isEmpty ? 1 : Double(factors[pair])
+        return pow(base, -2 * Double(pair) / Double(dimensions)) / (factor * scale)
+      })
   }
 
-  init(frequencies: [Double]) { self.frequencies = frequencies }
+  /// Stores the frequencies of the pairs.
+  public init(frequencies: [Double], amplitude: Double = 1) {
+    self.frequencies = frequencies
+    self.amplitude = amplitude
+  }
 
-  /// Cosines, then sines, of one position, `[2 * pairs]`; angles are computed in double precision.
+  /// Cosines, then sines, of one position without the amplitude, `[2 * pairs]`; angles are computed in double
+  /// precision.
   public func row(position: Int) -> [Double] {
     let angles = frequencies.map { Double(position) * $0 }
     return angles.map { cos($0) } + angles.map { sin($0) }
@@ -78,6 +86,6 @@ extension RotaryEmbedding {
       if case .linear = stretch { return frequency / factor }
       return frequency * pow(factor, -Double(pair) / last)
     }
-    return RotaryEmbedding(frequencies: slower)
+    return RotaryEmbedding(frequencies: slower, amplitude: amplitude)
   }
 }

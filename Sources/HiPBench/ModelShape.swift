@@ -43,11 +43,13 @@ public enum ModelShape: String, Sendable, Hashable, CaseIterable {
   private func llama(
     layers: Int, hidden: Int, feedForward: Int, _ attention: AttentionShape
   ) -> DecoderArchitecture {
-    let rotary = RotaryEmbedding(base: 500_000, dimensions: attention.headSize)
+    let layer = LayerPlan(
+      rotary: LayerRotary(RotaryEmbedding(base: 500_000, dimensions: attention.headSize)),
+      feedForward: FeedForwardPlan(size: feedForward))
     return DecoderArchitecture(
-      name: "llama", layers: .init(repeating: LayerPlan(rotary: rotary), count: layers),
+      name: "llama", layers: .init(repeating: layer, count: layers),
       sizes: DecoderArchitecture.Sizes(
-        hidden: hidden, feedForward: feedForward, vocabulary: 128_256, trainedLength: 131_072),
-      attention: attention, normEpsilon: 1e-5, rotaryOrder: .interleaved)
+        hidden: hidden, vocabulary: 128_256, trainedLength: 131_072, normEpsilon: 1e-5),
+      attention: attention, rotaryOrder: .interleaved)
   }
 }

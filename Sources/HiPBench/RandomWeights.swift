@@ -66,6 +66,11 @@ public struct RandomWeights: WeightSource {
       unsafe bytes.storeBytes(of: bits, toByteOffset: offset, as: UInt16.self)
     }
     switch element {
+    case .float64:
+      for index in 0..<bytes.count / 8 {
+        let value = (Double(next() >> 40) / Double(1 << 24) - 0.5) * 0.05
+        unsafe bytes.storeBytes(of: value, toByteOffset: index * 8, as: Double.self)
+      }
     case .float32:
       // A vector is a norm's weights.
       for index in 0..<bytes.count / 4 {
@@ -79,19 +84,18 @@ public struct RandomWeights: WeightSource {
         setHalf(
           element == .float16 ? bits & 0x87ff | 0x2000 : bits & 0x807f | 0x3c80, at: index * 2)
       }
-    case .q8_0, .q4_0, .q4_1, .q4_K, .q5_K, .q6_K:
+    default:
+      // Bits that make small numbers wherever a format has its scales; speed does not go by digits.
+      for word in 0..<words {
+        let bits = unsafe bytes.loadUnaligned(fromByteOffset: word * 8, as: UInt64.self)
+        unsafe bytes.storeBytes(
+          of: bits & 0x1b1b_1b1b_1b1b_1b1b, toByteOffset: word * 8, as: UInt64.self)
+      }
+      for index in words * 8..<bytes.count { unsafe bytes[index] = 0x1b }
+      // Those would be powers of two too small for single precision.
+      guard element == .mxfp4 else { break }
       for block in stride(from: 0, to: bytes.count, by: element.blockByteCount) {
-        switch element {
-        case .q8_0: setHalf(0x0c00, at: block)
-        case .q4_0: setHalf(0x1c00, at: block)
-        case .q4_1:
-          setHalf(0x1c00, at: block)
-          setHalf(0xa800, at: block + 2)
-        case .q6_K: setHalf(0x007b, at: block + 208)
-        default:
-          setHalf(0x0200, at: block)
-          setHalf(0x0200, at: block + 2)
-        }
+        unsafe bytes[block] = 0x78
       }
     }
   }

@@ -31,6 +31,7 @@ extension CPUBackend {
       let (work, number) = whole[index]
       let job = work.job(number)
       attendPart(job, part: 0, of: 1, work.rotations, thread: thread) { state, rows in
+        addSinks(to: &state, of: job)
         table.softmax_finish(&state, rows, job.headSize)
         write(state.output, of: job, to: work.output)
       }
@@ -86,6 +87,7 @@ extension CPUBackend {
         var next = state(first[index] + part, job)
         table.softmax_merge(&merged, &next, job.rowCount, job.headSize)
       }
+      addSinks(to: &merged, of: job)
       table.softmax_finish(&merged, job.rowCount, job.headSize)
       write(merged.output, of: job, to: split[index].work.output)
     }
@@ -107,6 +109,22 @@ extension CPUBackend {
   /// score m, weighs against the others what it would unsharpened.
   private func anchor(_ state: inout ihp_softmax, of job: AttentionJob) {
     for row in 0..<job.rowCount { state.maximum[row] /= job.sharpness }
+  }
+
+  /// Counts each head's sink among the scores of its rows.
+  func addSinks(to state: inout ihp_softmax, of job: AttentionJob) {
+    guard let sinks = job.input.sinks else { return }
+    for row in 0..<job.rowCount {
+      let sink = sinks.floats[job.heads.lowerBound + row / job.queries.count]
+      let (old, best) = (state.maximum[row], max(state.maximum[row], sink))
+      let shrink = old == -.infinity ? 0 : exp(old - best)
+      state.maximum[row] = best
+      state.sum[row] = state.sum[row] * shrink + exp(sink - best)
+      guard shrink != 1 else { continue }
+      for element in row * job.headSize..<(row + 1) * job.headSize {
+        state.output[element] *= shrink
+      }
+    }
   }
 
   /// Folds tiles of a job into its softmax state.
@@ -159,6 +177,11 @@ extension CPUBackend {
     _ tile: Int, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory,
     _ indices: UnsafeMutablePointer<Int32>, _ keys: inout ihp_rows, values: ihp_rows?
   ) {
+    defer {
+      if let cap = job.input.shape.softCap {
+        table.soft_cap(memory.scores, job.rowCount * Int(IHP_PANEL), cap)
+      }
+    }
     let size = job.headSize
     let rows = job.rowCount
     let panel = Int(IHP_PANEL)
@@ -311,3 +334,11 @@ struct TileMemory {
     }
   }
 }
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif

@@ -120,6 +120,9 @@ public final class CPUBackend: ComputeBackend {
         call.table.element.kernelElement,
         call.table.bytes + Int(call.tokens[item]) * call.table.rowByteCount, 0,
         call.table.columns, call.output.floats(row: item))
+      guard call.scale != 1 else { return }
+      let row = call.output.floats(row: item)
+      for column in 0..<call.table.columns { row[column] *= call.scale }
     }
   }
 
@@ -128,23 +131,17 @@ public final class CPUBackend: ComputeBackend {
     let grain = 16
     pool.run((call.input.rows + grain - 1) / grain) { item, _ in
       for row in item * grain..<min(call.input.rows, (item + 1) * grain) {
+        let (input, output) = (call.input.floats(row: row), call.output.floats(row: row))
         let square = table.rms_norm(
-          call.input.floats(row: row), call.weight.floats, call.input.columns, call.epsilon,
-          call.output.floats(row: row))
+          input, call.weight.floats, call.input.columns, call.epsilon,
+          call.update == .add ? input : output)
+        if call.update == .add {
+          for column in 0..<call.input.columns { output[column] += input[column] }
+        }
         if !square.isFinite {
           countFault(row: call.firstRow + row / call.rowsPerToken, layer: call.layer)
         }
       }
-    }
-  }
-
-  /// Applies the gate in place.
-  public func activate(_ call: GateCall) {
-    let count = call.gate.rows * call.gate.columns
-    let grain = 16 * 1024
-    pool.run((count + grain - 1) / grain) { item, _ in
-      let start = item * grain
-      table.swiglu(call.gate.floats + start, call.up.floats + start, min(grain, count - start))
     }
   }
 

@@ -42,6 +42,7 @@ extension CPUBackend {
     var state = ihp_softmax(maximum: memory.maximum, sum: memory.sum, output: memory.output)
     foldTiles(0..<job.tileCount, of: job, rotations, memory, &state)
     var weighed = kept + job.near.map { HeavyHitters.KeptKey(key: Int32($0), mass: 0) }
+    addSinks(to: &state, of: job)
     let shares = (0..<rows).map { 1 / state.sum[$0] }
     table.softmax_finish(&state, rows, size)
     write(state.output, of: job, to: work.output)

@@ -66,17 +66,6 @@ public enum CPUKernels: String, Sendable, CaseIterable {
 }
 
 extension ElementType {
-  var kernelElement: ihp_element {
-    switch self {
-    case .float32: IHP_F32
-    case .float16: IHP_F16
-    case .bfloat16: IHP_BF16
-    case .q8_0: IHP_Q8_0
-    case .q4_0: IHP_Q4_0
-    case .q4_1: IHP_Q4_1
-    case .q4_K: IHP_Q4_K
-    case .q5_K: IHP_Q5_K
-    case .q6_K: IHP_Q6_K
-    }
-  }
+  /// The kernels number elements as GGUF files do.
+  package var kernelElement: ihp_element { ihp_element(rawValue: ggufNumber) }
 }

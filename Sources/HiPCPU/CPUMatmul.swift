@@ -17,15 +17,15 @@ extension CPUBackend {
       calls.allSatisfy {
         $0.input.buffer === first.input.buffer && $0.input.offset == first.input.offset
           && $0.input.rows == first.input.rows && $0.input.columns == first.input.columns
-          && $0.decodeRows == first.decodeRows
-      }, "products of one call have one input")
+          && $0.decodeRows == first.decodeRows && $0.scale == first.scale
+      }, "products of one call have one input and one scale")
     let panelRows = 0..<first.input.rows - first.decodeRows
     let streamedRows = panelRows.upperBound..<first.input.rows
     if !panelRows.isEmpty { multiplyInPanels(calls, panelRows) }
     if !streamedRows.isEmpty { stream(calls, streamedRows) }
     for call in calls {
       guard let bias = call.bias else { continue }
-      for row in 0..<call.output.rows {
+      pool.run(call.output.rows) { row, _ in
         let output = call.output.floats(row: row)
         for column in 0..<call.output.columns { output[column] += bias.floats[column] }
       }
@@ -33,7 +33,7 @@ extension CPUBackend {
   }
 
   private func multiplyInPanels(_ calls: [MatmulCall], _ rows: Range<Int>) {
-    guard let inputs = narrowed(calls[0].input.rows(rows)) else { return }
+    guard let inputs = narrowed(calls[0].input.rows(rows), calls[0].scale) else { return }
     run(calls, grain: Int(IHP_PANEL)) { call, outputs, thread in
       multiplyPanel(call, rows, outputs, inputs, thread)
     }
@@ -96,6 +96,7 @@ extension CPUBackend {
       for row in 0..<rows.count {
         let output = call.output.floats(row: rows.lowerBound + row) + first
         let product = products + row * Scratch.size(part)
+        if call.scale != 1 { for index in 0..<count { product[index] *= call.scale } }
         switch call.update {
         case .replace: output.update(from: product, count: count)
         case .add: for index in 0..<count { output[index] += product[index] }
@@ -129,18 +130,29 @@ extension CPUBackend {
     }
   }
 
-  /// The rows in the precision of the products; nil without memory for them.
-  private func narrowed(_ input: DeviceTensor) -> UnsafeRawPointer? {
-    guard table.product_element != IHP_F32 else { return UnsafeRawPointer(input.floats) }
+  /// The rows times `scale` in the precision of the products; nil without memory for them.
+  private func narrowed(_ input: DeviceTensor, _ scale: Float) -> UnsafeRawPointer? {
+    let isExact = table.product_element == IHP_F32
+    guard !isExact || scale != 1 else { return UnsafeRawPointer(input.floats) }
     let width = input.columns
-    guard narrowedInputs.reset(Scratch.size(input.rows * width / 2)) else { return nil }
-    let rows = narrowedInputs.take(input.rows * width / 2)
+    /// Floats of a row.
+    let rowSize = isExact ? width : width / 2
+    guard
+      narrowedInputs.reset(
+        Scratch.size(input.rows * rowSize) + pool.threadCount * Scratch.size(width))
+    else { return nil }
+    let rows = narrowedInputs.take(input.rows * rowSize)
+    let scaled = (0..<pool.threadCount).map { _ in narrowedInputs.take(width) }
     let grain = 64
-    pool.run((input.rows + grain - 1) / grain) { item, _ in
-      let first = item * grain
-      let count = min(grain, input.rows - first) * width
-      table.narrow(
-        table.product_element, input.floats(row: first), count, rows + first * width / 2)
+    pool.run((input.rows + grain - 1) / grain) { item, thread in
+      for row in item * grain..<min(input.rows, (item + 1) * grain) {
+        var source = input.floats(row: row)
+        if scale != 1 {
+          for column in 0..<width { scaled[thread][column] = scale * source[column] }
+          source = scaled[thread]
+        }
+        table.narrow(table.product_element, source, width, rows + row * rowSize)
+      }
     }
     return UnsafeRawPointer(rows)
   }

@@ -6,6 +6,15 @@ public import HiPCompute
 extension CPUBackend {
   /// Candidates, rows or log-likelihoods, on several threads where there are several rows.
   public func sample(_ call: SampleCall) {
+    if call.scale != 1 || call.softCap != nil {
+      pool.run(call.logits.rows) { row, _ in
+        let logits = call.logits.floats(row: row)
+        // A cap would hide what is not finite.
+        guard table.is_finite(logits, call.logits.columns) == 1 else { return }
+        for column in 0..<call.logits.columns { logits[column] *= call.scale }
+        if let cap = call.softCap { table.soft_cap(logits, call.logits.columns, cap) }
+      }
+    }
     for item in call.items {
       switch item.request {
       case .logits:

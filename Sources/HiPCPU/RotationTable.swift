@@ -74,8 +74,10 @@ final class RotationTable {
     ledger.countAllocation()
     if let before = rows.address { grown.start?.update(from: before, count: rows.count * width) }
     for index in rows.count..<count {
+      // Where two rows are put together, one of them carries the amplitude.
+      let amplitude = step == 1 ? rotary.amplitude : 1
       for (element, value) in rotary.row(position: index * step).enumerated() {
-        grown.start?[index * width + element] = Float(value)
+        grown.start?[index * width + element] = Float(value * amplitude)
       }
     }
     if let before = rows.memory { replaced.append(before) }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import HiPAttention
+internal import HiPTensors
 
 /// Order of a head's elements as the projections deliver them.
 public enum RotaryOrder: Sendable, Hashable {
@@ -79,15 +80,19 @@ public struct AttentionInput {
   public let table: any DeviceBlockTable
   /// Nil when nothing is to be rotated.
   public let rotary: RotaryEmbedding?
+  /// `[1, heads]`, float32: a logit of each head that takes part in the softmax without a value (gpt-oss).
+  public let sinks: DeviceTensor?
   /// What position schemes and sharpening take for the trained length.
   public let trainedLength: Int
 
   /// Stores the arguments, which must fit together.
   public init(
     queries: DeviceTensor, shape: AttentionShape, start: Int, table: any DeviceBlockTable,
-    rotary: RotaryEmbedding?, trainedLength: Int
+    rotary: RotaryEmbedding?, sinks: DeviceTensor? = nil, trainedLength: Int
   ) {
     precondition(queries.columns == shape.heads * shape.headSize)
+    precondition(sinks.map { $0.columns == shape.heads && $0.element == .float32 } ?? true)
+    self.sinks = sinks
     self.queries = queries
     self.shape = shape
     self.start = start

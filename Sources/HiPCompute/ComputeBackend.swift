@@ -27,7 +27,7 @@ public protocol ComputeBackend: AnyObject {
   func normalize(_ call: NormCall)
   /// Products that all have the same input.
   func multiply(_ calls: [MatmulCall])
-  func activate(_ call: GateCall)
+  func feedForward(_ call: FeedForwardCall)
   func append(_ call: AppendCall)
   func select(_ call: SelectCall)
   func attend(_ call: AttendCall)

@@ -6,6 +6,8 @@ public import HiPTensors
 /// How keys and values are stored.
 public enum KVType: String, Sendable, Hashable, CaseIterable {
   case f16, bf16
+  /// Twice the memory of the others: for comparing with what rounds nothing.
+  case f32
   /// Quantised blocks of 32 elements in 8 bits.
   case q8
 
@@ -14,6 +16,7 @@ public enum KVType: String, Sendable, Hashable, CaseIterable {
     switch self {
     case .f16: .float16
     case .bf16: .bfloat16
+    case .f32: .float32
     case .q8: .q8_0
     }
   }

@@ -2,19 +2,22 @@
 
 internal import HiPTensors
 
-/// Looks up rows of an embedding table: output row i = table row `tokens[i]`.
+/// Looks up rows of an embedding table: output row i = scale * table row `tokens[i]`.
 public struct EmbedCall {
   /// Ids, which must be below the table's number of rows.
   public let tokens: [Int32]
   /// `[vocabulary, hidden]`, any element type.
   public let table: DeviceTensor
+  /// What the rows are multiplied by.
+  public let scale: Float
   /// `[tokens, hidden]`, float32.
   public let output: DeviceTensor
 
   /// Stores the arguments, which must fit together.
-  public init(tokens: [Int32], table: DeviceTensor, output: DeviceTensor) {
+  public init(tokens: [Int32], table: DeviceTensor, scale: Float = 1, output: DeviceTensor) {
     precondition(output.rows == tokens.count && output.columns == table.columns)
     self.tokens = tokens
+    self.scale = scale
     self.table = table
     self.output = output
   }
@@ -24,6 +27,13 @@ public struct EmbedCall {
 ///
 /// A row whose mean square is not finite is reported by `submit`, as a fault of what precedes.
 public struct NormCall {
+  /// What happens to what the output holds.
+  public enum Update: Sendable, Hashable {
+    case replace
+    /// The input is overwritten on the way.
+    case add
+  }
+
   /// The layer that the input comes out of; nil: the embedding.
   public let layer: Int?
   /// Row of the step that the input's first row belongs to.
@@ -38,12 +48,15 @@ public struct NormCall {
   public let epsilon: Float
   /// `[rows, n]`, float32.
   public let output: DeviceTensor
+  /// What happens to what the output holds.
+  public let update: Update
 
   /// Stores the arguments, which must fit together.
   public init(
     layer: Int?, firstRow: Int = 0, rowsPerToken: Int = 1, input: DeviceTensor,
-    weight: DeviceTensor, epsilon: Float, output: DeviceTensor
+    weight: DeviceTensor, epsilon: Float, output: DeviceTensor, update: Update = .replace
   ) {
+    self.update = update
     precondition(input.rows == output.rows && input.columns == output.columns)
     precondition(weight.columns == input.columns && weight.element == .float32)
     self.layer = layer
@@ -56,10 +69,10 @@ public struct NormCall {
   }
 }
 
-/// A product with a weight matrix: output = input · weightᵀ + bias.
+/// A product with a weight matrix: output = scale * (input · weightᵀ) + bias.
 public struct MatmulCall {
   /// What happens to what the output holds.
-  public enum Update: Sendable { case replace, add }
+  public enum Update: Sendable, Hashable { case replace, add }
 
   /// `[rows, n]`, float32.
   public let input: DeviceTensor
@@ -71,6 +84,8 @@ public struct MatmulCall {
   public let output: DeviceTensor
   /// What happens to what the output holds.
   public let update: Update
+  /// What the products are multiplied by.
+  public let scale: Float
   /// Last rows that are single tokens of different sequences.
   ///
   /// Each is computed by the arithmetic of one row alone, however many there are; the rows before by that of
@@ -80,8 +95,9 @@ public struct MatmulCall {
   /// Stores the arguments, which must fit together.
   public init(
     input: DeviceTensor, weight: DeviceTensor, bias: DeviceTensor? = nil, output: DeviceTensor,
-    update: Update = .replace, decodeRows: Int = 0
+    update: Update = .replace, scale: Float = 1, decodeRows: Int = 0
   ) {
+    self.scale = scale
     precondition(input.columns == weight.columns && output.columns == weight.rows)
     precondition(input.rows == output.rows && (0...input.rows).contains(decodeRows))
     precondition(input.element == .float32 && output.element == .float32)
@@ -92,20 +108,5 @@ public struct MatmulCall {
     self.output = output
     self.update = update
     self.decodeRows = decodeRows
-  }
-}
-
-/// The gated activation of SwiGLU: gate = silu(gate) * up, in place.
-public struct GateCall {
-  /// `[rows, n]`, float32; replaced by the result.
-  public let gate: DeviceTensor
-  /// `[rows, n]`, float32.
-  public let up: DeviceTensor
-
-  /// Stores the arguments, which must fit together.
-  public init(gate: DeviceTensor, up: DeviceTensor) {
-    precondition(gate.rows == up.rows && gate.columns == up.columns)
-    self.gate = gate
-    self.up = up
   }
 }

@@ -4,11 +4,19 @@
 public struct SampleCall {
   /// `[rows, vocabulary]`, float32.
   public let logits: DeviceTensor
+  /// What they are multiplied by.
+  public let scale: Float
+  /// They become c tanh(x / c) then; nil: they do not.
+  public let softCap: Float?
   /// In the order of the results.
   public let items: [Item]
 
   /// Stores the arguments, which must fit together.
-  public init(logits: DeviceTensor, items: [Item]) {
+  public init(
+    logits: DeviceTensor, scale: Float = 1, softCap: Float? = nil, items: [Item]
+  ) {
+    self.scale = scale
+    self.softCap = softCap
     precondition(items.allSatisfy { $0.rows.upperBound <= logits.rows })
     self.logits = logits
     self.items = items

@@ -14,6 +14,7 @@ public struct GGUFFile: Sendable {
   public let metadata: Metadata
   /// The tensors in the order of the file.
   public let tensors: [GGUFTensor]
+  private let places: [String: Int]
 
   /// Opens and checks the file at `path`.
   public init(path: String) throws(FileError) {
@@ -61,15 +62,19 @@ public struct GGUFFile: Sendable {
     }
     let start = (reader.offset + alignment - 1) / alignment * alignment
     var tensors: [GGUFTensor] = []
-    var names: Set<String> = []
+    var places: [String: Int] = [:]
     for entry in entries {
-      guard names.insert(entry.name).inserted else {
+      guard places.updateValue(tensors.count, forKey: entry.name) == nil else {
         throw reader.error("the tensor \"\(entry.name)\"", "stands in the file twice")
       }
       tensors.append(try GGUFTensor(entry, file: file, dataStart: start, alignment: alignment))
     }
     self.tensors = tensors
+    self.places = places
   }
+
+  /// The tensor of that name.
+  func tensor(named name: String) -> GGUFTensor? { places[name].map { tensors[$0] } }
 
   private static func value(
     _ reader: inout ByteReader, _ field: String

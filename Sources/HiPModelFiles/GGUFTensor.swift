@@ -85,29 +85,13 @@ public struct GGUFTensorType: Sendable, Hashable {
   public let code: UInt32
 
   /// How the elements are stored, if this project can read them.
-  public var element: ElementType? {
-    switch code {
-    case 0: .float32
-    case 1: .float16
-    case 2: .q4_0
-    case 3: .q4_1
-    case 8: .q8_0
-    case 12: .q4_K
-    case 13: .q5_K
-    case 14: .q6_K
-    case 30: .bfloat16
-    default: nil
-    }
-  }
+  public var element: ElementType? { ElementType(ggufNumber: code) }
 
   /// The name that users know it by.
   public var name: String {
     if let element { return element.rawValue }
     let names: [UInt32: String] = [
-      6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS",
-      17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
-      20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32",
-      27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+      15: "Q8_K", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 40: "NVFP4",
     ]
     return names[code] ?? "unknown type \(code)"
   }

@@ -36,7 +36,8 @@ public struct Metadata: Sendable {
   /// All values by key.
   public let values: [String: MetadataValue]
 
-  func missing(_ key: String) -> FileError {
+  /// The error of a key that is needed and absent.
+  public func missing(_ key: String) -> FileError {
     FileError(path: path, problem: "the metadata lack \"\(key)\"; is this a complete model file?")
   }
 
@@ -94,6 +95,16 @@ public struct Metadata: Sendable {
     guard let value = values[key] else { return nil }
     guard case .texts(let texts) = value else { throw wrong(key, value, "a list of texts") }
     return texts
+  }
+
+  /// A list of numbers; nil when the key is absent.
+  public func numbers(_ key: String) throws(FileError) -> [Double]? {
+    switch values[key] {
+    case nil: return nil
+    case .numbers(let numbers): return numbers
+    case .integers(let numbers): return numbers.map(Double.init)
+    case .some(let value): throw wrong(key, value, "a list of numbers")
+    }
   }
 
   /// A list of whole numbers; nil when the key is absent.

@@ -73,7 +73,7 @@ public struct NumPyArray: Sendable, Hashable {
       if isHalf {
         let bits = unsafe file.bytes.loadUnaligned(
           fromByteOffset: data + index * 2, as: UInt16.self)
-        return Self.float(fromHalf: UInt16(littleEndian: bits))
+        return Float(halfBits: UInt16(littleEndian: bits))
       }
       let bits = unsafe file.bytes.loadUnaligned(fromByteOffset: data + index * 4, as: UInt32.self)
       return Float(bitPattern: UInt32(littleEndian: bits))
@@ -104,13 +104,5 @@ public struct NumPyArray: Sendable, Hashable {
   private static func field(_ name: String, of header: String) -> Substring? {
     guard let range = header.firstRange(of: "'\(name)':") else { return nil }
     return header[range.upperBound...].drop { $0 == " " }
-  }
-
-  private static func float(fromHalf bits: UInt16) -> Float {
-    let sign = UInt32(bits & 0x8000) << 16
-    let magnitude = UInt32(bits & 0x7fff) << 13
-    if magnitude >= 0x0f80_0000 { return Float(bitPattern: sign | 0x7000_0000 | magnitude) }
-    let scaled = Float(bitPattern: magnitude) * 0x1p112
-    return Float(bitPattern: sign | scaled.bitPattern)
   }
 }

@@ -25,6 +25,63 @@ public struct Weight: Sendable {
     self.columns = columns
     self.bytes = bytes
   }
+
+  /// Some of its rows, which lie where they lay.
+  public func rows(_ range: Range<Int>) -> Weight {
+    precondition(range.lowerBound >= 0 && range.upperBound <= rows)
+    let rowSize = element.byteCount(of: columns)
+    let start = bytes.range.lowerBound
+    return Weight(
+      name: name, element: element, rows: range.count, columns: columns,
+      bytes: MappedRange(
+        file: bytes.file,
+        range: start + range.lowerBound * rowSize..<start + range.upperBound * rowSize))
+  }
+
+  /// Its elements in float32; nil where they are quantised.
+  public var floats: [Float]? {
+    let count = rows * columns
+    let (file, start) = (bytes.file, bytes.range.lowerBound)
+    func bits(_ index: Int) -> UInt16 {
+      UInt16(
+        littleEndian: unsafe file.bytes.loadUnaligned(
+          fromByteOffset: start + 2 * index, as: UInt16.self))
+    }
+    switch element {
+    case .float32:
+      return (0..<count).map { index in
+        Float(
+          bitPattern: UInt32(
+            littleEndian: unsafe file.bytes.loadUnaligned(
+              fromByteOffset: start + 4 * index, as: UInt32.self)))
+      }
+    case .float16: return (0..<count).map { Float(halfBits: bits($0)) }
+    case .bfloat16: return (0..<count).map { Float(bitPattern: UInt32(bits($0)) << 16) }
+    case .float64:
+      return (0..<count).map { index in
+        Float(
+          Double(
+            bitPattern: UInt64(
+              littleEndian: unsafe file.bytes.loadUnaligned(
+                fromByteOffset: start + 8 * index, as: UInt64.self))))
+      }
+    default: return nil
+    }
+  }
+}
+
+extension Float {
+  /// The number that a half-precision pattern stands for.
+  package init(halfBits bits: UInt16) {
+    let sign = UInt32(bits & 0x8000) << 16
+    let magnitude = UInt32(bits & 0x7fff) << 13
+    if magnitude >= 0x0f80_0000 {
+      self.init(bitPattern: sign | 0x7000_0000 | magnitude)
+    } else {
+      let scaled = Float(bitPattern: magnitude) * 0x1p112
+      self.init(bitPattern: sign | scaled.bitPattern)
+    }
+  }
 }
 
 /// Weights by name.
@@ -41,6 +98,21 @@ public protocol WeightSource: Sendable {
   func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight
 }
 
+extension WeightSource {
+  /// The elements of a vector in float32.
+  public func floats(named name: String, count: Int) throws(FileError) -> [Float] {
+    let weight = try weight(named: name, rows: 1, columns: count)
+    guard let floats = weight.floats else {
+      throw FileError(
+        .unsupported, path: path,
+        problem:
+          "the tensor \"\(name)\" is stored as \(weight.element.rawValue); norms, biases and factors are "
+          + "expected as F32, F16 or BF16")
+    }
+    return floats
+  }
+}
+
 extension GGUFFile: WeightSource {
   /// Path of the file.
   public var path: String { file.path }
@@ -49,11 +121,11 @@ extension GGUFFile: WeightSource {
   public var names: [String] { tensors.map(\.name) }
 
   /// Whether the file has a tensor of that name.
-  public func hasWeight(named name: String) -> Bool { tensors.contains { $0.name == name } }
+  public func hasWeight(named name: String) -> Bool { tensor(named: name) != nil }
 
   /// The tensor of that name and shape.
   public func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight {
-    guard let tensor = tensors.first(where: { $0.name == name }) else {
+    guard let tensor = tensor(named: name) else {
       throw FileError(
         path: path,
         problem: "the tensor \"\(name)\" is missing; the file is incomplete or of another "
@@ -66,8 +138,9 @@ extension GGUFFile: WeightSource {
         problem: "the tensor \"\(name)\" is stored as \(tensor.type.name); supported are \(known). "
           + "Use a file quantised to one of these")
     }
+    // Matrices of several experts lie one behind the other.
     let wanted = rows == 1 ? [columns] : [columns, rows]
-    guard tensor.dimensions == wanted || tensor.dimensions == [columns, rows] else {
+    guard tensor.dimensions[0] == columns, tensor.dimensions.dropFirst().reduce(1, *) == rows else {
       throw FileError(
         path: path,
         problem: "the tensor \"\(name)\" has the shape \(tensor.dimensions); the metadata call for "

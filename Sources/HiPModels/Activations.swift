@@ -9,13 +9,17 @@ struct Activations {
   /// Rows of logits that are computed at a time.
   static let logitRows = 64
 
-  private let hidden, normed, query, key, value, attended, gate, up: DeviceTensor
+  private let hidden, normed, query, key, value, attended: DeviceTensor
+  /// What a block adds, where that is normalised first.
+  private let branch: DeviceTensor?
+  private let workspace: FeedForwardCall.Workspace
   /// The normed rows that logits are made of.
   let last: DeviceTensor
   let logits: DeviceTensor
 
   struct Views {
-    let hidden, normed, query, key, value, attended, gate, up: DeviceTensor
+    let hidden, normed, query, key, value, attended: DeviceTensor
+    let branch: DeviceTensor?
   }
 
   init(_ architecture: DecoderArchitecture, _ backend: any ComputeBackend) throws(ComputeError) {
@@ -31,8 +35,16 @@ struct Activations {
     key = try tensor(shape.kvHeads * shape.headSize)
     value = try tensor(shape.kvHeads * shape.headSize)
     attended = try tensor(shape.heads * shape.headSize)
-    gate = try tensor(architecture.feedForwardSize)
-    up = try tensor(architecture.feedForwardSize)
+    branch = architecture.addsNormed ? try tensor(architecture.hiddenSize) : nil
+    var experts: FeedForwardCall.ExpertWorkspace?
+    if let count = architecture.expertCount {
+      experts = .init(
+        router: try tensor(count), gathered: try tensor(architecture.hiddenSize),
+        products: try tensor(architecture.hiddenSize))
+    }
+    workspace = .init(
+      gate: try tensor(architecture.feedForwardSize), up: try tensor(architecture.feedForwardSize),
+      experts: experts)
     last = try tensor(architecture.hiddenSize, rows: Self.logitRows)
     logits = try tensor(architecture.vocabularySize, rows: Self.logitRows)
   }
@@ -42,16 +54,33 @@ struct Activations {
     Views(
       hidden: hidden.rows(0..<count), normed: normed.rows(0..<count),
       query: query.rows(0..<count), key: key.rows(0..<count), value: value.rows(0..<count),
-      attended: attended.rows(0..<count), gate: gate.rows(0..<count), up: up.rows(0..<count))
+      attended: attended.rows(0..<count), branch: branch?.rows(0..<count))
+  }
+
+  /// Memory for a feed-forward block of `size` elements.
+  func workspace(size: Int) -> FeedForwardCall.Workspace {
+    guard size != workspace.gate.columns else { return workspace }
+    func narrower(_ tensor: DeviceTensor) -> DeviceTensor {
+      DeviceTensor(
+        buffer: tensor.buffer, offset: tensor.offset, element: tensor.element, rows: tensor.rows,
+        columns: size)
+    }
+    return .init(
+      gate: narrower(workspace.gate), up: narrower(workspace.up), experts: workspace.experts)
   }
 }
 
 extension DecoderArchitecture {
+  /// The most experts that a layer has; nil where none has any.
+  var expertCount: Int? { layers.compactMap { $0.feedForward.experts?.count }.max() }
+
   /// Bytes of everything that a step writes besides keys and values.
   public var activationByteCount: Int {
+    let experts = expertCount.map { $0 + 2 * hiddenSize } ?? 0
     let perToken =
-      2 * hiddenSize + 2 * (attention.heads + attention.kvHeads) * attention.headSize
-      + 2 * feedForwardSize
+      (addsNormed ? 3 : 2) * hiddenSize
+      + 2 * (attention.heads + attention.kvHeads) * attention.headSize + 2 * feedForwardSize
+      + experts
     return 4
       * (perToken * DecoderModel.largestStep + (vocabularySize + hiddenSize) * Activations.logitRows)
   }

@@ -24,12 +24,11 @@ public final class DecoderModel {
 
   /// Places the weights on a device.
   public init(
-    _ architecture: DecoderArchitecture, _ map: WeightMap, from source: some WeightSource,
-    on backend: any ComputeBackend
+    _ plan: ModelPlan, from source: some WeightSource, on backend: any ComputeBackend
   ) throws {
-    self.architecture = architecture
+    architecture = plan.architecture
     self.backend = backend
-    weights = try DecoderWeights(architecture, map, from: source, on: backend)
+    weights = try DecoderWeights(architecture, plan.weightMap, from: source, on: backend)
     activations = try Activations(architecture, backend)
   }
 
@@ -55,24 +54,28 @@ public final class DecoderModel {
     let decodeRows = plan.decodeRowCount
     func matmul(
       _ input: DeviceTensor, _ weight: DeviceTensor, _ bias: DeviceTensor? = nil,
-      into output: DeviceTensor, _ update: MatmulCall.Update = .replace
+      into output: DeviceTensor, _ update: MatmulCall.Update = .replace, scale: Float = 1
     ) -> MatmulCall {
       MatmulCall(
-        input: input, weight: weight, bias: bias, output: output, update: update,
+        input: input, weight: weight, bias: bias, output: output, update: update, scale: scale,
         decodeRows: decodeRows)
     }
+    // What a block adds goes to the hidden state, or is normalised on the way.
+    let sum = a.branch ?? a.hidden
+    let update: MatmulCall.Update = a.branch == nil ? .add : .replace
     let batch = zip(plan.slices, plan.rows).enumerated().map { index, part in
       SequenceRows(rows: part.1, start: part.0.start, table: caches[index].table)
     }
     backend.embed(
       EmbedCall(
-        tokens: plan.slices.flatMap(\.tokens), table: weights.embedding, output: a.hidden))
+        tokens: plan.slices.flatMap(\.tokens), table: weights.embedding,
+        scale: architecture.scales.embedding, output: a.hidden))
     for (index, layer) in weights.layers.enumerated() {
-      normalize(a.hidden, layer.attentionNorm, after: index - 1, into: a.normed)
+      let input = normed(a, layer.attentionNorm, after: index - 1)
       backend.multiply([
-        matmul(a.normed, layer.query, layer.queryBias, into: a.query),
-        matmul(a.normed, layer.key, layer.keyBias, into: a.key),
-        matmul(a.normed, layer.value, layer.valueBias, into: a.value),
+        matmul(input, layer.query, layer.queryBias, into: a.query),
+        matmul(input, layer.key, layer.keyBias, into: a.key),
+        matmul(input, layer.value, layer.valueBias, into: a.value),
       ])
       if let norm = layer.queryNorm { normalizeHeads(a.query, norm, after: index) }
       if let norm = layer.keyNorm { normalizeHeads(a.key, norm, after: index) }
@@ -82,14 +85,19 @@ public final class DecoderModel {
           rotaryDimensions: architecture.rotaryDimensions, batch: batch))
       attend(plan, caches, layer: index, a, observe)
       backend.multiply([
-        matmul(a.attended, layer.attentionOutput, layer.attentionOutputBias, into: a.hidden, .add)
+        matmul(
+          a.attended, layer.attentionOutput, layer.attentionOutputBias, into: sum, update,
+          scale: architecture.scales.residual)
       ])
-      normalize(a.hidden, layer.feedForwardNorm, after: index, into: a.normed)
-      backend.multiply([
-        matmul(a.normed, layer.gate, into: a.gate), matmul(a.normed, layer.up, into: a.up),
-      ])
-      backend.activate(GateCall(gate: a.gate, up: a.up))
-      backend.multiply([matmul(a.gate, layer.down, into: a.hidden, .add)])
+      addNormed(a, layer.attentionPostNorm, after: index)
+      let block = architecture.layers[index].feedForward
+      backend.feedForward(
+        FeedForwardCall(
+          input: normed(a, layer.feedForwardNorm, after: index), weights: layer.feedForward,
+          activation: block.activation, workspace: activations.workspace(size: block.size),
+          output: sum, update: update, scale: architecture.scales.residual,
+          decodeRows: decodeRows))
+      addNormed(a, layer.feedForwardPostNorm, after: index)
     }
     return encodeOutputs(of: plan, from: a.hidden)
   }
@@ -102,7 +110,8 @@ public final class DecoderModel {
     let phases = zip(plan.slices, plan.rows).enumerated().map { index, part in
       let step = LayerStep(
         architecture: architecture, layer: layer, slice: part.0, number: index,
-        cache: caches[index], queries: a.query.rows(part.1), output: a.attended.rows(part.1))
+        cache: caches[index], queries: a.query.rows(part.1), sinks: weights.layers[layer].sinks,
+        output: a.attended.rows(part.1))
       observe?(
         index,
         LayerObservation(
@@ -116,6 +125,24 @@ public final class DecoderModel {
       if !selects.isEmpty { backend.select(SelectCall(layer: layer, batch: selects)) }
       backend.attend(AttendCall(layer: layer, batch: now.map(\.attend)))
     }
+  }
+
+  /// The hidden state as a block takes it, normalised where there is a norm.
+  private func normed(
+    _ a: Activations.Views, _ weight: DeviceTensor?, after layer: Int
+  ) -> DeviceTensor {
+    guard let weight else { return a.hidden }
+    normalize(a.hidden, weight, after: layer, into: a.normed)
+    return a.normed
+  }
+
+  /// Adds what a block has made to the hidden state, where that is normalised first.
+  private func addNormed(_ a: Activations.Views, _ weight: DeviceTensor?, after layer: Int) {
+    guard let branch = a.branch, let weight else { return }
+    backend.normalize(
+      NormCall(
+        layer: layer, input: branch, weight: weight, epsilon: architecture.normEpsilon,
+        output: a.hidden, update: .add))
   }
 
   private func normalize(
@@ -147,7 +174,10 @@ public final class DecoderModel {
       backend.multiply([
         MatmulCall(input: rows, weight: weights.output, output: logits, decodeRows: decodeRows)
       ])
-      backend.sample(SampleCall(logits: logits, items: items))
+      backend.sample(
+        SampleCall(
+          logits: logits, scale: architecture.scales.logits,
+          softCap: architecture.scales.logitSoftCap, items: items))
     }
     // Single rows, each by the arithmetic of one row alone.
     var singles: [(slice: Int, row: Int, request: CandidateRequest)] = []

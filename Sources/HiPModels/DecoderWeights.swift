@@ -11,78 +11,180 @@ struct DecoderWeights {
   let layers: [Layer]
 
   struct Layer {
-    let attentionNorm, query, key, value, attentionOutput: DeviceTensor
+    let query, key, value, attentionOutput: DeviceTensor
     let queryBias, keyBias, valueBias, attentionOutputBias: DeviceTensor?
-    let queryNorm, keyNorm: DeviceTensor?
-    let feedForwardNorm, gate, up, down: DeviceTensor
+    let queryNorm, keyNorm, sinks: DeviceTensor?
+    let attentionNorm, attentionPostNorm: DeviceTensor?
+    let feedForwardNorm, feedForwardPostNorm: DeviceTensor?
+    let feedForward: FeedForwardCall.Weights
   }
 
   init(
     _ architecture: DecoderArchitecture, _ map: WeightMap, from source: some WeightSource,
     on backend: any ComputeBackend
   ) throws {
-    try map.check(source, layerCount: architecture.layerCount)
-    let shape = architecture.attention
+    try map.check(source, architecture)
+    let reader = WeightReader(map: map, source: source, backend: backend)
     let hidden = architecture.hiddenSize
-    let (queries, keys) = (shape.heads * shape.headSize, shape.kvHeads * shape.headSize)
-    func matrix(_ name: String, _ rows: Int, _ columns: Int) throws -> DeviceTensor {
-      let weight = try source.weight(named: name, rows: rows, columns: columns)
-      return try backend.makeTensor(
-        .mapped(weight.bytes), element: weight.element, rows: rows, columns: columns)
-    }
-    func vector(_ name: String, _ size: Int) throws -> DeviceTensor {
-      let tensor = try matrix(name, 1, size)
-      guard tensor.element == .float32 else {
-        throw FileError(
-          .unsupported, path: source.path,
-          problem:
-            "the tensor \"\(name)\" is stored as \(tensor.element.rawValue); norms and biases are "
-            + "expected as F32")
-      }
-      return tensor
-    }
-    func name(_ role: ModelRole) throws -> String {
-      guard let name = map.model[role] else { preconditionFailure("the map has no \(role)") }
-      return name
-    }
-    embedding = try matrix(name(.embedding), architecture.vocabularySize, hidden)
-    outputNorm = try vector(name(.outputNorm), hidden)
+    embedding = try reader.matrix(.embedding, architecture.vocabularySize, hidden)
+    outputNorm = try reader.norm(map.model[.outputNorm] ?? "", hidden)
     output =
-      try source.hasWeight(named: name(.output))
-      ? matrix(name(.output), architecture.vocabularySize, hidden) : embedding
-    layers = try (0..<architecture.layerCount).map { index in
-      func name(_ role: LayerRole) -> String {
-        guard let name = map.name(role, index) else {
-          preconditionFailure("the map has no \(role)")
-        }
-        return name
-      }
-      func optional(_ role: LayerRole, _ size: Int) throws -> DeviceTensor? {
-        guard let name = map.name(role, index), source.hasWeight(named: name) else { return nil }
-        return try vector(name, size)
-      }
-      return Layer(
-        attentionNorm: try vector(name(.attentionNorm), hidden),
-        query: try matrix(name(.query), queries, hidden),
-        key: try matrix(name(.key), keys, hidden),
-        value: try matrix(name(.value), keys, hidden),
-        attentionOutput: try matrix(name(.attentionOutput), hidden, queries),
-        queryBias: try optional(.queryBias, queries), keyBias: try optional(.keyBias, keys),
-        valueBias: try optional(.valueBias, keys),
-        attentionOutputBias: try optional(.attentionOutputBias, hidden),
-        queryNorm: try optional(.queryNorm, shape.headSize),
-        keyNorm: try optional(.keyNorm, shape.headSize),
-        feedForwardNorm: try vector(name(.feedForwardNorm), hidden),
-        gate: try matrix(name(.gate), architecture.feedForwardSize, hidden),
-        up: try matrix(name(.up), architecture.feedForwardSize, hidden),
-        down: try matrix(name(.down), hidden, architecture.feedForwardSize))
+      source.hasWeight(named: map.model[.output] ?? "")
+      ? try reader.matrix(.output, architecture.vocabularySize, hidden) : embedding
+    layers = try architecture.layers.enumerated().map { index, plan in
+      try Layer(plan, architecture, reader.layer(index, plan))
     }
   }
 
   /// Every matrix that a token is multiplied with; the output's is the last.
   var matrices: [DeviceTensor] {
-    layers.flatMap {
-      [$0.query, $0.key, $0.value, $0.attentionOutput, $0.gate, $0.up, $0.down]
+    layers.flatMap { layer in
+      [layer.query, layer.key, layer.value, layer.attentionOutput] + layer.feedForward.matrices
     } + [output]
+  }
+}
+
+extension FeedForwardCall.Weights {
+  /// Every matrix that a token is multiplied with.
+  fileprivate var matrices: [DeviceTensor] {
+    switch self {
+    case .dense(let branch): [branch.gate, branch.up, branch.down]
+    case .experts(let experts):
+      // Which ones a token takes is not known before; experts of a layer are of one size.
+      [experts.router]
+        + experts.branches.prefix(experts.routing.used).flatMap { [$0.gate, $0.up, $0.down] }
+    }
+  }
+}
+
+extension DecoderWeights.Layer {
+  init(_ plan: LayerPlan, _ architecture: DecoderArchitecture, _ reader: LayerReader) throws {
+    let shape = architecture.attention
+    let hidden = architecture.hiddenSize
+    let (queries, keys) = (shape.heads * shape.headSize, shape.kvHeads * shape.headSize)
+    query = try reader.matrix(.query, queries, hidden)
+    key = try reader.matrix(.key, keys, hidden)
+    value = try reader.matrix(.value, keys, hidden)
+    attentionOutput = try reader.matrix(.attentionOutput, hidden, queries)
+    queryBias = try reader.vector(.queryBias, queries)
+    keyBias = try reader.vector(.keyBias, keys)
+    valueBias = try reader.vector(.valueBias, keys)
+    attentionOutputBias = try reader.vector(.attentionOutputBias, hidden)
+    let isTogether = reader.map.normalisesHeadsTogether
+    queryNorm = try reader.norm(.queryNorm, isTogether ? queries : shape.headSize)
+    keyNorm = try reader.norm(.keyNorm, isTogether ? keys : shape.headSize)
+    sinks = try reader.vector(.attentionSinks, shape.heads)
+    attentionNorm = try reader.norm(.attentionNorm, hidden)
+    attentionPostNorm = try reader.norm(.attentionPostNorm, hidden)
+    feedForwardNorm = try reader.norm(.feedForwardNorm, hidden)
+    feedForwardPostNorm = try reader.norm(.feedForwardPostNorm, hidden)
+    let size = plan.feedForward.size
+    func branch(_ expert: Int) throws -> FeedForwardCall.Branch {
+      FeedForwardCall.Branch(
+        gate: try reader.matrix(.gate, size, hidden, expert),
+        up: try reader.matrix(.up, size, hidden, expert),
+        down: try reader.matrix(.down, hidden, size, expert),
+        gateBias: try reader.vector(.gateBias, size, expert),
+        upBias: try reader.vector(.upBias, size, expert),
+        downBias: try reader.vector(.downBias, hidden, expert))
+    }
+    if let experts = plan.feedForward.experts {
+      feedForward = .experts(
+        .init(
+          router: try reader.matrix(.router, experts.count, hidden),
+          routerBias: try reader.vector(.routerBias, experts.count),
+          branches: try (0..<experts.count).map(branch), routing: experts.routing))
+    } else {
+      feedForward = .dense(try branch(0))
+    }
+  }
+}
+
+/// Places weights of a source on a device.
+private struct WeightReader {
+  let map: WeightMap
+  let source: any WeightSource
+  let backend: any ComputeBackend
+
+  func layer(_ index: Int, _ plan: LayerPlan) -> LayerReader {
+    LayerReader(
+      map: map, source: source, backend: backend, index: index,
+      expertCount: plan.feedForward.experts?.count ?? 1)
+  }
+
+  func matrix(_ role: ModelRole, _ rows: Int, _ columns: Int) throws -> DeviceTensor {
+    try source.weight(named: map.model[role] ?? "", rows: rows, columns: columns)
+      .tensor(on: backend)
+  }
+
+  func norm(_ name: String, _ size: Int) throws -> DeviceTensor {
+    let values = try source.floats(named: name, count: size).map { $0 + map.normOffset }
+    return try backend.makeTensor(.values(values), element: .float32, rows: 1, columns: size)
+  }
+}
+
+/// Places weights of one layer on a device.
+struct LayerReader {
+  let map: WeightMap
+  let source: any WeightSource
+  let backend: any ComputeBackend
+  let index: Int
+  let expertCount: Int
+
+  /// Nil where the family has no such weight, or the file lacks one that it may lack.
+  private func weight(
+    _ role: LayerRole, _ rows: Int, _ columns: Int, _ expert: Int
+  ) throws -> Weight? {
+    guard let place = map.layer[role] else { return nil }
+    let name = place.name(layer: index, expert: expert)
+    if place.isOptional, !source.hasWeight(named: name) { return nil }
+    switch place.part {
+    case .whole: return try source.weight(named: name, rows: rows, columns: columns)
+    case .rows(let range, let count):
+      return try source.weight(named: name, rows: count, columns: columns).rows(range)
+    case .share:
+      let all = try source.weight(named: name, rows: rows * expertCount, columns: columns)
+      return all.rows(expert * rows..<(expert + 1) * rows)
+    }
+  }
+
+  func matrix(
+    _ role: LayerRole, _ rows: Int, _ columns: Int, _ expert: Int = 0
+  ) throws -> DeviceTensor {
+    guard let weight = try weight(role, rows, columns, expert) else {
+      preconditionFailure("the map has no \(role)")
+    }
+    return try weight.tensor(on: backend)
+  }
+
+  func vector(_ role: LayerRole, _ size: Int, _ expert: Int = 0) throws -> DeviceTensor? {
+    try values(role, size, expert).map { try tensor($0) }
+  }
+
+  func norm(_ role: LayerRole, _ size: Int) throws -> DeviceTensor? {
+    try values(role, size, 0).map { try tensor($0.map { $0 + map.normOffset }) }
+  }
+
+  private func values(_ role: LayerRole, _ size: Int, _ expert: Int) throws -> [Float]? {
+    guard let weight = try weight(role, 1, size, expert) else { return nil }
+    guard let floats = weight.floats else {
+      throw FileError(
+        .unsupported, path: source.path,
+        problem:
+          "the tensor \"\(weight.name)\" is stored as \(weight.element.rawValue); norms and biases are "
+          + "expected as F32, F16 or BF16")
+    }
+    return floats
+  }
+
+  private func tensor(_ values: [Float]) throws -> DeviceTensor {
+    try backend.makeTensor(.values(values), element: .float32, rows: 1, columns: values.count)
+  }
+}
+
+extension Weight {
+  /// Its bytes on a device.
+  fileprivate func tensor(on backend: any ComputeBackend) throws -> DeviceTensor {
+    try backend.makeTensor(.mapped(bytes), element: element, rows: rows, columns: columns)
   }
 }

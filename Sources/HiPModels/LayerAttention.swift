@@ -42,6 +42,7 @@ struct LayerStep {
   let number: Int
   let cache: SequenceCache
   let queries: DeviceTensor
+  let sinks: DeviceTensor?
   let output: DeviceTensor
 
   struct Phase {
@@ -50,6 +51,7 @@ struct LayerStep {
   }
 
   private var plan: LayerPlan { architecture.layers[layer] }
+  private var rotary: RotaryEmbedding? { plan.rotary?.embedding(length: slice.length) }
   private var trainedLength: Int { architecture.trainedLength }
 
   /// Attends densely with the positions below `denseLength`, by the policy with the others.
@@ -87,7 +89,7 @@ struct LayerStep {
       let position = slice.start + first
       let end = stretch.end(ofFactorAt: position, trainedLength: trainedLength)
       let part = first..<min(rows.upperBound, max(end - slice.start, first + 1))
-      let rotary = plan.rotary?.stretched(
+      let rotary = rotary?.stretched(
         stretch, position: position, trainedLength: trainedLength)
       phases.append(
         Phase(
@@ -128,12 +130,12 @@ struct LayerStep {
   }
 
   /// Some rows of the slice.
-  func input(_ rows: Range<Int>) -> AttentionInput { input(rows, rotary: plan.rotary) }
+  func input(_ rows: Range<Int>) -> AttentionInput { input(rows, rotary: rotary) }
 
   private func input(_ rows: Range<Int>, rotary: RotaryEmbedding?) -> AttentionInput {
     AttentionInput(
       queries: queries.rows(rows), shape: architecture.attention,
       start: slice.start + rows.lowerBound, table: cache.table, rotary: rotary,
-      trainedLength: trainedLength)
+      sinks: sinks, trainedLength: trainedLength)
   }
 }

@@ -20,6 +20,8 @@ public struct SequenceSlice: Sendable, Hashable {
   public let tokens: [Int32]
   /// Position of the first.
   public let start: Int
+  /// Tokens that the sequence is known to come to: what a rotation for long texts goes by.
+  public let length: Int
   /// What the step is to the sequence.
   public let kind: Kind
   /// What the tokens attend to.
@@ -63,9 +65,10 @@ public struct SequenceSlice: Sendable, Hashable {
 
   /// Stores the parts.
   public init(
-    sequence: SequenceID, tokens: [Int32], start: Int, kind: Kind, attention: LayerAttention,
-    selection: Selection = .everywhere, output: Output = .nothing
+    sequence: SequenceID, tokens: [Int32], start: Int, length: Int? = nil, kind: Kind,
+    attention: LayerAttention, selection: Selection = .everywhere, output: Output = .nothing
   ) {
+    self.length = max(length ?? 0, start + tokens.count)
     self.sequence = sequence
     self.tokens = tokens
     self.start = start

@@ -7,9 +7,17 @@ public import HiPTensors
 enum LayerRole: Sendable, Hashable, CaseIterable {
   case attentionNorm, query, key, value, attentionOutput
   case queryBias, keyBias, valueBias, attentionOutputBias
-  /// Of each head's query and key.
+  /// Of each head's query and key, or of all heads' together.
   case queryNorm, keyNorm
-  case feedForwardNorm, gate, up, down
+  /// A logit of each head in the softmax, without a value.
+  case attentionSinks
+  /// Of what the attention, or the feed-forward block, adds.
+  case attentionPostNorm, feedForwardPostNorm
+  case feedForwardNorm
+  /// How much a token is drawn to each expert.
+  case router, routerBias
+  /// Of the one feed-forward branch, or of each expert.
+  case gate, up, down, gateBias, upBias, downBias
 }
 
 /// What a weight outside of layers is for.
@@ -17,35 +25,89 @@ enum ModelRole: Sendable, Hashable, CaseIterable {
   case embedding, outputNorm
   /// Absent in files whose output matrix is the embedding.
   case output
-  /// Divisors of the rotation's frequencies.
-  case rotaryFactors
 }
 
-/// Which names a family's weights have in a kind of file.
-public struct WeightMap: Sendable {
-  /// With `#` in place of the layer's number.
-  let layer: [LayerRole: String]
-  let model: [ModelRole: String]
-  /// What a file may hold without any use, as `layer` has it.
-  let ignorable: Set<String>
+/// Where a weight lies in a file.
+struct WeightPlace: Sendable, Hashable, ExpressibleByStringLiteral {
+  /// Its name, with `#` in place of the layer's number and `@` in place of the expert's.
+  let name: String
+  /// What of the tensor it is.
+  var part = Part.whole
+  /// Whether a model may lack it.
+  var isOptional = false
 
-  func name(_ role: LayerRole, _ index: Int) -> String? {
-    layer[role].map { $0.replacing("#", with: "\(index)") }
+  /// What of a tensor a weight is.
+  enum Part: Sendable, Hashable {
+    case whole
+    /// Some rows of several weights that lie one behind the other.
+    case rows(Range<Int>, of: Int)
+    /// An expert's share of the rows of all experts.
+    case share
   }
 
-  /// Throws when a file holds a weight that none of `layerCount` layers takes: the model would be computed
-  /// without it.
-  public func check(_ source: some WeightSource, layerCount: Int) throws(FileError) {
-    let known = Set(layer.values).union(ignorable)
+  init(_ name: String) { self.name = name }
+  init(stringLiteral name: String) { self.name = name }
+
+  /// The same, which a model may lack.
+  var optional: WeightPlace {
+    var copy = self
+    copy.isOptional = true
+    return copy
+  }
+
+  /// Each expert's share of it.
+  var shared: WeightPlace {
+    var copy = self
+    copy.part = .share
+    return copy
+  }
+
+  /// Some rows of it.
+  func rows(_ rows: Range<Int>, of count: Int) -> WeightPlace {
+    var copy = self
+    copy.part = .rows(rows, of: count)
+    return copy
+  }
+
+  func name(layer: Int, expert: Int = 0) -> String {
+    name.replacing("#", with: "\(layer)").replacing("@", with: "\(expert)")
+  }
+}
+
+/// Which weights a family has, and where they lie in a kind of file.
+public struct WeightMap: Sendable {
+  /// A family has the roles that stand here.
+  var layer: [LayerRole: WeightPlace]
+  let model: [ModelRole: String]
+  /// Names that a file may hold without any use, as `layer` has them, or their beginnings before a `*`.
+  var ignorable: Set<String>
+  /// What is added to the weights of norms: 1 where a file holds what they differ by from that.
+  var normOffset: Float = 0
+  /// Whether queries and keys are normalised over all heads together, and not each head by itself.
+  var normalisesHeadsTogether = false
+
+  /// Throws when a file holds a weight that no layer takes: the model would be computed without it.
+  public func check(
+    _ source: some WeightSource, _ architecture: DecoderArchitecture
+  ) throws(FileError) {
+    let beginnings = ignorable.filter { $0.hasSuffix("*") }.map { $0.dropLast() }
     var names = Set(model.values)
-    for index in 0..<layerCount {
-      names.formUnion(known.map { $0.replacing("#", with: "\(index)") })
+    for (index, layer) in architecture.layers.enumerated() {
+      names.formUnion(ignorable.map { $0.replacing("#", with: "\(index)") })
+      for place in self.layer.values {
+        let experts = place.name.contains("@") ? layer.feedForward.experts?.count ?? 0 : 1
+        names.formUnion((0..<experts).map { place.name(layer: index, expert: $0) })
+      }
     }
-    guard let stranger = source.names.first(where: { !names.contains($0) }) else { return }
+    let stranger = source.names.first { name in
+      !names.contains(name) && !beginnings.contains { name.hasPrefix($0) }
+    }
+    guard let stranger else { return }
     throw FileError(
       .unsupported, path: source.path,
       problem:
-        "the tensor \"\(stranger)\" belongs to no part of a model that is known here; computed "
-        + "without it, the model would be another one. Use a model of a supported architecture")
+        "the tensor \"\(stranger)\" belongs to no part of a model of the architecture "
+        + "\"\(architecture.name)\" with \(architecture.layerCount) layers that is known here; computed "
+        + "without it, the model would be another one")
   }
 }

@@ -39,6 +39,7 @@ public struct AttentionOperator {
   ///   - shape: the heads. The head size is a multiple of 16, at most 256.
   ///   - policy: what each query attends to.
   ///   - rotary: how positions rotate queries and keys; nil rotates nothing.
+  ///   - sinks: a logit per head that takes part in the softmax without a value; empty for none.
   ///   - trainedLength: what stretching, sharpening and the position schemes `self-extend` and `dynamic` go
   ///     by, 1 or more; by default none of them happens.
   ///   - given: blocks to attend to instead of selecting some, for a hierarchical policy.
@@ -47,8 +48,8 @@ public struct AttentionOperator {
   ///   O(queries · keys / chunk).
   public func run(
     queries: [Float], keys: [Float], values: [Float], shape: AttentionShape,
-    policy: AttentionPolicy, rotary: RotaryEmbedding?, trainedLength: Int = .max,
-    selection given: BlockSelection? = nil
+    policy: AttentionPolicy, rotary: RotaryEmbedding?, sinks: [Float] = [],
+    trainedLength: Int = .max, selection given: BlockSelection? = nil
   ) throws -> Result {
     let keyWidth = shape.kvHeads * shape.headSize
     let queryWidth = shape.heads * shape.headSize
@@ -66,6 +67,9 @@ public struct AttentionOperator {
     guard trainedLength >= 1 else {
       throw refuse("the trained length is \(trainedLength); it must be 1 or more")
     }
+    guard sinks.isEmpty || sinks.count == shape.heads else {
+      throw refuse("there are \(sinks.count) sinks for \(shape.heads) heads")
+    }
     if let rotary, rotary.frequencies.count * 2 > shape.headSize {
       throw refuse("the rotary embedding rotates more elements than a head has")
     }
@@ -82,6 +86,7 @@ public struct AttentionOperator {
       AppendCall(
         layer: 0, projections: (nil, try tensor(keys, keyCount), try tensor(values, keyCount)),
         order: .halves, rotaryDimensions: shape.headSize, batch: [stored]))
+    let sinkTensor = sinks.isEmpty ? nil : try tensor(sinks, 1)
     let queryTensor = try tensor(queries, queryCount)
     let output = try backend.makeTensor(
       .zeros, element: .float32, rows: queryCount, columns: queryWidth)
@@ -92,7 +97,7 @@ public struct AttentionOperator {
       AttendCall.Item(
         input: AttentionInput(
           queries: queryTensor.rows(rows), shape: shape, start: start + rows.lowerBound,
-          table: cache.table, rotary: rotary, trainedLength: trainedLength),
+          table: cache.table, rotary: rotary, sinks: sinkTensor, trainedLength: trainedLength),
         reach: reach, output: output.rows(rows))
     }
     let all = 0..<queryCount

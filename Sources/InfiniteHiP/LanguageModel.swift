@@ -83,8 +83,7 @@ public final class LanguageModel: Sendable {
     self.cacheLimit = limit
     engine = Engine()
     try await engine.start {
-      let model = try DecoderModel(
-        architecture, description.weightMap, from: file, on: makeBackend())
+      let model = try DecoderModel(description.plan, from: file, on: makeBackend())
       return ModelRunner(model, capacity: limit)
     }
   }

@@ -11,10 +11,8 @@ public import HiPTokenization
 public struct ModelDescription: Sendable {
   /// The file.
   public let path: String
-  /// What the weights make up.
-  public let architecture: DecoderArchitecture
-  /// What the weights are called.
-  public let weightMap: WeightMap
+  /// What the weights make up, and where they lie.
+  public let plan: ModelPlan
   /// Bytes of the weights in the file.
   public let weightByteCount: Int
   /// Text to tokens and back.
@@ -28,11 +26,13 @@ public struct ModelDescription: Sendable {
   /// Tokens that end an answer.
   public let endTokens: Set<TokenID>
 
+  /// What the weights make up.
+  public var architecture: DecoderArchitecture { plan.architecture }
+
   /// Describes the model of a GGUF file.
   public init(_ file: GGUFFile) throws {
     path = file.path
-    architecture = try DecoderArchitecture(file)
-    weightMap = .llama
+    plan = try ModelPlan(file)
     weightByteCount = file.tensors.reduce(0) { $0 + ($1.bytes?.range.count ?? 0) }
     let tokenizer = try Self.tokenizer(file)
     self.tokenizer = tokenizer

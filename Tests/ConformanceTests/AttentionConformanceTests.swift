@@ -47,6 +47,42 @@ import Testing
     }
   }
 
+  /// What some families add: another scale, capped scores, a sink without a value, a rotation that sharpens, of a part
+  /// of each head.
+  @Test(arguments: TestedBackend.available)
+  func variantsOfScoresEqualTheReference(_ backend: TestedBackend) throws {
+    let rotary = RotaryEmbedding(
+      frequencies: RotaryEmbedding(base: 10_000, dimensions: 24).frequencies, amplitude: 1.2)
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 64, window: 64),
+      stages: [PruningStage(chunkSize: 8, keep: 64, estimate: .exact)],
+      scoring: .init(sharing: .group, positions: .streaming), attentionPositions: .streaming)
+    let policies: [AttentionPolicy] = [
+      .dense, .streaming(try StreamingWindow(sink: 0, window: 16)), .hierarchical(pruning),
+      .heavyHitters(try HeavyHitters(recent: 64, heavy: 64)),
+    ]
+    let shapes = [
+      AttentionShape(heads: 4, kvHeads: 2, headSize: 32, scale: 0.3),
+      AttentionShape(heads: 4, kvHeads: 2, headSize: 32, softCap: 2),
+    ]
+    for shape in shapes {
+      for sinks in [[], [1, -40, 3.5, 0] as [Float]] {
+        // What H2O evicts hangs by near ties, which fall either way where factors are rounded.
+        for policy in backend.tolerance > 1e-3 ? policies.dropLast() : policies[...] {
+          for queries in [1, 67] {
+            let layer = Layer(queries: queries, keys: 230, shape: shape, seed: 21)
+            let result = try layer.run(policy, on: backend.make(), rotary: rotary, sinks: sinks)
+            let expected = layer.reference(rotary, sinks: sinks).run(
+              policy, selection: result.selection)
+            expectClose(
+              result.output, expected, within: backend.tolerance,
+              "\(policy), \(queries) queries, sinks \(sinks)")
+          }
+        }
+      }
+    }
+  }
+
   /// Tables of rotations end at 65,536; positions behind are put together from two rows.
   @Test(arguments: TestedBackend.fastest)
   func positionsBeyondTheTableEqualTheReference(_ backend: TestedBackend) throws {

@@ -118,16 +118,16 @@ struct Layer {
 
   func run(
     _ policy: AttentionPolicy, on backend: any ComputeBackend, rotary: RotaryEmbedding?,
-    selection: BlockSelection? = nil
+    sinks: [Float] = [], selection: BlockSelection? = nil
   ) throws -> AttentionOperator.Result {
     try AttentionOperator(on: backend).run(
       queries: queries, keys: keys, values: values, shape: shape, policy: policy, rotary: rotary,
-      trainedLength: Self.trainedLength, selection: selection)
+      sinks: sinks, trainedLength: Self.trainedLength, selection: selection)
   }
 
-  func reference(_ rotary: RotaryEmbedding?) -> ReferenceAttention {
+  func reference(_ rotary: RotaryEmbedding?, sinks: [Float] = []) -> ReferenceAttention {
     ReferenceAttention(
-      queries: queries, keys: keys, values: values, shape: shape, rotary: rotary,
+      queries: queries, keys: keys, values: values, shape: shape, rotary: rotary, sinks: sinks,
       trainedLength: Self.trainedLength)
   }
 

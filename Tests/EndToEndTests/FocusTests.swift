@@ -25,7 +25,7 @@ import Testing
     tokenizer = description.tokenizer
     text = Array(tokenizer.encode(try DemoModel.novel(9000), special: .text).prefix(1400))
     let model = try DecoderModel(
-      description.architecture, description.weightMap, from: file, on: CPUBackend(threads: 2))
+      description.plan, from: file, on: CPUBackend(threads: 2))
     runner = ModelRunner(model, capacity: 1 << 30)
     attention = LayerAttention(SessionTests.focused, trainedLength: 8192)
     guard case .hierarchical(let pruning) = SessionTests.focused.policy else {

@@ -18,13 +18,14 @@ struct TinyModel {
     layers: Int = 3, trainedLength: Int = 512,
     edit: @escaping @Sendable (String, inout [Float]) -> Void = { _, _ in }
   ) {
-    let rotary = RotaryEmbedding(base: 10_000, dimensions: 32)
+    let layer = LayerPlan(
+      rotary: LayerRotary(RotaryEmbedding(base: 10_000, dimensions: 32)),
+      feedForward: FeedForwardPlan(size: 96))
     architecture = DecoderArchitecture(
-      name: "llama", layers: .init(repeating: LayerPlan(rotary: rotary), count: layers),
+      name: "llama", layers: .init(repeating: layer, count: layers),
       sizes: DecoderArchitecture.Sizes(
-        hidden: 64, feedForward: 96, vocabulary: 160, trainedLength: trainedLength),
-      attention: AttentionShape(heads: 4, kvHeads: 2, headSize: 32), normEpsilon: 1e-5,
-      rotaryOrder: .interleaved)
+        hidden: 64, vocabulary: 160, trainedLength: trainedLength, normEpsilon: 1e-5),
+      attention: AttentionShape(heads: 4, kvHeads: 2, headSize: 32), rotaryOrder: .interleaved)
     weights = SeededWeights(edit: edit)
   }
 
@@ -32,7 +33,8 @@ struct TinyModel {
     on backend: any ComputeBackend, capacity: Int = 1 << 28
   ) throws -> ModelRunner {
     ModelRunner(
-      try DecoderModel(architecture, .llama, from: weights, on: backend), capacity: capacity)
+      try DecoderModel(ModelPlan(architecture, .llama), from: weights, on: backend),
+      capacity: capacity)
   }
 }
 

@@ -14,6 +14,30 @@ import Testing
     try #require(kernels.table).pointee
   }
 
+  /// Blocks of quantised formats, and the numbers they stand for by the gguf package (Scripts/make-quant-tables.py).
+  private static let goldens: [ElementType: (bytes: [UInt8], values: [Float])] = {
+    struct Item: Decodable {
+      let blocks, values: Data
+    }
+    guard
+      let url = Bundle.module.url(
+        forResource: "quants", withExtension: "json", subdirectory: "Fixtures"),
+      let data = try? Data(contentsOf: url),
+      let items = try? JSONDecoder().decode([String: Item].self, from: data)
+    else { preconditionFailure("the fixture of quantised blocks cannot be read") }
+    var goldens: [ElementType: (bytes: [UInt8], values: [Float])] = [:]
+    for (name, item) in items where name != "Q8_0" {
+      guard let element = ElementType(rawValue: name) else {
+        preconditionFailure("no format is called \(name)")
+      }
+      let values = item.values.withUnsafeBytes { bytes in
+        (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self) }
+      }
+      goldens[element] = (Array(item.blocks), values)
+    }
+    return goldens
+  }()
+
   /// Random rows as stored, and the exact numbers that they stand for.
   private func stored(
     _ element: ElementType, rows: Int, columns: Int, seed: UInt64
@@ -22,19 +46,24 @@ import Testing
     var bytes: [UInt8] = []
     var values: [Double] = []
     func append(_ bits: UInt16) { bytes += [UInt8(bits & 0xff), UInt8(bits >> 8)] }
-    if element.isBelowEightBits {
+    if let golden = Self.goldens[element] {
       for _ in 0..<rows * columns / element.blockSize {
-        let block = QuantBlock(element, &numbers)
-        bytes += block.bytes
-        values += block.values
+        let block = numbers.index(below: golden.values.count / element.blockSize)
+        bytes +=
+          golden.bytes[
+            block * element.blockByteCount..<(block + 1) * element.blockByteCount]
+        values += golden.values[block * element.blockSize..<(block + 1) * element.blockSize].map(
+          Double.init)
       }
       return (bytes, values)
     }
-    if element == .q8_0 {
+    if element == .q8_0 || element == .q8_1 {
       for _ in 0..<rows * columns / 32 {
         // Scales are powers of two times small numbers: half precision holds them.
         let scale = Float(numbers.index(below: 100) + 1) / 1024
         append(Self.half(scale))
+        // The sum of the elements, which nothing here needs.
+        if element == .q8_1 { append(0) }
         for _ in 0..<32 {
           let value = Int8(numbers.index(below: 255) - 127)
           bytes.append(UInt8(bitPattern: value))
@@ -46,6 +75,7 @@ import Testing
     for value in numbers.normals(rows * columns) {
       values.append(Double(value))
       switch element {
+      case .float64: withUnsafeBytes(of: Double(value).bitPattern.littleEndian) { bytes += $0 }
       case .float16: append(Self.half(value))
       case .bfloat16:
         let rounded = Float(bitPattern: value.bitPattern & 0xffff_0000)
@@ -76,12 +106,15 @@ import Testing
       var numbers = SeededNumbers(6)
       let x = numbers.normals(inputs * width)
       var expected = [Double](repeating: 0, count: inputs * outputs)
+      // Of a product's terms, the root of the sum of squares: what a sum may fall short of by chance.
+      var spread = 0.0
       for row in 0..<inputs {
         for output in 0..<outputs {
-          for k in 0..<width {
-            expected[row * outputs + output] +=
-              Double(x[row * width + k]) * weights[output * width + k]
+          let terms = (0..<width).map {
+            Double(x[row * width + $0]) * weights[output * width + $0]
           }
+          expected[row * outputs + output] = terms.reduce(0, +)
+          spread = max(spread, terms.reduce(0) { $0 + $1 * $1 }.squareRoot())
         }
       }
       let stride = element.byteCount(of: width)
@@ -100,7 +133,7 @@ import Testing
         x[(rows.lowerBound * width)...].withUnsafeBufferPointer { input in
           prepared[(rows.lowerBound * size)...].withUnsafeBufferPointer { prepared in
             table.matvec(
-              ihp_element(rawValue: element.code), bytes, stride, outputs, input.baseAddress,
+              element.kernelElement, bytes, stride, outputs, input.baseAddress,
               prepared.baseAddress, size, rows.count, width, &product, outputs)
           }
         }
@@ -112,7 +145,7 @@ import Testing
         "an input's products depend on what stands beside it")
       // Sums of up to 768 terms around 1: measured worst 4e-5. Inputs in 8 bits are off by 1/254 of the
       // largest of 32: measured worst 4e-3 of the largest product.
-      let largest = expected.map(abs).max() ?? 0
+      let largest = max(spread, expected.map(abs).max() ?? 0)
       let rounds = element.blockSize > 1 && table.decodes_in_integers == 1
       expectClose(
         product, expected,
@@ -124,7 +157,7 @@ import Testing
         let count = min(64, outputs - first)
         bytes.withUnsafeBytes { bytes in
           table.pack(
-            ihp_element(rawValue: element.code), bytes.baseAddress! + first * stride, stride, count,
+            element.kernelElement, bytes.baseAddress! + first * stride, stride, count,
             width, &panel)
         }
         tiled.withUnsafeMutableBufferPointer { output in
@@ -152,8 +185,8 @@ import Testing
     ]
     var bytes = [UInt8](repeating: 0, count: values.count * 2)
     var back = [Float](repeating: 0, count: values.count)
-    table.narrow(ihp_element(rawValue: element.code), values, values.count, &bytes)
-    table.widen(ihp_element(rawValue: element.code), bytes, 0, values.count, &back)
+    table.narrow(element.kernelElement, values, values.count, &bytes)
+    table.widen(element.kernelElement, bytes, 0, values.count, &back)
     let digits = element == .float16 ? 11 : 8
     for (value, result) in zip(values, back) {
       let bounded = element == .float16 ? max(-65504, min(65504, value)) : value
@@ -179,10 +212,33 @@ import Testing
     var gate: [Float] =
       x.map { $0 * 8 } + [-100, 100, -1e30, 88, -88, 0, 1e-20, 3, -3, 20, -20, 50, -50, 1, -1, 2]
     let up = [Float](repeating: 2, count: gate.count)
-    let expected = gate.map { Double($0) / (1 + exp(-Double($0))) * 2 }
-    table.swiglu(&gate, up, gate.count)
-    for (value, wanted) in zip(gate, expected) {
-      #expect(abs(Double(value) - wanted) <= 2e-6 * max(1, abs(wanted)), "\(value), \(wanted)")
+    let inputs = gate
+    func sigmoid(_ x: Double) -> Double { 1 / (1 + exp(-x)) }
+    let functions: [(ihp_activation, (Double) -> Double)] = [
+      (IHP_SILU, { $0 * sigmoid($0) * 2 }),
+      (
+        IHP_GELU_TANH,
+        { $0 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) }
+      ),
+      (IHP_CLAMPED_SWIGLU, { min($0, 7) * sigmoid(1.702 * min($0, 7)) * 3 }),
+    ]
+    for (activation, function) in functions {
+      gate = inputs
+      table.gate(activation, &gate, up, gate.count)
+      for (value, input) in zip(gate, inputs) {
+        let wanted = function(Double(input))
+        // The factor of a sigmoid near zero is lost in its argument's rounding; so is the product then.
+        #expect(
+          abs(Double(value) - wanted) <= 4e-6 * max(1, abs(wanted)), "\(input): \(value), \(wanted)"
+        )
+      }
+    }
+    var capped = inputs + [Float](repeating: 3, count: 5)
+    table.soft_cap(&capped, capped.count, 50)
+    // Where exponentials err by 4e-6 of themselves: measured worst 2e-4.
+    let allowed = table.product_element == IHP_F32 ? 1e-5 : 3e-4
+    for (value, input) in zip(capped, inputs + [Float](repeating: 3, count: 5)) {
+      #expect(abs(Double(value) - 50 * tanh(Double(input) / 50)) <= allowed, "\(input): \(value)")
     }
   }
 
@@ -349,7 +405,7 @@ import Testing
         blocks.withUnsafeBufferPointer { blocks in
           var rowsOfKeys = ihp_rows(
             blocks: blocks.baseAddress, block_shift: 6,
-            element: ihp_element(rawValue: element.code), offset: 0,
+            element: element.kernelElement, offset: 0,
             stride: element.byteCount(of: headSize))
           turns.withUnsafeBufferPointer { turns in
             table.score_stored(
@@ -423,22 +479,6 @@ import Testing
         let found = values.withUnsafeBufferPointer { indicesOfLargest(count, of: $0) }
         #expect(found == Array(expected))
       }
-    }
-  }
-}
-
-extension ElementType {
-  fileprivate var code: UInt32 {
-    switch self {
-    case .float32: IHP_F32.rawValue
-    case .float16: IHP_F16.rawValue
-    case .bfloat16: IHP_BF16.rawValue
-    case .q8_0: IHP_Q8_0.rawValue
-    case .q4_0: IHP_Q4_0.rawValue
-    case .q4_1: IHP_Q4_1.rawValue
-    case .q4_K: IHP_Q4_K.rawValue
-    case .q5_K: IHP_Q5_K.rawValue
-    case .q6_K: IHP_Q6_K.rawValue
     }
   }
 }

@@ -87,7 +87,7 @@ import Testing
     await #expect(processExitsWith: .failure) {
       final class Foreign: DeviceBuffer { let byteCount = 1 << 20 }
       let tensor = DeviceTensor(buffer: Foreign(), element: .float32, rows: 1, columns: 64)
-      try CPUBackend(threads: 1).activate(GateCall(gate: tensor, up: tensor))
+      try CPUBackend(threads: 1).embed(EmbedCall(tokens: [0], table: tensor, output: tensor))
     }
   }
 

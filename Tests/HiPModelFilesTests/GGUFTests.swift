@@ -197,7 +197,7 @@ private struct GGUFWriter {
   }
 
   @Test func theDemoModelsArchitectureIsRead() throws {
-    let architecture = try DecoderArchitecture(GGUFFile(path: DemoModel.path))
+    let architecture = try ModelPlan(GGUFFile(path: DemoModel.path)).architecture
     #expect(architecture.layerCount == 8)
     #expect(architecture.attention.heads == 8)
     #expect(architecture.attention.kvHeads == 2)

@@ -33,21 +33,54 @@
 /// Floats in front of a prepared query's elements.
 #define IHP_QUERY_HEADER 3
 
-/// How the elements of a row are stored.
+/// The formats whose elements are quants times a scale, less a minimum: name, number in GGUF files, elements and
+/// bytes of a block. `quants.h` has a function for each that unpacks it.
+#define IHP_QUANT_FORMATS(ROW)                                                                     \
+  ROW(Q4_0, 2, 32, 18)                                                                             \
+  ROW(Q4_1, 3, 32, 20)                                                                             \
+  ROW(Q5_0, 6, 32, 22)                                                                             \
+  ROW(Q5_1, 7, 32, 24)                                                                             \
+  ROW(Q8_1, 9, 32, 36)                                                                             \
+  ROW(Q2_K, 10, 256, 84)                                                                           \
+  ROW(Q3_K, 11, 256, 110)                                                                          \
+  ROW(Q4_K, 12, 256, 144)                                                                          \
+  ROW(Q5_K, 13, 256, 176)                                                                          \
+  ROW(Q6_K, 14, 256, 210)                                                                          \
+  ROW(IQ2_XXS, 16, 256, 66)                                                                        \
+  ROW(IQ2_XS, 17, 256, 74)                                                                         \
+  ROW(IQ3_XXS, 18, 256, 98)                                                                        \
+  ROW(IQ1_S, 19, 256, 50)                                                                          \
+  ROW(IQ4_NL, 20, 32, 18)                                                                          \
+  ROW(IQ3_S, 21, 256, 110)                                                                         \
+  ROW(IQ2_S, 22, 256, 82)                                                                          \
+  ROW(IQ4_XS, 23, 256, 136)                                                                        \
+  ROW(IQ1_M, 29, 256, 56)                                                                          \
+  ROW(TQ1_0, 34, 256, 54)                                                                          \
+  ROW(TQ2_0, 35, 256, 66)                                                                          \
+  ROW(MXFP4, 39, 32, 17)
+
+/// How the elements of a row are stored, by the number that GGUF files have for it.
 typedef enum ihp_element {
   IHP_F32 = 0,
   IHP_F16 = 1,
-  IHP_BF16 = 2,
   /// Blocks of 32 signed bytes behind one half-precision scale (34 bytes).
-  IHP_Q8_0 = 3,
-  /// Blocks of 32 (Q4_0) and 256 (K) elements in 4 to 6 bits, as GGUF files hold them.
-  IHP_Q4_0 = 4,
-  IHP_Q4_K = 5,
-  IHP_Q5_K = 6,
-  IHP_Q6_K = 7,
-  /// Blocks of 32 elements of 4 bits behind a scale and a minimum.
-  IHP_Q4_1 = 8,
+  IHP_Q8_0 = 8,
+  IHP_F64 = 28,
+  IHP_BF16 = 30,
+#define IHP_ENUM_ROW(name, number, width, bytes) IHP_##name = number,
+  IHP_QUANT_FORMATS(IHP_ENUM_ROW)
+#undef IHP_ENUM_ROW
 } ihp_element;
+
+/// What a gate is passed through.
+typedef enum ihp_activation {
+  /// x sigmoid(x).
+  IHP_SILU = 0,
+  /// GELU by its tanh form.
+  IHP_GELU_TANH = 1,
+  /// min(x, 7) sigmoid(1.702 min(x, 7)), with the factor 1 + min(max(up, -7), 7) (gpt-oss).
+  IHP_CLAMPED_SWIGLU = 2,
+} ihp_activation;
 
 /// The keys or values of one head, in blocks of equal token count.
 typedef struct ihp_rows {
@@ -119,8 +152,10 @@ typedef struct ihp_kernels {
   float (*greatest)(const float *x, size_t n);
   /// The sum of exp(x - greatest) over n floats.
   float (*exponential_sum)(const float *x, size_t n, float greatest);
-  /// gate = silu(gate) * up.
-  void (*swiglu)(float *gate, const float *up, size_t n);
+  /// gate = activation(gate) * up; IHP_CLAMPED_SWIGLU adds 1 to up first.
+  void (*gate)(ihp_activation activation, float *gate, const float *up, size_t n);
+  /// x = cap * tanh(x / cap).
+  void (*soft_cap)(float *x, size_t n, float cap);
   /// Rotates pairs (x[i], x[i + half]) by the angle whose cosines stand at table[0..half) and sines
   /// at table[half..2 half), then multiplies all `head_size` elements by `scale`.
   void (*rotate)(const float *x, const float *table, size_t half, size_t head_size, float scale,

@@ -21,6 +21,8 @@ public struct ReferenceAttention {
   /// `[keys, kvHeads, headSize]`, not rotated.
   let keys: [Double]
   let values: [Double]
+  /// One logit per head that takes part in the softmax without a value; empty for none.
+  let sinks: [Double]
 
   /// Takes queries that stand at the last positions of the keys.
   /// - Parameters:
@@ -28,16 +30,18 @@ public struct ReferenceAttention {
   ///   - keys: `[keys, kvHeads, headSize]`, not rotated.
   ///   - values: `[keys, kvHeads, headSize]`.
   ///   - rotary: nil when nothing is to be rotated.
+  ///   - sinks: a logit per head that takes part in the softmax without a value; empty for none.
   ///   - trainedLength: what stretching, sharpening and position schemes that depend on it go by.
   public init(
     queries: [Float], keys: [Float], values: [Float], shape: AttentionShape,
-    rotary: RotaryEmbedding?, trainedLength: Int = .max
+    rotary: RotaryEmbedding?, sinks: [Float] = [], trainedLength: Int = .max
   ) {
+    precondition(sinks.isEmpty || sinks.count == shape.heads)
+    self.sinks = sinks.map(Double.init)
     self.trainedLength = trainedLength
     self.shape = shape
     self.rotary = rotary
-    let scale = 1 / Double(shape.headSize).squareRoot()
-    self.queries = queries.map { Double($0) * scale }
+    self.queries = queries.map { Double($0) * Double(shape.scale) }
     self.keys = keys.map(Double.init)
     self.values = values.map(Double.init)
   }
@@ -171,12 +175,14 @@ public struct ReferenceAttention {
       guard let quarter = item.quarter else { return score }
       return 0.75 * score + 0.25 * dot(rotated(query, by: quarter, other), key)
     }
+    if let cap = shape.softCap.map(Double.init) { scores = scores.map { cap * tanh($0 / cap) } }
     let best = zip(reached, scores).filter(\.0.isSelected).map(\.1).max() ?? 0
     for (index, item) in reached.enumerated() where item.isSelected {
       scores[index] = best + sharpness * (scores[index] - best)
     }
-    let maximum = scores.max() ?? 0
-    var sum = 0.0
+    let sink = sinks.isEmpty ? nil : sinks[head]
+    let maximum = max(scores.max() ?? 0, sink ?? -.infinity)
+    var sum = sink.map { exp($0 - maximum) } ?? 0
     for index in scores.indices {
       scores[index] = exp(scores[index] - maximum)
       sum += scores[index]
@@ -202,13 +208,14 @@ public struct ReferenceAttention {
     return keys[start..<start + shape.headSize]
   }
 
-  /// The vector rotated by `position`; unchanged when there is no rotary embedding.
+  /// The vector rotated by `position`, with the amplitude that it and what it is multiplied with have; unchanged
+  /// when there is no rotary embedding.
   func rotated(
     _ vector: ArraySlice<Double>, by position: Int, _ other: RotaryEmbedding? = nil
   ) -> ArraySlice<Double> {
     guard let rotary = other ?? rotary else { return vector }
     let half = rotary.frequencies.count
-    let row = rotary.row(position: position)
+    let row = rotary.row(position: position).map { $0 * rotary.amplitude * rotary.amplitude }
     var result = Array(vector)
     for pair in 0..<half {
       let low = vector[vector.startIndex + pair]

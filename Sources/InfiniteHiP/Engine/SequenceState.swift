@@ -110,8 +110,9 @@ package struct SequenceState: Sendable {
       _ output: SequenceSlice.Output
     ) -> SequenceSlice {
       SequenceSlice(
-        sequence: id, tokens: Array(work.tokens[work.stored..<end]), start: length, kind: kind,
-        attention: attention, selection: selection, output: output)
+        sequence: id, tokens: Array(work.tokens[work.stored..<end]), start: length,
+        length: length + work.tokens.count - work.stored, kind: kind, attention: attention,
+        selection: selection, output: output)
     }
     switch work.goal {
     case .store: return slice(.prefill, .everywhere, .nothing)

@@ -193,7 +193,8 @@ struct BenchAttentionCommand: ParsableCommand {
         let width = shape.attention.heads * shape.attention.headSize
         let input = AttentionInput(
           queries: try bench.tensor(rows, width), shape: shape.attention, start: depth - rows,
-          table: cache.table, rotary: shape.layers[0].rotary, trainedLength: shape.trainedLength)
+          table: cache.table, rotary: shape.layers[0].rotary?.embedding,
+          trainedLength: shape.trainedLength)
         let output = try bench.tensor(rows, width)
         let state = cache.selection
         let reach: AttendCall.Reach

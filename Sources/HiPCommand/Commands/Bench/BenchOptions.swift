@@ -102,13 +102,14 @@ struct BenchModelOptions: ParsableArguments {
             + byteText(MachineMemory.physicalByteCount))
       }
       let weights = RandomWeights(shape, element: weights)
-      let model = try DecoderModel(shape.architecture, .llama, from: weights, on: backend)
+      let model = try DecoderModel(
+        ModelPlan(shape.architecture, .llama), from: weights, on: backend)
       return (model, "\(shape.rawValue), random \(self.weights.rawValue) weights")
     }
     let path = try model ?? BundledFile.demoModel.path()
     let file = try GGUFFile(path: path)
     return (
-      try DecoderModel(DecoderArchitecture(file), .llama, from: file, on: backend),
+      try DecoderModel(ModelPlan(file), from: file, on: backend),
       URL(filePath: path).lastPathComponent
     )
   }
