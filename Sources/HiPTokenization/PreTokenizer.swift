@@ -1,28 +1,83 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// How a text is cut into words before byte pairs are merged.
-public enum PreTokenizer: String, Sendable, Hashable, CaseIterable {
-  /// The rule of Llama 3: contractions, letters with one leading character, up to three digits,
-  /// punctuation with its line ends, white space.
-  case llamaBPE = "llama-bpe"
-  /// The rule of GPT-2: contractions in lower case, letters, digits or punctuation with one space before,
-  /// white space.
-  case gpt2 = "gpt-2"
-  /// The same, with every digit a word of its own.
-  case smolLM = "smollm"
+/// How a text is cut into words before byte pairs are merged: by one pattern after the other.
+public struct PreTokenizer: Sendable {
+  /// A pattern, or code by hand that does the same faster.
+  private enum Stage: Sendable {
+    /// `llamaPattern`, with so many digits in a word.
+    case llama(digits: Int)
+    /// `gpt2Pattern`, perhaps with every digit cut out before.
+    case gpt2(splitsDigits: Bool)
+    case pattern(SplitPattern)
+  }
 
-  /// Whether a word that is a token itself stays whole, whatever the merges say.
-  var ignoresMerges: Bool { self == .llamaBPE }
+  private let stages: [Stage]
+
+  /// Applies patterns one after the other: each cuts what the ones before have left.
+  /// - Throws: `TokenizerError` when a pattern has what is not supported.
+  public init(patterns: [String]) throws(TokenizerError) {
+    stages = try Self.stages(patterns)
+  }
+
+  private static func stages(_ patterns: [String]) throws(TokenizerError) -> [Stage] {
+    switch patterns {
+    case [gpt2Pattern], [gpt2Pattern.replacing(#"|\s+(?!\S)|\s+"#, with: #"|\s+(?!\S)"#)]:
+      return [.gpt2(splitsDigits: false)]
+    case [#"\p{N}"#, gpt2Pattern]: return [.gpt2(splitsDigits: true)]
+    case [llamaPattern(digits: 3)]: return [.llama(digits: 3)]
+    case [llamaPattern(digits: 1)]: return [.llama(digits: 1)]
+    default:
+      var stages: [Stage] = []
+      for pattern in patterns { stages.append(.pattern(try SplitPattern(pattern))) }
+      return stages
+    }
+  }
+
+  /// The rule of that name in GGUF files; nil where it is not known.
+  public init?(name: String) throws(TokenizerError) {
+    guard let patterns = Self.patterns(name) else { return nil }
+    try self.init(patterns: patterns)
+  }
+
+  /// The rule of that name by its patterns, without what is done by hand.
+  package init(slowly name: String) throws(TokenizerError) {
+    var stages: [Stage] = []
+    for pattern in Self.patterns(name) ?? [] { stages.append(.pattern(try SplitPattern(pattern))) }
+    self.stages = stages
+  }
+
+  /// Whether models of this name keep a word whole that is a token itself, whatever the merges say.
+  public static func ignoresMerges(name: String) -> Bool {
+    switch name {
+    case "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+      "tekken", "youtu":
+      true
+    default: false
+    }
+  }
 
   /// Calls `body` with the byte range of each word, in order.
   package func forEachWord(_ text: [UInt8], _ body: (Range<Int>) -> Void) {
-    let scalars = ScalarReader(text)
-    let end: (Int) -> Int
-    switch self {
-    case .llamaBPE: end = LlamaScanner(scalars).end
-    case .gpt2: end = GPT2Scanner(scalars, splitsDigits: false).end
-    case .smolLM: end = GPT2Scanner(scalars, splitsDigits: true).end
+    switch stages.first {
+    case .llama(let digits) where stages.count == 1:
+      Self.scan(text, LlamaScanner(ScalarReader(text), digits: digits).end, body)
+    case .gpt2(let splitsDigits) where stages.count == 1:
+      Self.scan(text, GPT2Scanner(ScalarReader(text), splitsDigits: splitsDigits).end, body)
+    default:
+      let characters = PatternText(text)
+      func cut(_ range: Range<Int>, _ stages: ArraySlice<Stage>) {
+        guard let stage = stages.first else {
+          body(characters.places[range.lowerBound]..<characters.places[range.upperBound])
+          return
+        }
+        guard case .pattern(let pattern) = stage else { return }
+        pattern.forEachPart(characters, range) { cut($0, stages.dropFirst()) }
+      }
+      cut(0..<characters.characters.count, stages[...])
     }
+  }
+
+  private static func scan(_ text: [UInt8], _ end: (Int) -> Int, _ body: (Range<Int>) -> Void) {
     var start = 0
     while start < text.count {
       let next = end(start)
@@ -32,173 +87,73 @@ public enum PreTokenizer: String, Sendable, Hashable, CaseIterable {
   }
 }
 
-/// What the pre-tokenizer's patterns tell apart.
-private enum ScalarClass: UInt8 {
-  case letter, number, newline, space, other, end
+extension PreTokenizer {
+  /// Contractions in lower case, letters, digits or punctuation with one space before, white space.
+  static let gpt2Pattern =
+    #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
 
-  /// Letters are the general category L, numbers N, spaces the property White_Space.
-  static func of(_ scalar: Unicode.Scalar) -> ScalarClass {
-    switch scalar.properties.generalCategory {
-    case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter:
-      .letter
-    case .decimalNumber, .letterNumber, .otherNumber:
-      .number
-    default:
-      scalar.properties.isWhitespace ? .space : .other
+  /// Contractions, letters with one leading character, some digits, punctuation with its line ends, white space.
+  static func llamaPattern(digits: Int) -> String {
+    let numbers = digits == 1 ? #"\p{N}"# : #"\p{N}{1,3}"#
+    return #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"# + numbers
+      + #"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+  }
+
+  /// The patterns of the names that GGUF files have in `tokenizer.ggml.pre`.
+  private static func patterns(_ name: String) -> [String]? {
+    switch name {
+    case "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+      "dbrx", "smaug-bpe", "chatglm-bpe", "glm4":
+      [llamaPattern(digits: 3)]
+    case "qwen2", "stablelm2", "deepseek-r1-qwen", "megrez", "hunyuan", "kormo", "solar-open",
+      "seed-coder":
+      [llamaPattern(digits: 1)]
+    case "default": ["[\\p{P}\\$\\+<=>\\^~\\|]+", gpt2Pattern, "\\p{N}+", "[0-9][0-9][0-9]"]
+    case "gpt-2", "phi-2", "jina-es", "jina-de", "jina-v1-en", "jina-v2-es", "jina-v2-de",
+      "jina-v2-code", "gigachat", "roberta-bpe", "mpt", "olmo", "jais", "trillion",
+      "granite-docling",
+      "a.x-4.0", "mellum", "modern-bert", "exaone4":
+      [gpt2Pattern]
+    case "starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b":
+      [#"\p{N}"#, gpt2Pattern]
+    case "falcon":
+      [
+        "[\\p{P}\\$\\+<=>\\^~\\|`]+",
+        #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"#,
+        "[0-9][0-9][0-9]",
+      ]
+    case "deepseek-llm":
+      [
+        "[\\r\\n]",
+        "\\s?[\\p{Lu}\\p{Ll}\\p{Lt}]+",
+        "\\s?[!-/:-~！-／：-～‘-‟\\u3000-\\u3002]+", "\\s+$", "[一-龥ࠀ-一가-퟿]+", "\\p{N}+",
+      ]
+    case "deepseek-coder":
+      ["[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[一-龥ࠀ-一가-퟿]+", "\\p{N}"]
+    case "deepseek-v3", "hunyuan-dense", "joyai-llm":
+      [
+        #"\p{N}{1,3}"#, "[一-龥぀-ゟ゠-ヿ]+",
+        ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
+      ]
+    case "poro-chat", "bloom", "gpt3-finnish": [" ?[^(\\s|.,!?…。，、।۔،)]+"]
+    case "viking": [" ?[^(\\s|.,!?…。，、।۔،)]+", "\\p{N}"]
+    case "tekken":
+      [
+        #"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+      ]
+    case "gpt-4o", "llama4":
+      [
+        #"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+      ]
+    case "kimi-k2":
+      [
+        #"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+      ]
+    case "bailingmoe", "bailingmoe2", "llada-moe":
+      [
+        #"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"#
+      ]
+    default: nil
     }
-  }
-
-  static let ascii: [ScalarClass] = (0..<128).map { (code: UInt8) in
-    code == 10 || code == 13 ? .newline : of(Unicode.Scalar(code))
-  }
-}
-
-/// Characters of a text in UTF-8 by their class.
-private struct ScalarReader {
-  let text: [UInt8]
-  private let ascii = ScalarClass.ascii
-
-  init(_ text: [UInt8]) { self.text = text }
-
-  /// The class of the character at a byte, and where the next one starts.
-  func look(_ index: Int) -> (kind: ScalarClass, next: Int) {
-    guard index < text.count else { return (.end, index) }
-    let first = text[index]
-    if first < 0x80 { return (ascii[Int(first)], index + 1) }
-    let length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4
-    let end = min(index + length, text.count)
-    var value = UInt32(first) & (0xff >> UInt32(length + 1))
-    for byte in text[(index + 1)..<end] { value = value << 6 | UInt32(byte & 0x3f) }
-    return (Unicode.Scalar(value).map(ScalarClass.of) ?? .other, end)
-  }
-
-  /// The end of the longest run of characters for which `matches` holds.
-  func run(from start: Int, _ matches: (ScalarClass) -> Bool) -> Int {
-    var index = start
-    while true {
-      let (kind, next) = look(index)
-      guard kind != .end, matches(kind) else { return index }
-      index = next
-    }
-  }
-
-  /// The end of a contraction that begins at an apostrophe; `folds` ignores case.
-  func contraction(_ start: Int, folds: Bool) -> Int? {
-    guard text[start] == 0x27, start + 1 < text.count else { return nil }
-    func letter(_ index: Int) -> UInt8 { folds ? text[index] | 0x20 : text[index] }
-    if [0x73, 0x74, 0x6d, 0x64].contains(letter(start + 1)) { return start + 2 }
-    guard start + 2 < text.count else { return nil }
-    let pair = (letter(start + 1), letter(start + 2))
-    let matches = pair == (0x72, 0x65) || pair == (0x76, 0x65) || pair == (0x6c, 0x6c)
-    return matches ? start + 3 : nil
-  }
-}
-
-/// Finds by hand what the pattern
-/// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` finds by backtracking.
-private struct GPT2Scanner {
-  private let scalars: ScalarReader
-  /// Every digit is cut out before the pattern is applied to what lies between.
-  private let splitsDigits: Bool
-
-  init(_ scalars: ScalarReader, splitsDigits: Bool) {
-    self.scalars = scalars
-    self.splitsDigits = splitsDigits
-  }
-
-  func end(of start: Int) -> Int {
-    if let end = scalars.contraction(start, folds: false) { return end }
-    let (kind, second) = scalars.look(start)
-    switch kind {
-    case .number where splitsDigits: return second
-    case .letter, .number, .other: return scalars.run(from: start) { $0 == kind }
-    case .space, .newline:
-      let (following, _) = scalars.look(second)
-      let isCut = splitsDigits && following == .number
-      if scalars.text[start] == 0x20, !isCut,
-        following == .letter || following == .number || following == .other
-      {
-        return scalars.run(from: second) { $0 == following }
-      }
-      return whiteSpace(start)
-    case .end: return start
-    }
-  }
-
-  private func whiteSpace(_ start: Int) -> Int {
-    var (end, last) = (start, start)
-    while true {
-      let (kind, next) = scalars.look(end)
-      guard kind == .space || kind == .newline else {
-        // The last space belongs to the word behind it, if there is one.
-        let isAtEnd = kind == .end || (splitsDigits && kind == .number)
-        return isAtEnd || last == start ? end : last
-      }
-      (last, end) = (end, next)
-    }
-  }
-}
-
-/// Finds by hand what the pattern
-/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|`
-/// `\s*[\r\n]+|\s+(?!\S)|\s+` finds by backtracking.
-private struct LlamaScanner {
-  private let scalars: ScalarReader
-  private var text: [UInt8] { scalars.text }
-
-  init(_ scalars: ScalarReader) { self.scalars = scalars }
-
-  private func look(_ index: Int) -> (kind: ScalarClass, next: Int) { scalars.look(index) }
-
-  private func run(from start: Int, _ matches: (ScalarClass) -> Bool) -> Int {
-    scalars.run(from: start, matches)
-  }
-
-  func end(of start: Int) -> Int {
-    if let end = scalars.contraction(start, folds: true) { return end }
-    let (kind, second) = look(start)
-    let (following, _) = look(second)
-    switch kind {
-    case .letter:
-      return run(from: start) { $0 == .letter }
-    case .number:
-      var end = start
-      for _ in 0..<3 {
-        let (kind, next) = look(end)
-        guard kind == .number else { break }
-        end = next
-      }
-      return end
-    case .space, .other:
-      if following == .letter { return run(from: second) { $0 == .letter } }
-      if kind == .other { return punctuation(start) }
-      if text[start] == 0x20, following == .other { return punctuation(second) }
-      return whiteSpace(start)
-    case .newline:
-      return whiteSpace(start)
-    case .end:
-      return start
-    }
-  }
-
-  private func punctuation(_ start: Int) -> Int {
-    let end = run(from: start) { $0 == .other }
-    return run(from: end) { $0 == .newline }
-  }
-
-  private func whiteSpace(_ start: Int) -> Int {
-    var end = start
-    var lastNewline: Int?
-    var lastStart = start
-    while true {
-      let (kind, next) = look(end)
-      guard kind == .space || kind == .newline else { break }
-      if kind == .newline { lastNewline = next }
-      lastStart = end
-      end = next
-    }
-    if let lastNewline { return lastNewline }
-    // The last space belongs to the word behind it, if there is one.
-    return end == text.count || lastStart == start ? end : lastStart
   }
 }

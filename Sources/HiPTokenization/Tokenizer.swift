@@ -17,6 +17,8 @@ public protocol Tokenizer: Sendable {
   var controlTokens: [String] { get }
   /// Whether the token is control, such as the end of a turn, and no text.
   func isControl(_ token: TokenID) -> Bool
+  /// Whether a space is put before each text: the first token's is none of the text's own.
+  var prefixesSpace: Bool { get }
 }
 
 /// What to do with the names of control tokens that stand in a text.
@@ -28,12 +30,17 @@ public enum SpecialTokenReading: String, Sendable, Hashable, CaseIterable {
 }
 
 extension Tokenizer {
+  /// No space is put before a text.
+  public var prefixesSpace: Bool { false }
+
   /// The text of `tokens`.
   ///
   /// Bytes that are not UTF-8 become U+FFFD; control tokens are left out unless `keepingControl`.
   public func decode(_ tokens: [TokenID], keepingControl: Bool = false) -> String {
     let kept = keepingControl ? tokens : tokens.filter { !isControl($0) }
-    return String(decoding: kept.flatMap { bytes(of: $0) }, as: UTF8.self)
+    let text = kept.flatMap { bytes(of: $0) }
+    let hasPrefix = prefixesSpace && text.first == 0x20
+    return String(decoding: text[(hasPrefix ? 1 : 0)...], as: UTF8.self)
   }
 }
 

@@ -64,34 +64,67 @@ public struct ModelDescription: Sendable {
   public static func tokenizer(_ file: GGUFFile) throws -> any Tokenizer {
     let metadata = file.metadata
     func refuse(_ problem: String) -> FileError { FileError(path: file.path, problem: problem) }
-    let kind = try metadata.text("tokenizer.ggml.model") ?? "none"
-    guard kind == "gpt2" else {
-      throw refuse(
-        "\"tokenizer.ggml.model\" is \"\(kind)\"; supported is \"gpt2\", byte-level BPE")
+    let key = "tokenizer.ggml."
+    guard let tokens = try metadata.texts(key + "tokens") else {
+      throw refuse("the metadata lack \"\(key)tokens\"")
     }
-    let name = try metadata.text("tokenizer.ggml.pre") ?? "default"
-    guard let preTokenizer = PreTokenizer(rawValue: name) else {
-      let known = PreTokenizer.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
-      throw refuse("\"tokenizer.ggml.pre\" is \"\(name)\"; supported are \(known)")
-    }
-    guard let tokens = try metadata.texts("tokenizer.ggml.tokens") else {
-      throw refuse("the metadata lack \"tokenizer.ggml.tokens\"")
-    }
-    guard let merges = try metadata.texts("tokenizer.ggml.merges") else {
-      throw refuse("the metadata lack \"tokenizer.ggml.merges\"")
-    }
-    let kinds = try (metadata.integers("tokenizer.ggml.token_type") ?? []).map { value in
-      guard let kind = BytePairTokenizer.TokenKind(rawValue: Int(value)) else {
-        throw refuse("\"tokenizer.ggml.token_type\" holds \(value); known are 1 to 6")
-      }
-      return kind
-    }
+    let kinds = try kinds(of: tokens, metadata)
+    let kind = try metadata.text(key + "model") ?? "none"
     do {
-      return try BytePairTokenizer(
-        tokens: tokens, kinds: kinds, merges: merges, preTokenizer: preTokenizer)
-    } catch {
+      switch kind {
+      case "gpt2":
+        guard let merges = try metadata.texts(key + "merges") else {
+          throw refuse("the metadata lack \"\(key)merges\"")
+        }
+        let name = try metadata.text(key + "pre") ?? "default"
+        guard let preTokenizer = try PreTokenizer(name: name) else {
+          throw refuse(
+            "\"\(key)pre\" is \"\(name)\", a way to cut texts into words that is not known here")
+        }
+        return try BytePairTokenizer(
+          tokens: tokens, kinds: kinds, merges: merges, preTokenizer: preTokenizer,
+          ignoresMerges: PreTokenizer.ignoresMerges(name: name))
+      case "llama", "t5":
+        guard let scores = try metadata.numbers(key + "scores") else {
+          throw refuse("the metadata lack \"\(key)scores\"")
+        }
+        return try SentencePieceTokenizer(
+          pieces: tokens, kinds: kinds, scores: scores,
+          algorithm: kind == "llama" ? .bytePairs : .unigram,
+          prefixesSpace: try metadata.flag(key + "add_space_prefix", default: true))
+      default:
+        throw refuse(
+          "\"\(key)model\" is \"\(kind)\"; supported are gpt2 (byte-level BPE), llama and t5 "
+            + "(SentencePiece)")
+      }
+    } catch let error as TokenizerError {
       throw refuse("the tokenizer is damaged: \(error)")
     }
+  }
+
+  /// What each token is for.
+  ///
+  /// Files mistype the markers of turns: those, which a user's text must not be able to write, are control tokens
+  /// whatever the file says.
+  private static func kinds(of tokens: [String], _ metadata: Metadata) throws -> [TokenKind] {
+    let key = "tokenizer.ggml.token_type"
+    var kinds: [TokenKind] = []
+    for value in try metadata.integers(key) ?? [] {
+      guard let kind = TokenKind(rawValue: Int(value)) else {
+        throw FileError(
+          path: metadata.path, problem: "\"\(key)\" holds \(value); known are 1 to 6")
+      }
+      kinds.append(kind)
+    }
+    if kinds.isEmpty { kinds = .init(repeating: .normal, count: tokens.count) }
+    let template = try metadata.text("tokenizer.chat_template") ?? ""
+    for index in kinds.indices.prefix(tokens.count)
+    where (kinds[index] == .userDefined || kinds[index] == .normal)
+      && TurnMarker.isMarker(tokens[index], kinds[index], template: template)
+    {
+      kinds[index] = .control
+    }
+    return kinds
   }
 
   private static func limits(

@@ -79,6 +79,45 @@ import Testing
   }
 }
 
+/// Vocabularies of published models, and what llama.cpp makes of texts in them.
+@Suite struct GoldenVocabularyTests {
+  static let folder = DemoModel.packageFolder.appending(path: "../shared/golden/vocabs")
+
+  static let names: [String] = {
+    let files = (try? FileManager.default.contentsOfDirectory(atPath: folder.path())) ?? []
+    let found = files.filter { $0.hasSuffix(".gguf") }.sorted()
+    if found.isEmpty { print("Skipped: there are no golden vocabularies at \(folder.path())") }
+    return found
+  }()
+
+  @Test(arguments: names)
+  func idsEqualThoseOfLlamaCpp(_ name: String) throws {
+    let path = Self.folder.appending(path: name).path()
+    let tokenizer = try ModelDescription.tokenizer(GGUFFile(path: path))
+    let inputs = try String(contentsOfFile: path + ".inp", encoding: .utf8)
+      .components(separatedBy: "\n__ggml_vocab_test__\n")
+    let outputs = try String(contentsOfFile: path + ".out", encoding: .utf8)
+      .components(separatedBy: "\n")
+    #expect(inputs.count > 40 && outputs.count >= inputs.count)
+    for (input, output) in zip(inputs, outputs) {
+      let expected = output.split(separator: " ").compactMap { TokenID($0) }
+      #expect(
+        tokenizer.encode(input, special: .text) == expected, "\(input.debugDescription)")
+    }
+  }
+
+  @Test(.timeLimit(.minutes(1)), arguments: names)
+  func longRunsAreNotQuadratic(_ name: String) throws {
+    let tokenizer = try ModelDescription.tokenizer(
+      GGUFFile(path: Self.folder.appending(path: name).path()))
+    for character in ["a", " ", "<", "日"] {
+      let text = String(repeating: character, count: 200_000)
+      let ids = tokenizer.encode(text, special: .text)
+      #expect(tokenizer.decode(ids) == text, "\(character)")
+    }
+  }
+}
+
 @Suite struct IncrementalDecoderTests {
   @Test(arguments: ["héllo", "日本語", "😀👩‍👩‍👧", "a\u{301}b", "plain"])
   func neverEmitsHalfACharacter(_ text: String) {
@@ -132,14 +171,69 @@ import Testing
       ("end  ", ["end", "  "], nil), ("\n1", ["\n", "1"], nil),
       (" 1 ", [" 1", " "], [" ", "1", " "]),
     ] as [(String, [String], [String]?)])
-  func wordsOfGPT2(_ text: String, _ expected: [String], _ digits: [String]?) {
-    #expect(words(text, .gpt2) == expected)
-    #expect(words(text, .smolLM) == digits ?? expected)
+  func wordsOfGPT2(_ text: String, _ expected: [String], _ digits: [String]?) throws {
+    #expect(words(text, try named("gpt-2")) == expected)
+    #expect(words(text, try named("smollm")) == digits ?? expected)
+  }
+
+  private func named(_ name: String) throws -> PreTokenizer {
+    try #require(try PreTokenizer(name: name))
+  }
+
+  /// What is cut by hand is cut as the pattern says it.
+  @Test(arguments: ["gpt-2", "smollm", "llama-bpe", "qwen2"])
+  func scannersEqualTheirPatterns(_ name: String) throws {
+    let (fast, slow) = (try named(name), try PreTokenizer(slowly: name))
+    var numbers = SeededNumbers(17)
+    let alphabet = Array("aZé日१² \t\n\r'sSrevmlLd!?.-_12345\u{a0}\u{2003}🦙ß\u{301}")
+    for _ in 0..<3000 {
+      let text = String(
+        (0..<numbers.index(below: 24)).map { _ in alphabet[numbers.index(below: alphabet.count)] })
+      #expect(words(text, fast) == words(text, slow), "\(text.debugDescription)")
+    }
+    let novel = try DemoModel.novel(50_000)
+    #expect(words(novel, fast) == words(novel, slow))
+  }
+
+  @Test(
+    arguments: [
+      (
+        "tekken", "HELLOworld iPhone's 12/3\n",
+        ["HELLOworld", " i", "Phone", "'s", " ", "1", "2", "/", "3", "\n"]
+      ),
+      ("gpt-4o", "HELLOworld's XMLFile 1234", ["HELLOworld's", " XMLFile", " ", "123", "4"]),
+      ("deepseek-v3", "a日本1234 ;x", ["a", "日本", "123", "4", " ;", "x"]),
+      ("deepseek-coder", "ab!? 12\n", ["ab", "!?", " ", "1", "2", "\n"]),
+      ("bloom", "ab, cd!", ["ab", ",", " cd", "!"]),
+    ] as [(String, String, [String])])
+  func wordsOfOtherPatterns(_ name: String, _ text: String, _ expected: [String]) throws {
+    #expect(words(text, try named(name)) == expected)
+  }
+
+  @Test(arguments: [
+    "(ab)+", "a*?", "(?<=a)b", "\\q", "[a", "(a", "a)", "\\p{Klingon}", "x{3,1}", "*",
+  ])
+  func patternsThatAreNotSupportedAreErrors(_ pattern: String) {
+    #expect(throws: TokenizerError.self) { try PreTokenizer(patterns: [pattern]) }
+  }
+
+  /// One character, again and again: every rule ends in time that grows with the length.
+  @Test(
+    .timeLimit(.minutes(1)),
+    arguments: ["gpt-2", "tekken", "gpt-4o", "deepseek-v3", "deepseek-llm", "falcon"])
+  func longRunsAreNotQuadratic(_ name: String) throws {
+    let rule = try named(name)
+    for character in ["a", "A", " ", "\n", "1", "!", "日"] {
+      let text = Array(String(repeating: character, count: 300_000).utf8)
+      var length = 0
+      rule.forEachWord(text) { length += $0.count }
+      #expect(length == text.count)
+    }
   }
 
   @Test func bytesThatNoTokenStandsForAreLeftOut() throws {
     let tokenizer = try BytePairTokenizer(
-      tokens: ["a", "b", "ab"], kinds: [], merges: ["a b"], preTokenizer: .smolLM)
+      tokens: ["a", "b", "ab"], kinds: [], merges: ["a b"], preTokenizer: named("smollm"))
     #expect(tokenizer.encode("ab\u{4}a!b", special: .text) == [2, 0, 1])
   }
 }
