@@ -38,7 +38,7 @@ let package = Package(
       name: "InfiniteHiP",
       targets: [
         "InfiniteHiP", "HiPCPU", "HiPAttention", "HiPCompute", "HiPModelFiles", "HiPModels",
-        "HiPTemplates", "HiPTensors", "HiPTokenization", "HiPKVStore",
+        "HiPTemplates", "HiPTensors", "HiPTokenization", "HiPKVStore", "HiPJSON",
       ]),
     .executable(name: "infinitehip", targets: ["HiPCommand"]),
   ],
@@ -54,12 +54,14 @@ let package = Package(
     module("HiPAttention", ["HiPTensors"]),
     // Which sequence owns which block of the KV cache: integers only.
     module("HiPKVStore"),
-    // Byte-level BPE, incremental decoding and chat templates.
-    module("HiPTokenization", ["HiPTemplates"]),
+    // A reader of JSON that keeps the order of members.
+    module("HiPJSON"),
+    // Byte-level BPE, SentencePiece, incremental decoding and chat templates.
+    module("HiPTokenization", ["HiPTemplates", "HiPJSON"]),
     // The language of chat templates.
-    module("HiPTemplates"),
-    // GGUF and NumPy files.
-    module("HiPModelFiles", ["HiPTensors"]),
+    module("HiPTemplates", ["HiPJSON"]),
+    // GGUF and NumPy files, Hugging Face folders.
+    module("HiPModelFiles", ["HiPTensors", "HiPJSON"]),
     // The seam between models and devices.
     module("HiPCompute", ["HiPTensors", "HiPAttention", "HiPKVStore"]),
     // The CPU backend: thread pool and dispatch to the C tables.
@@ -76,7 +78,7 @@ let package = Package(
       "InfiniteHiP",
       [
         "HiPModels", "HiPCompute", "HiPKVStore", "HiPAttention", "HiPTokenization", "HiPTemplates",
-        "HiPModelFiles", "HiPTensors",
+        "HiPModelFiles", "HiPTensors", "HiPJSON",
       ]),
     // Random weights and caches, shapes of well-known models, and the bytes that decoding has to load.
     module(

@@ -32,6 +32,7 @@ static void prepare_input(const float *x, size_t n, float *out) {
   float *steps = (float *)fine.steps;
   int16_t *wide = (int16_t *)fine.elements;
   memset(out, 0, groups * 2 * sizeof(float) + 2 * padded_width(n));
+  memset(steps, 0, padded_width(n) / BLOCK * sizeof(float));
   for (size_t i = 0; i < n; i += BLOCK) {
     vec low = load(x + i), high = load(x + i + 16);
     float most = max_lanes(__builtin_elementwise_max(__builtin_elementwise_abs(low),

@@ -2,7 +2,7 @@
 
 internal import HiPAttention
 public import HiPCompute
-public import HiPModelFiles
+internal import HiPModelFiles
 internal import HiPTensors
 
 /// A decoder's weights on a device, and the forward pass.
@@ -23,12 +23,10 @@ public final class DecoderModel {
   static let largestStep = largestPrefill + largestDecode
 
   /// Places the weights on a device.
-  public init(
-    _ plan: ModelPlan, from source: some WeightSource, on backend: any ComputeBackend
-  ) throws {
+  public init(_ plan: ModelPlan, on backend: any ComputeBackend) throws {
     architecture = plan.architecture
     self.backend = backend
-    weights = try DecoderWeights(architecture, plan.weightMap, from: source, on: backend)
+    weights = try DecoderWeights(plan, on: backend)
     activations = try Activations(architecture, backend)
   }
 

@@ -19,10 +19,8 @@ struct DecoderWeights {
     let feedForward: FeedForwardCall.Weights
   }
 
-  init(
-    _ architecture: DecoderArchitecture, _ map: WeightMap, from source: some WeightSource,
-    on backend: any ComputeBackend
-  ) throws {
+  init(_ plan: ModelPlan, on backend: any ComputeBackend) throws {
+    let (architecture, map, source) = (plan.architecture, plan.weightMap, plan.weights)
     try map.check(source, architecture)
     let reader = WeightReader(map: map, source: source, backend: backend)
     let hidden = architecture.hiddenSize

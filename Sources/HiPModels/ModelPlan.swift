@@ -11,11 +11,16 @@ public struct ModelPlan: Sendable {
   public let architecture: DecoderArchitecture
   /// Where its weights lie.
   public let weightMap: WeightMap
+  /// The weights as the map names them.
+  public let weights: any WeightSource
 
   /// Stores the parts.
-  public init(_ architecture: DecoderArchitecture, _ weightMap: WeightMap) {
+  public init(
+    _ architecture: DecoderArchitecture, _ weightMap: WeightMap, from weights: any WeightSource
+  ) {
     self.architecture = architecture
     self.weightMap = weightMap
+    self.weights = weights
   }
 
   /// Plans the model of a GGUF file.
@@ -32,6 +37,32 @@ public struct ModelPlan: Sendable {
     }
     self = try family.plan(
       ModelFields(.gguf, family, file.metadata, file, prefix: name + "."))
+  }
+
+  /// Plans the model of a Hugging Face folder.
+  public init(_ folder: HuggingFaceFolder) throws(FileError) {
+    // A model that sees as well has its text model's configuration apart.
+    let prefix = folder.config.values["text_config.num_hidden_layers"] == nil ? "" : "text_config."
+    let key =
+      folder.config.values[prefix + "model_type"] == nil ? "model_type" : prefix + "model_type"
+    let name = try folder.config.text(key) ?? ""
+    guard let family = ModelFamily.allCases.first(where: { $0.modelTypes.contains(name) }) else {
+      let known = ModelFamily.allCases.flatMap(\.modelTypes).sorted().joined(separator: ", ")
+      throw FileError(
+        .unsupported, path: folder.config.path,
+        problem: "the \"model_type\" \"\(name)\" is not supported; supported are \(known)")
+    }
+    let weights: any WeightSource =
+      family == .gptOSS ? InterleavedExperts(folder.weights) : folder.weights
+    self = try family.plan(ModelFields(.folder, family, folder.config, weights, prefix: prefix))
+  }
+
+  /// Plans the model of a file or folder.
+  public init(_ file: ModelFile) throws(FileError) {
+    switch file {
+    case .gguf(let file): try self.init(file)
+    case .folder(let folder): try self.init(folder)
+    }
   }
 }
 
@@ -105,7 +136,8 @@ extension ModelFields {
         attention: AttentionShape(
           heads: common.heads, kvHeads: common.kvHeads, headSize: common.headSize,
           scale: scores.scale.map { Float($0) }, softCap: scores.softCap.map { Float($0) }),
-        rotaryOrder: order, scales: scales, addsNormed: map.layer[.attentionPostNorm] != nil), map)
+        rotaryOrder: order, scales: scales, addsNormed: map.layer[.attentionPostNorm] != nil), map,
+      from: weights)
   }
 
   /// The rotation that all layers share, and the length that it is stretched to.

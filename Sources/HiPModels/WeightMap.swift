@@ -88,7 +88,7 @@ public struct WeightMap: Sendable {
 
   /// Throws when a file holds a weight that no layer takes: the model would be computed without it.
   public func check(
-    _ source: some WeightSource, _ architecture: DecoderArchitecture
+    _ source: any WeightSource, _ architecture: DecoderArchitecture
   ) throws(FileError) {
     let beginnings = ignorable.filter { $0.hasSuffix("*") }.map { $0.dropLast() }
     var names = Set(model.values)

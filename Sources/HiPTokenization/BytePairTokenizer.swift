@@ -16,6 +16,9 @@ public struct BytePairTokenizer: Tokenizer {
     let right: TokenID
   }
 
+  /// Brings a text into the form that the vocabulary was made for; nil: it stays as it is.
+  private let composed: (@Sendable (String) -> String)?
+
   /// Builds a tokenizer from a vocabulary.
   /// - Parameters:
   ///   - tokens: all tokens, written in the byte alphabet (control tokens: as they are).
@@ -23,9 +26,10 @@ public struct BytePairTokenizer: Tokenizer {
   ///   - merges: pairs separated by a space, most important first.
   ///   - preTokenizer: how texts are cut into words.
   ///   - ignoresMerges: whether a word that is a token itself stays whole, whatever the merges say.
+  ///   - composed: brings a text into the form that the vocabulary was made for; nil: it stays as it is.
   public init(
     tokens: [String], kinds: [TokenKind], merges: [String], preTokenizer: PreTokenizer,
-    ignoresMerges: Bool = false
+    ignoresMerges: Bool = false, composed: (@Sendable (String) -> String)? = nil
   ) throws(TokenizerError) {
     let kinds = kinds.isEmpty ? [TokenKind](repeating: .normal, count: tokens.count) : kinds
     guard kinds.count == tokens.count else {
@@ -62,6 +66,7 @@ public struct BytePairTokenizer: Tokenizer {
     }
     self.preTokenizer = preTokenizer
     self.ignoresMerges = ignoresMerges
+    self.composed = composed
     vocabulary = Vocabulary(tokenBytes, kinds)
     self.idOfBytes = idOfBytes
     self.tokenOfByte = tokenOfByte
@@ -85,7 +90,9 @@ public struct BytePairTokenizer: Tokenizer {
 
   /// Ids of a text, in time that grows with its length alone.
   public func encode(_ text: String, special: SpecialTokenReading) -> [TokenID] {
-    let bytes = Array(text.utf8)
+    // Most texts have nothing to compose.
+    let isPlain = composed == nil || text.utf8.allSatisfy { $0 < 0x80 }
+    let bytes = Array((isPlain ? text : composed?(text) ?? text).utf8)
     var ids: [TokenID] = []
     ids.reserveCapacity(bytes.count / 3)
     var words = WordEncoder(self)

@@ -43,11 +43,11 @@ public final class LanguageModel: Sendable {
   /// Bytes of the weights in the file.
   public var weightByteCount: Int { description.weightByteCount }
 
-  /// Loads a GGUF file onto a device.
+  /// Loads a GGUF file or a Hugging Face folder onto a device.
   ///
   /// Weights are mapped, not copied.
   /// - Parameters:
-  ///   - path: the file.
+  ///   - path: the file or folder.
   ///   - kvType: how sessions store keys and values; `q8` takes about half the memory.
   ///   - cacheLimit: the most bytes that the keys and values of all sessions take together; nil: what the
   ///     machine has beside the weights.
@@ -58,12 +58,12 @@ public final class LanguageModel: Sendable {
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws -> LanguageModel {
     try await LanguageModel(
-      GGUFFile(path: path), kvType: kvType, cacheLimit: cacheLimit, on: makeBackend)
+      ModelFile(path: path), kvType: kvType, cacheLimit: cacheLimit, on: makeBackend)
   }
 
-  /// Places an opened file on a device.
+  /// Places the model of an opened file or folder on a device.
   public init(
-    _ file: GGUFFile, kvType: KVType = .f16, cacheLimit: Int? = nil,
+    _ file: ModelFile, kvType: KVType = .f16, cacheLimit: Int? = nil,
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws {
     let description = try ModelDescription(file)
@@ -83,7 +83,7 @@ public final class LanguageModel: Sendable {
     self.cacheLimit = limit
     engine = Engine()
     try await engine.start {
-      let model = try DecoderModel(description.plan, from: file, on: makeBackend())
+      let model = try DecoderModel(description.plan, on: makeBackend())
       return ModelRunner(model, capacity: limit)
     }
   }

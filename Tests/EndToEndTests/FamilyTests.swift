@@ -32,15 +32,27 @@ import Testing
     let ggufGreedy: Greedy?
   }
 
-  /// A model file with its values.
+  /// A model file, or a folder with one of its configurations, with its values.
   struct Golden: Sendable, CustomTestStringConvertible {
     let path: String
+    /// Nil for GGUF files.
+    let config: String?
     let cases: [Values.Case]
     let greedy: [TokenID]
 
     var hasExperts: Bool { path.contains("moe") || path.contains("gpt") }
 
-    var testDescription: String { path.split(separator: "/").suffix(2).joined(separator: "/") }
+    var file: ModelFile {
+      get throws {
+        guard let config else { return .gguf(try GGUFFile(path: path)) }
+        return .folder(try HuggingFaceFolder(path: path, config: config))
+      }
+    }
+
+    var testDescription: String {
+      (path.split(separator: "/").suffix(2) + (config.map { [$0[...]] } ?? [])).joined(
+        separator: "/")
+    }
   }
 
   static let folder = DemoModel.packageFolder.appending(path: "../shared/golden/families")
@@ -56,23 +68,38 @@ import Testing
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
     func path(_ name: String) -> String { folder.appending(path: name).path() }
-    guard let data = try? Data(contentsOf: folder.appending(path: "expected.json")),
-      let values = try? decoder.decode(Values.self, from: data)
-    else { return [] }
-    let files = ((try? FileManager.default.contentsOfDirectory(atPath: folder.path())) ?? [])
-      .filter { $0.hasSuffix(".gguf") }.sorted()
-    return files.map {
-      Golden(
-        path: path($0), cases: values.ggufCases ?? values.cases,
-        greedy: (values.ggufGreedy ?? values.greedy).ids)
+    func values(_ name: String) -> Values? {
+      (try? Data(contentsOf: folder.appending(path: name))).flatMap {
+        try? decoder.decode(Values.self, from: $0)
+      }
     }
+    func files(_ folder: String) -> [String] {
+      ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).sorted()
+    }
+    guard let usual = values("expected.json") else { return [] }
+    var goldens = files(folder.path()).filter { $0.hasSuffix(".gguf") }.map {
+      Golden(
+        path: path($0), config: nil, cases: usual.ggufCases ?? usual.cases,
+        greedy: (usual.ggufGreedy ?? usual.greedy).ids)
+    }
+    for name in ["hf", "hf-mxfp4"] {
+      for config in files(path(name)) where config.hasPrefix("config.") {
+        // config.VARIANT.json has values of its own, but for the later form of the same.
+        let variant = config.dropFirst("config.".count).dropLast("json".count)
+        let own = variant.isEmpty || variant == "v5." ? usual : values("expected.\(variant)json")
+        guard let own else { continue }
+        goldens.append(
+          Golden(path: path(name), config: config, cases: own.cases, greedy: own.greedy.ids))
+      }
+    }
+    return goldens
   }
 
   /// The instruction sets that round no factor, and the one that does.
   @Test(arguments: goldens, CPUKernels.supported)
   func likelihoodsEqualThoseOfTransformers(_ golden: Golden, _ kernels: CPUKernels) async throws {
     for type in [KVType.f32, .f16] {
-      let model = try await LanguageModel.load(golden.path, kvType: type) {
+      let model = try await LanguageModel(golden.file, kvType: type) {
         try CPUBackend(threads: 2, kernels: kernels)
       }
       let isExact = type == .f32 && kernels.productElement == .float32
@@ -107,36 +134,91 @@ import Testing
 
   @Test(arguments: goldens)
   func greedyAnswersEqualThoseOfTransformers(_ golden: Golden) throws {
-    let file = try GGUFFile(path: golden.path)
     let model = try DecoderModel(
-      ModelPlan(file), from: file, on: CPUBackend(threads: 2, kernels: exact))
+      ModelPlan(golden.file), on: CPUBackend(threads: 2, kernels: exact))
     let runner = ModelRunner(model, capacity: 1 << 28)
     let ids = try #require(golden.cases.first { $0.name == "n40" }).ids
     #expect(try runner.greedy(ids, count: golden.greedy.count) == golden.greedy)
   }
 }
 
+extension FamilyTests {
+  /// A text in pieces, and beside another one, gives what it gives whole and alone.
+  @Test(arguments: goldens)
+  func piecesAndNeighboursChangeNothing(_ golden: Golden) throws {
+    let model = try DecoderModel(ModelPlan(golden.file), on: CPUBackend(threads: 2))
+    let runner = ModelRunner(model, capacity: 1 << 28)
+    let long = try #require(golden.cases.first { $0.name == "n200" }).ids
+    let short = try #require(golden.cases.first { $0.name == "n40" }).ids
+    let whole = try runner.score([(long, 0..<long.count)])[0]
+    let alone = try runner.score([(short, 0..<short.count)])[0]
+    let id = runner.openDense()
+    var pieces: [Double] = []
+    for piece in [0..<64, 64..<128, 128..<long.count] {
+      pieces += try runner.score([(long, piece)], ids: [id])[0]
+    }
+    #expect(pieces == whole)
+    #expect(
+      try runner.score([(long, 0..<long.count), (short, 0..<short.count)]) == [whole, alone])
+    // Single tokens of several sequences in one step.
+    let singles = try (0..<3).map { try runner.greedy(Array(long[$0..<$0 + 20]), count: 4) }
+    #expect(try runner.greedy((0..<3).map { Array(long[$0..<$0 + 20]) }, count: 4) == singles)
+  }
+}
+
 extension ModelRunner {
+  fileprivate func openDense() -> SequenceID {
+    open(model.architecture.kvFormat(.f16, [.dense]))
+  }
+
+  private func attention() throws -> LayerAttention {
+    LayerAttention(try dense(), trainedLength: model.architecture.trainedLength)
+  }
+
+  /// Negative log-likelihoods of a part of each text, all in one step.
+  fileprivate func score(
+    _ texts: [(ids: [TokenID], part: Range<Int>)], ids: [SequenceID]? = nil
+  ) throws -> [[Double]] {
+    let ids = ids ?? texts.map { _ in openDense() }
+    let slices = try zip(ids, texts).map { id, text in
+      try cache(id).reserve(text.part.count)
+      let targets = text.part.map { $0 + 1 < text.ids.count ? text.ids[$0 + 1] : 0 }
+      return SequenceSlice(
+        sequence: id, tokens: Array(text.ids[text.part]), start: text.part.lowerBound,
+        length: text.ids.count, kind: .score, attention: try attention(),
+        output: .negativeLogLikelihoods(targets))
+    }
+    return try run(StepPlan(slices)).map(\.negativeLogLikelihoods)
+  }
+
+  /// The most probable continuations of several texts, each step of all of them together.
+  fileprivate func greedy(_ texts: [[TokenID]], count: Int) throws -> [[TokenID]] {
+    let ids = texts.map { _ in open(model.architecture.kvFormat(.f32, [.dense])) }
+    var next = texts
+    var answers = [[TokenID]](repeating: [], count: texts.count)
+    var starts = [Int](repeating: 0, count: texts.count)
+    for step in 0..<count {
+      let slices = try texts.indices.map { index in
+        try cache(ids[index]).reserve(next[index].count)
+        return SequenceSlice(
+          sequence: ids[index], tokens: next[index], start: starts[index],
+          kind: step == 0 ? .prefill : .decode, attention: try attention(),
+          output: .candidates(.greedy))
+      }
+      let outputs = try run(StepPlan(slices))
+      for index in texts.indices {
+        starts[index] += next[index].count
+        if let failure = outputs[index].failure { throw failure }
+        next[index] = try #require(outputs[index].candidates).ids
+        answers[index] += next[index]
+      }
+    }
+    return answers
+  }
+
   /// The most probable continuation of a text.
   fileprivate func greedy(_ ids: [TokenID], count: Int) throws -> [TokenID] {
-    let id = open(model.architecture.kvFormat(.f32, [.dense]))
-    let attention = LayerAttention(try dense(), trainedLength: model.architecture.trainedLength)
-    var answer: [TokenID] = []
-    var next = ids
-    var start = 0
-    while answer.count < count {
-      try cache(id).reserve(next.count)
-      let outputs = try run(
-        StepPlan([
-          SequenceSlice(
-            sequence: id, tokens: next, start: start, kind: start == 0 ? .prefill : .decode,
-            attention: attention, output: .candidates(.greedy))
-        ]))
-      start += next.count
-      next = outputs[0].candidates?.ids ?? []
-      answer += next
-    }
-    return answer
+    try greedy([ids], count: count)[0]
   }
 }
 

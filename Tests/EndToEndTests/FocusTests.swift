@@ -20,12 +20,10 @@ import Testing
   private let id: SequenceID
 
   init() throws {
-    let file = try GGUFFile(path: DemoModel.path)
-    let description = try ModelDescription(file)
+    let description = try ModelDescription(ModelFile(path: DemoModel.path))
     tokenizer = description.tokenizer
     text = Array(tokenizer.encode(try DemoModel.novel(9000), special: .text).prefix(1400))
-    let model = try DecoderModel(
-      description.plan, from: file, on: CPUBackend(threads: 2))
+    let model = try DecoderModel(description.plan, on: CPUBackend(threads: 2))
     runner = ModelRunner(model, capacity: 1 << 30)
     attention = LayerAttention(SessionTests.focused, trainedLength: 8192)
     guard case .hierarchical(let pruning) = SessionTests.focused.policy else {

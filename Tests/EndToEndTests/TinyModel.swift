@@ -33,7 +33,7 @@ struct TinyModel {
     on backend: any ComputeBackend, capacity: Int = 1 << 28
   ) throws -> ModelRunner {
     ModelRunner(
-      try DecoderModel(ModelPlan(architecture, .llama), from: weights, on: backend),
+      try DecoderModel(ModelPlan(architecture, .llama, from: weights), on: backend),
       capacity: capacity)
   }
 }

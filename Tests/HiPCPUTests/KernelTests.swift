@@ -119,7 +119,8 @@ import Testing
       }
       let stride = element.byteCount(of: width)
       let size = 2 * width + Int(IHP_PREPARED_EXTRA)
-      var prepared = [Float](repeating: 0, count: inputs * size)
+      // What is not written must not be read.
+      var prepared = [Float](repeating: .nan, count: inputs * size)
       for row in 0..<inputs {
         x[(row * width)...].withUnsafeBufferPointer { input in
           prepared[(row * size)...].withUnsafeMutableBufferPointer {

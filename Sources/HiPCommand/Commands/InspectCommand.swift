@@ -16,7 +16,9 @@ struct InspectCommand: AsyncParsableCommand {
     commandName: "inspect",
     abstract: "Show a model's architecture, tensors and tokenizer, and the memory of a context.")
 
-  @Argument(help: ArgumentHelp("GGUF file; the demo model by default.", valueName: "model"))
+  @Argument(
+    help: ArgumentHelp(
+      "GGUF file or Hugging Face folder; the demo model by default.", valueName: "model"))
   var path: String?
 
   @Flag(help: "List every tensor.")
@@ -63,7 +65,7 @@ struct InspectCommand: AsyncParsableCommand {
 
   func run() async throws {
     let choice = try options.attention.choice()
-    let file = try GGUFFile(path: path ?? options.modelPath())
+    let file = try ModelFile(path: path ?? options.modelPath())
     let output = try await describe(file, choice)
     if json {
       try Terminal.printJSON(output)
@@ -72,7 +74,7 @@ struct InspectCommand: AsyncParsableCommand {
     }
   }
 
-  private func describe(_ file: GGUFFile, _ choice: AttentionChoice) async throws -> Output {
+  private func describe(_ file: ModelFile, _ choice: AttentionChoice) async throws -> Output {
     let model = try await LanguageModel(file, kvType: options.kvType, on: options.makeBackend)
     let architecture = model.architecture
     let format = architecture.kvFormat(options.kvType, [choice.policy])
@@ -92,7 +94,7 @@ struct InspectCommand: AsyncParsableCommand {
     return Output(
       path: file.path, architecture: architecture.name,
       parameters: file.tensors.reduce(0) { sum, tensor in
-        let (total, overflow) = sum.addingReportingOverflow(tensor.dimensions.reduce(1, *))
+        let (total, overflow) = sum.addingReportingOverflow(tensor.shape.reduce(1, *))
         return overflow ? Int.max : total
       },
       layers: architecture.layerCount, hiddenSize: architecture.hiddenSize,
@@ -100,18 +102,18 @@ struct InspectCommand: AsyncParsableCommand {
       kvHeads: architecture.attention.kvHeads, headSize: architecture.attention.headSize,
       trainedLength: architecture.trainedLength, vocabularySize: architecture.vocabularySize,
       chatTemplateProblem: model.chatTemplateProblem,
-      tensorTypes: Dictionary(file.tensors.map { ($0.type.name, 1) }, uniquingKeysWith: +),
+      tensorTypes: Dictionary(file.tensors.map { ($0.type, 1) }, uniquingKeysWith: +),
       tensors: tensors
-        ? file.tensors.map { Tensor(name: $0.name, type: $0.type.name, shape: $0.dimensions) }
+        ? file.tensors.map { Tensor(name: $0.name, type: $0.type, shape: $0.shape) }
         : nil,
       bytesPerToken: format.blockByteCount / format.blockSize, memory: memory)
   }
 
-  private func printText(_ output: Output, _ file: GGUFFile, _ choice: AttentionChoice) throws {
-    let name = try file.metadata.text("general.name") ?? "unnamed"
+  private func printText(_ output: Output, _ file: ModelFile, _ choice: AttentionChoice) throws {
+    let name = file.name ?? "unnamed"
     let types = output.tensorTypes.sorted { $0.value > $1.value }
       .map { "\($0.value) \($0.key)" }.joined(separator: ", ")
-    let hasTemplate = file.metadata.values["tokenizer.chat_template"] != nil
+    let hasTemplate = try ModelText(file).template != nil
     let template =
       output.chatTemplateProblem == nil ? "present" : hasTemplate ? "unusable, use --raw" : "none"
     Terminal.line(
@@ -126,7 +128,7 @@ struct InspectCommand: AsyncParsableCommand {
       \(output.headSize)
         trained length  \(sizeText(output.trainedLength)) tokens
         tensors         \(types)
-        vocabulary      \(output.vocabularySize) tokens, byte-level BPE; chat template: \
+        vocabulary      \(output.vocabularySize) tokens; chat template: \
       \(template)
 
       Memory with --attention \(choice.name) (\(output.bytesPerToken) bytes a token)

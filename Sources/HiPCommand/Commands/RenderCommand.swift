@@ -98,15 +98,13 @@ struct RenderCommand: ParsableCommand {
   /// The template, and with a model how it writes its begin and end tokens.
   private func source(_ add: (String, TemplateValue) -> Void) throws -> String {
     if let template { return try TextFile.read(template) }
-    let file = try GGUFFile(path: model ?? "")
-    guard let source = try file.metadata.text("tokenizer.chat_template") else {
-      throw FileError(path: file.path, problem: "has no chat template; give one with --template")
+    let path = model ?? ""
+    let text = try ModelText(ModelFile(path: path))
+    guard let source = text.template else {
+      throw FileError(path: path, problem: "has no chat template; give one with --template")
     }
-    let tokenizer = try ModelDescription.tokenizer(file)
-    for (name, key) in [("bos_token", "bos_token_id"), ("eos_token", "eos_token_id")] {
-      if let token = try file.metadata.token(key, tokenizer) {
-        add(name, .text(TemplateText(String(decoding: tokenizer.bytes(of: token), as: UTF8.self))))
-      }
+    for (name, token) in [("bos_token", text.begin), ("eos_token", text.end)] {
+      if let written = text.name(token) { add(name, .text(TemplateText(written))) }
     }
     return source
   }

@@ -29,8 +29,9 @@ struct TokenizeCommand: ParsableCommand {
   @OptionGroup var options: EngineOptions
 
   func run() throws {
-    let file = try GGUFFile(path: options.modelPath())
-    let tokenizer = try ModelDescription.tokenizer(file)
+    let path = try options.modelPath()
+    let model = try ModelText(ModelFile(path: path))
+    let tokenizer = model.tokenizer
     let input = try FileHandle.standardInput.readToEnd() ?? Data()
     if decode {
       let ids = try TokenFile.ids(input, name: "standard input", below: tokenizer.vocabularySize)
@@ -42,8 +43,8 @@ struct TokenizeCommand: ParsableCommand {
     }
     var ids = tokenizer.encode(text, special: special.reading)
     if bos {
-      guard let begin = try file.metadata.token("bos_token_id", tokenizer) else {
-        throw FileError(path: file.path, problem: "names no begin-of-text token for --bos")
+      guard let begin = model.begin else {
+        throw FileError(path: path, problem: "names no begin-of-text token for --bos")
       }
       ids.insert(begin, at: 0)
     }

@@ -15,7 +15,7 @@ extension KVType: ExpressibleByArgument {}
 
 /// What every command can be told about model, attention and sampling.
 struct EngineOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("GGUF file of the model.", valueName: "file"))
+  @Option(help: ArgumentHelp("GGUF file or Hugging Face folder of the model.", valueName: "path"))
   var model: String?
 
   @Option(

@@ -47,6 +47,6 @@ extension ModelFields {
         map.layer[role] = WeightPlace("model.layers.#.mlp.experts.\(name)_proj.bias").shared
       }
     }
-    return ModelPlan(plan.architecture, map)
+    return ModelPlan(plan.architecture, map, from: weights)
   }
 }

@@ -16,6 +16,6 @@ extension ModelFields {
       ]), hasWindow: false)
     var map = plan.weightMap
     map.normalisesHeadsTogether = true
-    return ModelPlan(plan.architecture, map)
+    return ModelPlan(plan.architecture, map, from: weights)
   }
 }

@@ -24,6 +24,6 @@ extension ModelFields {
     map.layer[.value] = attention.rows(queries + keys..<rows, of: rows)
     map.layer[.gate] = gateAndUp.rows(0..<size, of: 2 * size)
     map.layer[.up] = gateAndUp.rows(size..<2 * size, of: 2 * size)
-    return ModelPlan(plan.architecture, map)
+    return ModelPlan(plan.architecture, map, from: weights)
   }
 }

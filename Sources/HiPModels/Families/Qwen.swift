@@ -27,8 +27,9 @@ extension ModelFields {
     if let dense = try metadata.integers("mlp_only_layers"), !dense.isEmpty {
       throw refuse("\"mlp_only_layers\" names layers without experts, which is not supported")
     }
-    let count = try integer(
-      Key(gguf: "expert_count", folder: "num_experts"), in: 1...4096, default: nil)
+    // Called so by transformers 5.
+    let name = has(Key(folder: "num_local_experts")) ? "num_local_experts" : "num_experts"
+    let count = try integer(Key(gguf: "expert_count", folder: name), in: 1...4096, default: nil)
     let used = try integer(
       Key(gguf: "expert_used_count", folder: "num_experts_per_tok"), in: 1...count, default: nil)
     let size = try integer(
@@ -71,6 +72,6 @@ extension ModelFields {
       hasWindow: hasWindow)
     var map = plan.weightMap
     rename(&map)
-    return ModelPlan(plan.architecture, map)
+    return ModelPlan(plan.architecture, map, from: weights)
   }
 }

@@ -103,13 +103,12 @@ struct BenchModelOptions: ParsableArguments {
       }
       let weights = RandomWeights(shape, element: weights)
       let model = try DecoderModel(
-        ModelPlan(shape.architecture, .llama), from: weights, on: backend)
+        ModelPlan(shape.architecture, .llama, from: weights), on: backend)
       return (model, "\(shape.rawValue), random \(self.weights.rawValue) weights")
     }
     let path = try model ?? BundledFile.demoModel.path()
-    let file = try GGUFFile(path: path)
     return (
-      try DecoderModel(ModelPlan(file), from: file, on: backend),
+      try DecoderModel(ModelPlan(ModelFile(path: path)), on: backend),
       URL(filePath: path).lastPathComponent
     )
   }
