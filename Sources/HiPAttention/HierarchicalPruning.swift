@@ -124,7 +124,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// The same policy with another sink, window or number of selected keys: of the last stages, and of the focus.
   /// - Throws: when the parts no longer fit together.
   public func changed(
-    sink: Int? = nil, window: Int? = nil, keep: Int? = nil
+    sink: Int? = nil, window: Int? = nil, keep: Int? = nil, exceptions: [LayerException]? = nil
   ) throws(PolicyError) -> HierarchicalPruning {
     func adjusted(_ stages: [PruningStage]) -> [PruningStage] {
       guard let keep, let last = stages.indices.last else { return stages }
@@ -140,7 +140,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
       queryBlock: queryBlock, stages: adjusted(stages), fineStages: fineStages.map(adjusted),
       scoring: Scoring(
         sharing: sharing, ranking: ranking, positions: pruningPositions, halving: halving),
-      attentionPositions: attentionPositions, exceptions: exceptions)
+      attentionPositions: attentionPositions, exceptions: exceptions ?? self.exceptions)
     policy.sharpening = sharpening
     policy.focus = focus
     if let keep { policy.focus?.keep = keep }

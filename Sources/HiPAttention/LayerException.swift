@@ -40,6 +40,14 @@ public struct LayerException: Sendable, Hashable {
     if case .selection(_, _, let positions) = change { positions } else { nil }
   }
 
+  /// The same with the selected keys divided by a number.
+  func divided(by divisor: Int) -> LayerException {
+    guard case .selection(let keep?, let pruning, let attention) = change else { return self }
+    return LayerException(
+      layers: layers,
+      .selection(keep: keep / divisor, pruningPositions: pruning, attentionPositions: attention))
+  }
+
   /// The first of its layers that a model of `layerCount` does not have.
   public func missingLayer(of layerCount: Int) -> Int? {
     layers.first { !(-layerCount..<layerCount).contains($0) }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import Foundation
 
 @main
 struct InfiniteHiPCommand: AsyncParsableCommand {
@@ -9,8 +10,8 @@ struct InfiniteHiPCommand: AsyncParsableCommand {
     abstract: "Ask a language model about texts far longer than it was trained for.",
     discussion: """
       Without --model, the demo model that comes with the source is used: small, but it finds \
-      facts in a novel. Any GGUF file of the llama architecture in F32, F16, BF16, Q8_0, Q4_0, Q4_1, \
-      Q4_K, Q5_K or Q6_K works.
+      facts in a novel. GGUF files and Hugging Face folders of Llama, Mistral, Qwen, Gemma, Phi, \
+      SmolLM, OLMo, Granite, EXAONE and gpt-oss models work; Docs/Models.md lists them.
 
       Start with:  infinitehip demo
       """,
@@ -19,4 +20,14 @@ struct InfiniteHiPCommand: AsyncParsableCommand {
       DemoCommand.self, AskCommand.self, RunCommand.self, EvalCommand.self, BenchCommand.self,
       AttentionCommand.self, TokenizeCommand.self, RenderCommand.self, InspectCommand.self,
     ])
+
+  static func main() async {
+    // A mapped file that becomes shorter: reading what is gone would end the process without a word.
+    signal(SIGBUS) { _ in
+      let words = "Error: a file became shorter while it was read; put it back and start again\n"
+      _ = unsafe words.withCString { unsafe write(2, $0, strlen($0)) }
+      _exit(1)
+    }
+    await main(RawArguments.questionsLast)
+  }
 }

@@ -16,9 +16,65 @@ public struct GGUFFile: Sendable {
   public let tensors: [GGUFTensor]
   private let places: [String: Int]
 
-  /// Opens and checks the file at `path`.
+  /// Opens and checks the file at `path`, and with it the other parts where it is one of several.
   public init(path: String) throws(FileError) {
-    try self.init(MappedFile(path: path))
+    let file = try GGUFFile(MappedFile(path: path))
+    let count = try file.metadata.integer("split.count", in: 0...10_000, default: 0)
+    self = count > 1 ? try file.joined(count) : file
+  }
+
+  /// The whole model of which this is one of `count` parts, named `NAME-00001-of-00002.gguf`.
+  private func joined(_ count: Int) throws(FileError) -> GGUFFile {
+    func number(_ value: Int) -> String {
+      let digits = "\(value)"
+      return String(repeating: "0", count: max(0, 5 - digits.count)) + digits
+    }
+    let own = try metadata.integer("split.no", in: 0...count - 1)
+    let ending = "-\(number(own + 1))-of-\(number(count)).gguf"
+    guard path.hasSuffix(ending) else {
+      throw FileError(
+        path: path,
+        problem:
+          "is part \(own + 1) of \(count), but its name does not end in \(ending), by which the other parts "
+          + "are found; give it that name")
+    }
+    var parts: [GGUFFile] = []
+    for part in 0..<count {
+      let name = path.dropLast(ending.count) + "-\(number(part + 1))-of-\(number(count)).gguf"
+      do {
+        parts.append(part == own ? self : try GGUFFile(MappedFile(path: String(name))))
+      } catch  where error.code == .missing {
+        throw FileError(
+          .missing, path: path,
+          problem:
+            "is part \(own + 1) of \(count); part \(part + 1), \(name), is missing. Put all parts into one "
+            + "folder")
+      }
+      guard try parts[part].metadata.integer("split.no", in: 0...count - 1, default: -1) == part
+      else {
+        throw FileError(path: parts[part].path, problem: "is not the part that its name says")
+      }
+    }
+    var tensors: [GGUFTensor] = []
+    var places: [String: Int] = [:]
+    for part in parts {
+      for tensor in part.tensors {
+        guard places.updateValue(tensors.count, forKey: tensor.name) == nil else {
+          throw FileError(
+            path: part.path, problem: "the tensor \"\(tensor.name)\" stands in another part, too")
+        }
+        tensors.append(tensor)
+      }
+    }
+    return GGUFFile(first: parts[0], tensors: tensors, places: places)
+  }
+
+  private init(first: GGUFFile, tensors: [GGUFTensor], places: [String: Int]) {
+    file = first.file
+    version = first.version
+    metadata = first.metadata
+    self.tensors = tensors
+    self.places = places
   }
 
   /// Reads a mapped file.

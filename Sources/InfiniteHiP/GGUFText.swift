@@ -16,6 +16,13 @@ extension ModelText {
     let named = ["eot_token_id", "eom_token_id", "eog_token_id"]
     ends = Set(try named.compactMap { try metadata.token($0, tokenizer) } + endsByName())
     if let end { ends.insert(end) }
+    if try metadata.text("tokenizer.ggml.model") == "gpt2",
+      metadata.values["tokenizer.ggml.pre"] == nil
+    {
+      notices.append(
+        "\(metadata.path) does not say how texts are cut into words (tokenizer.ggml.pre is absent); \"default\" was taken"
+      )
+    }
   }
 
   private static func tokenizer(_ metadata: Metadata) throws -> any Tokenizer {

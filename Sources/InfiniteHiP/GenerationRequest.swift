@@ -41,6 +41,14 @@ public struct GenerationRequest: Sendable, Hashable {
     self.stop = stop
   }
 
+  /// Whether the answer is a turn of its own, and not the continuation of a text.
+  var opensTurn: Bool {
+    switch prompt {
+    case .message, .pieces: true
+    case .raw, .text, .tokens: false
+    }
+  }
+
   /// Throws unless it can be served.
   func check() throws(InfiniteHiPError) {
     try sampling.check()

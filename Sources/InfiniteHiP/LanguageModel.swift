@@ -66,6 +66,7 @@ public final class LanguageModel: Sendable {
     _ file: ModelFile, kvType: KVType = .f16, cacheLimit: Int? = nil,
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws {
+    try Self.checkAddressSpace(file)
     let description = try ModelDescription(file)
     self.description = description
     self.kvType = kvType
@@ -88,7 +89,21 @@ public final class LanguageModel: Sendable {
     }
   }
 
+  /// Throws when the process may not have the addresses that the model takes at least: running out of them in the
+  /// midst of things ends the process.
+  private static func checkAddressSpace(_ file: ModelFile) throws(InfiniteHiPError) {
+    guard let left = MachineMemory.freeAddressSpace else { return }
+    let needed = file.weightByteCount + 128_000_000
+    guard needed > left else { return }
+    throw InfiniteHiPError(
+      .outOfMemory(neededBytes: needed),
+      "\(file.path): this model takes \(needed / 1_000_000) MB of addresses at least, and the process may have "
+        + "\(left / 1_000_000) MB more; raise the limit (ulimit -v)")
+  }
+
   /// Opens an empty session.
+  ///
+  /// Where `attention` would reach beyond the trained length, the session has one with a smaller budget.
   /// - Parameters:
   ///   - attention: what its tokens attend to.
   ///   - contextLimit: the most tokens that prompt and answers may have together. A ceiling: memory
@@ -101,7 +116,7 @@ public final class LanguageModel: Sendable {
     guard contextLimit > 0 else {
       throw InfiniteHiPError(.request, "the context is \(contextLimit) tokens; it must be positive")
     }
-    try checkReach(attention, contextLimit: contextLimit)
+    let attention = try fitted(attention, contextLimit: contextLimit)
     try checkLayers(attention)
     let layers = LayerAttention(attention, trainedLength: architecture.trainedLength)
     let use = SequenceUse(
@@ -119,6 +134,7 @@ public final class LanguageModel: Sendable {
 
   /// Predicts the memory of a context of `tokens` tokens.
   public func memory(of tokens: Int, attention: AttentionChoice) async throws -> MemoryEstimate {
+    let attention = try fitted(attention, contextLimit: tokens)
     let layers = LayerAttention(attention, trainedLength: architecture.trainedLength)
     let use = SequenceUse(
       policy: attention.policy, format: architecture.kvFormat(kvType, [attention.policy]),
@@ -140,24 +156,22 @@ public final class LanguageModel: Sendable {
     }
   }
 
-  /// Throws when a policy would put more keys before a query than the model was trained on.
-  private func checkReach(
-    _ attention: AttentionChoice, contextLimit: Int
-  ) throws(InfiniteHiPError) {
-    let reach: Int
-    switch attention.policy {
-    case .dense, .stretched: return
-    case .streaming(let window): reach = window.sink + window.window
-    case .heavyHitters(let hitters): reach = hitters.budget + HeavyHitters.queryBlock
-    case .hierarchical(let pruning): reach = pruning.largestBudget + pruning.queryBlock
-    }
-    guard min(reach, contextLimit) <= architecture.trainedLength else {
+  /// The attention that a context of this model can have: where a policy would put more keys before a query than the
+  /// model was trained on, one with a smaller budget.
+  /// - Throws: when no budget is small enough.
+  public func fitted(
+    _ attention: AttentionChoice, contextLimit: Int = defaultContextLimit
+  ) throws(InfiniteHiPError) -> AttentionChoice {
+    let length = architecture.trainedLength
+    guard let reach = attention.reach, min(reach, contextLimit) > length else { return attention }
+    guard let fitted = attention.fitted(to: length) else {
       throw InfiniteHiPError(
         .request,
-        "\"\(attention.name)\" attends over \(reach) positions, more than the "
-          + "\(architecture.trainedLength) that the model was trained on. Give a policy file with a "
-          + "smaller sink, window and keep, or --context \(architecture.trainedLength) at most")
+        "\"\(attention.name)\" attends over \(reach) positions, more than the \(length) that the model was trained "
+          + "on, and cannot be made as small. Give --attention dense, or --context \(length) at most"
+      )
     }
+    return fitted
   }
 
   /// What the device calls itself, with the kernels in use.

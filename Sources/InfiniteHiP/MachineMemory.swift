@@ -14,6 +14,23 @@ public enum MachineMemory {
     return min(machine, limit ?? machine)
   }
 
+  /// Bytes of addresses that the process may still take; nil where there is no limit.
+  static var freeAddressSpace: Int? {
+    var limit = rlimit()
+    #if canImport(Darwin)
+      guard unsafe getrlimit(RLIMIT_AS, &limit) == 0 else { return nil }
+    #else
+      guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0 else {
+        return nil
+      }
+    #endif
+    guard let most = Int(exactly: limit.rlim_cur), most < 1 << 60,
+      let pages = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8),
+      let used = pages.split(separator: " ").first.flatMap({ Int($0) })
+    else { return nil }
+    return max(0, most - used * Int(getpagesize()))
+  }
+
   /// The most bytes that the process has held in memory since it started or since `resetPeak`.
   public static var peakByteCount: Int {
     if let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),

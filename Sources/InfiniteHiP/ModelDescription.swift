@@ -25,6 +25,8 @@ public struct ModelDescription: Sendable {
   public let endTokens: Set<TokenID>
   /// How its makers would have tokens sampled.
   public let sampling: SamplingDefaults
+  /// What the files leave unsaid, and what was taken instead.
+  public let notices: [String]
 
   /// What the weights make up.
   public var architecture: DecoderArchitecture { plan.architecture }
@@ -40,6 +42,7 @@ public struct ModelDescription: Sendable {
     case .folder(let folder): sampling = try SamplingDefaults(folder.generation)
     }
     tokenizer = text.tokenizer
+    notices = text.notices
     beginToken = text.addsBegin ? text.begin : nil
     endTokens = text.ends
     guard let jinja = text.template else {

@@ -14,6 +14,8 @@ package struct ModelText {
   package var addsBegin = false
   /// Tokens that end an answer.
   package var ends: Set<TokenID> = []
+  /// What the files leave unsaid, and what was taken instead.
+  package var notices: [String] = []
   /// The chat template.
   package var template: String?
 

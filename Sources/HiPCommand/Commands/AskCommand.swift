@@ -18,7 +18,10 @@ struct AskCommand: AsyncParsableCommand {
   @Flag(help: "Send the text as the whole prompt, without a chat template.")
   var raw = false
 
-  @Option(help: ArgumentHelp("Text that ends the answer.", valueName: "text"))
+  @Option(
+    parsing: .unconditionalSingleValue,
+    help: ArgumentHelp(
+      "Text that ends the answer; \\n and the like stand for what they do.", valueName: "text"))
   var stop: [String] = []
 
   @Flag(help: "Print one JSON object.")
@@ -51,16 +54,15 @@ struct AskCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let attention = try options.attention.choice()
     var parts = try file.map { try TextFile.read($0) }
     if !question.isEmpty { parts.append(question) }
     let text = parts.joined(separator: "\n\n")
     let model = try await options.loadModel()
-    let session = try await model.makeSession(
-      attention: attention, contextLimit: options.contextLimit)
+    let session = try await options.makeSession(model)
     let request = GenerationRequest(
       raw ? .raw(text) : .message(ChatMessage(role: .user, content: text)),
-      sampling: options.sampling, maximumTokens: options.maxTokens, stop: stop)
+      sampling: options.sampling(model.description.sampling), maximumTokens: options.maxTokens,
+      stop: stop.map(Self.unescaped))
     let answer = try await session.answer(request, progress: "Prefill") { text in
       if !json { Terminal.write(text) }
     }
@@ -77,6 +79,22 @@ struct AskCommand: AsyncParsableCommand {
         finishReason: end.reason.rawValue, policy: end.policy,
         prefillSeconds: end.prefillSeconds, decodeSeconds: end.decodeSeconds,
         peakBytes: MachineMemory.peakByteCount))
+  }
+
+  /// A stop text with \\n, \\t, \\r, \\\\ and \\" for what they stand for elsewhere.
+  private static func unescaped(_ text: String) -> String {
+    let escapes: [Character: Character] = ["n": "\n", "t": "\t", "r": "\r", "\\": "\\", "\"": "\""]
+    var result = ""
+    var rest = Substring(text)
+    while let character = rest.popFirst() {
+      if character == "\\", let next = rest.first, let meant = escapes[next] {
+        result.append(meant)
+        rest.removeFirst()
+      } else {
+        result.append(character)
+      }
+    }
+    return result
   }
 
   private func summary(_ end: Completion) -> String {

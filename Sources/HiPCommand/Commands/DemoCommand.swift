@@ -75,7 +75,7 @@ struct DemoCommand: AsyncParsableCommand {
       throw FileError(path: model.path, problem: "has no chat template, which the demo needs")
     }
     let path = try file ?? BundledFile.novel.path()
-    let facts = HiddenFact.make(questions, seed: options.seed)
+    let facts = HiddenFact.make(questions, seed: options.generatorSeed)
     let haystack = Haystack(
       novel: try TextFile.read(path), facts: facts, tokenCount: length - Self.questionRoom,
       tokenizer: model.tokenizer)
@@ -124,7 +124,8 @@ struct DemoCommand: AsyncParsableCommand {
       let fork = try await session.fork()
       let reply = try await fork.answer(
         GenerationRequest(
-          .pieces([.text(fact.question)] + template.frame.closing), sampling: options.sampling,
+          .pieces([.text(fact.question)] + template.frame.closing),
+          sampling: options.sampling(model.description.sampling),
           maximumTokens: min(options.maxTokens, 64)),
         progress: "Asking")
       if fact.isTold(by: reply.text) { found += 1 }

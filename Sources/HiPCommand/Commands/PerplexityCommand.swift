@@ -11,8 +11,8 @@ struct PerplexityCommand: AsyncParsableCommand {
     commandName: "perplexity",
     abstract: "Negative log-likelihood, in nats, of every next token of a text.",
     discussion: """
-      With --policies, a comparison by position, for the first tokens of the text (--lengths, 64K by \
-      default). "sliding" among the policies reads densely in windows of the trained length, each \
+      With --policies, a comparison by position, for the first tokens of the text (--lengths, 64K or \
+      all by default). "sliding" among the policies reads densely in windows of the trained length, each \
       half new.
       """)
 
@@ -56,9 +56,10 @@ struct PerplexityCommand: AsyncParsableCommand {
 
   private func compare() async throws {
     let readings = try readings()
-    let lengths = try evaluation.sizes(default: [64 << 10])
+    try evaluation.openFolder()
     let model = try await options.loadModel()
     let ids = try model.tokens(of: .text(evaluation.text()), atBeginning: true)
+    let lengths = try evaluation.sizes(default: [min(64 << 10, ids.count)])
     var results: [Perplexity] = []
     for length in lengths {
       guard length <= ids.count else {
@@ -76,12 +77,9 @@ struct PerplexityCommand: AsyncParsableCommand {
       }
     }
     let report = PerplexityReport(results)
-    try evaluation.write(report.markdown, to: "perplexity.md")
-    try evaluation.write(report.figure.svg, to: "perplexity.svg")
     try await evaluation.deliver(
-      EvaluationOutput(model, seed: options.seed, results: results),
-      as: "perplexity.json")
-    if !evaluation.json { Terminal.line(report.markdown) }
+      EvaluationOutput(model, seed: options.generatorSeed, results: results), report.markdown,
+      as: "perplexity", figures: [("perplexity", report.figure.svg)])
   }
 
   private func measureOne() async throws {

@@ -32,6 +32,7 @@ struct RecallCommand: AsyncParsableCommand {
     let lengths = try evaluation.sizes(default: [32 << 10])
     let blocks = evaluation.samples ?? 16
     let attention = try options.attention.choice()
+    try evaluation.openFolder()
     let model = try await options.loadModel()
     let ids = try model.tokens(of: .text(evaluation.text()), atBeginning: true)
     var results: [RecallResult] = []
@@ -52,10 +53,8 @@ struct RecallCommand: AsyncParsableCommand {
       ) { display.update(prefilled: $0, of: $1) }
     }
     let report = RecallReport(results)
-    try evaluation.write(report.markdown, to: "recall.md")
-    for (name, figure) in report.figures { try evaluation.write(figure.svg, to: name + ".svg") }
     try await evaluation.deliver(
-      EvaluationOutput(model, seed: options.seed, results: results), as: "recall.json")
-    if !evaluation.json { Terminal.line(report.markdown) }
+      EvaluationOutput(model, seed: options.generatorSeed, results: results), report.markdown,
+      as: "recall", figures: report.figures.map { ($0.key, $0.value.svg) })
   }
 }

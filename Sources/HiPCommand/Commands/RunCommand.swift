@@ -14,7 +14,9 @@ struct RunCommand: AsyncParsableCommand {
     commandName: "run", abstract: "Chat at the terminal, with texts of any length.",
     discussion: ChatCommand.summary)
 
-  @Argument(help: ArgumentHelp("GGUF file; the demo model by default.", valueName: "model"))
+  @Argument(
+    help: ArgumentHelp(
+      "GGUF file or Hugging Face folder; the demo model by default.", valueName: "model"))
   var path: String?
 
   @OptionGroup var options: EngineOptions
@@ -27,11 +29,10 @@ struct RunCommand: AsyncParsableCommand {
       throw FileError(
         path: model.path, problem: model.chatTemplateProblem ?? "has no chat template")
     }
-    let session = try await model.makeSession(
-      attention: options.attention.choice(), contextLimit: options.contextLimit)
+    let session = try await options.makeSession(model)
     let interrupts = InterruptSource()
     var chat = Chat(
-      session: session, template: template, sampling: options.sampling,
+      session: session, template: template, sampling: options.sampling(model.description.sampling),
       maximumTokens: options.maxTokens, interrupts: interrupts)
     if Terminal.inputIsTerminal {
       Terminal.line("\(URL(filePath: model.path).lastPathComponent). /help shows the commands.")
@@ -58,6 +59,7 @@ enum ChatCommand: String, CaseIterable {
     /stats      length of the context, attention, memory
     /help       this
     /bye        leave
+    Three quotes begin and end a question of several lines.
     One Ctrl-C stops an answer, two leave.
     """
 }
@@ -84,15 +86,26 @@ private struct Chat {
     self.interrupts = interrupts
   }
 
+  /// A line, or what stands between two marks of three quotes.
   func readLine() -> String? {
     if Terminal.inputIsTerminal { Terminal.write(">>> ") }
-    return Swift.readLine()
+    guard let first = Swift.readLine() else { return nil }
+    let quotes = "\"\"\""
+    guard first.trimmingCharacters(in: .whitespaces).hasPrefix(quotes) else { return first }
+    var text = String(first.drop { $0 == " " || $0 == "\t" }.dropFirst(quotes.count))
+    while !text.hasSuffix(quotes) {
+      if Terminal.inputIsTerminal { Terminal.write("... ") }
+      guard let line = Swift.readLine() else { return text }
+      text += "\n" + line
+    }
+    return String(text.dropLast(quotes.count)).trimmingCharacters(in: .newlines)
   }
 
   /// Does what a line says; false when it says to leave.
   mutating func handle(_ line: String) async throws -> Bool {
     let line = line.trimmingCharacters(in: .whitespaces)
-    guard line.hasPrefix("/") else {
+    // What spans several lines is no command.
+    guard line.hasPrefix("/"), !line.contains("\n") else {
       if !line.isEmpty { try await answer(line) }
       return true
     }
@@ -100,7 +113,7 @@ private struct Chat {
     switch parts.first.flatMap(ChatCommand.init(rawValue:)) {
     case .file:
       guard parts.count == 2 else { throw ValidationError("/file needs a path") }
-      try await prefill(parts[1])
+      try await prefill(Self.unquoted(parts[1]))
     case .clear:
       try await session.clear()
       turnIsOpen = false
@@ -114,6 +127,27 @@ private struct Chat {
       throw ValidationError("\(line) is no command; there are \(known)")
     }
     return true
+  }
+
+  /// A path as a shell would take it: without quotes and backslashes, the home folder for a tilde.
+  private static func unquoted(_ text: String) -> String {
+    var result = ""
+    var quote: Character?
+    var rest = text.trimmingCharacters(in: .whitespaces)[...]
+    let isHome = rest == "~" || rest.hasPrefix("~/")
+    while let character = rest.popFirst() {
+      if character == "\\", quote != "'", let next = rest.popFirst() {
+        result.append(next)
+      } else if character == quote {
+        quote = nil
+      } else if quote == nil, character == "\"" || character == "'" {
+        quote = character
+      } else {
+        result.append(character)
+      }
+    }
+    guard isHome else { return result }
+    return NSHomeDirectory() + result.dropFirst()
   }
 
   /// What opens the user's turn, and closes an answered one before it.

@@ -108,9 +108,10 @@ struct TaskRun {
     for length in lengths where length < 1024 {
       throw ValidationError("--lengths has \(length); the tasks need 1024 tokens or more")
     }
+    try evaluation.openFolder()
     let model = try await options.loadModel()
     let runner = TaskRunner(
-      model, prose: Prose(try evaluation.text()), seed: options.seed)
+      model, prose: Prose(try evaluation.text()), seed: options.generatorSeed)
     let records = try RecordFile(folder: evaluation.out)
     var answers: [AnswerRecord] = []
     var controls: [AnswerRecord] = []
@@ -131,20 +132,13 @@ struct TaskRun {
     }
     let report = TaskReport(answers, controls: controls)
     let name = "\(Self.name(of: tasks))"
-    try evaluation.write(report.markdown, to: name + ".md")
+    try await evaluation.deliver(
+      EvaluationOutput(model, seed: options.generatorSeed, results: report.results),
+      report.markdown + "\nAnswers, this table, \(name).json and figures are in \(evaluation.out)/",
+      as: name,
+      figures: report.figures.map { ($0.key.replacing("/", with: "-"), $0.value.svg) })
     if !report.controlResults.isEmpty {
       try evaluation.write(Terminal.jsonText(report.controlResults), to: name + "-controls.json")
-    }
-    for (name, figure) in report.figures {
-      try evaluation.write(figure.svg, to: name.replacing("/", with: "-") + ".svg")
-    }
-    try await evaluation.deliver(
-      EvaluationOutput(
-        model, seed: options.seed, results: report.results), as: name + ".json")
-    if !evaluation.json {
-      Terminal.line(
-        report.markdown
-          + "\nAnswers, this table, \(name).json and figures are in \(evaluation.out)/")
     }
   }
 

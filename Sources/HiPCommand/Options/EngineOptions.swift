@@ -4,6 +4,7 @@ public import ArgumentParser
 import HiPAttention
 public import HiPCPU
 public import HiPCompute
+import HiPModels
 import InfiniteHiP
 
 extension CPUKernels: ExpressibleByArgument {
@@ -40,32 +41,41 @@ struct EngineOptions: ParsableArguments {
   )
   var kvType = KVType.f16
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("Seed of everything random.", valueName: "n"))
-  var seed: UInt64 = 0
-
   @Option(
-    parsing: .unconditional, help: ArgumentHelp("0 takes the most probable token.", valueName: "t"))
-  var temperature: Double = 0
+    parsing: .unconditional,
+    help: ArgumentHelp("Seed of everything random; -1 draws one.", valueName: "n"))
+  var seed: Int = 0
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Keep the n most probable tokens; 0 keeps all.", valueName: "n"))
-  var topK = 40
+    help: ArgumentHelp(
+      "0 takes the most probable token. (default: the model's, or 0)", valueName: "t"))
+  var temperature: Double?
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Keep tokens that together reach p.", valueName: "p"))
-  var topP = 0.9
+    help: ArgumentHelp(
+      "Keep the n most probable tokens; 0 keeps all. (default: the model's, or 40)", valueName: "n")
+  )
+  var topK: Int?
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Keep tokens above this share of the best.", valueName: "p"))
-  var minP = 0.0
+    help: ArgumentHelp(
+      "Keep tokens that together reach p. (default: the model's, or 0.9)", valueName: "p"))
+  var topP: Double?
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Penalty on recent tokens; 1 is none.", valueName: "r"))
-  var repeatPenalty = 1.0
+    help: ArgumentHelp(
+      "Keep tokens above this share of the best. (default: the model's, or 0)", valueName: "p"))
+  var minP: Double?
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Penalty on recent tokens; 1 is none. (default: the model's, or 1)", valueName: "r"))
+  var repeatPenalty: Double?
 
   @Option(
     parsing: .unconditional, help: ArgumentHelp("The most tokens of an answer.", valueName: "n"))
@@ -84,25 +94,30 @@ struct EngineOptions: ParsableArguments {
     guard maxTokens >= 1 else {
       throw ValidationError("--max-tokens is \(maxTokens); give 1 or more")
     }
-    guard temperature >= 0, temperature.isFinite else {
+    if let temperature, !(temperature >= 0 && temperature.isFinite) {
       throw ValidationError("--temperature is \(temperature); give 0 or more")
     }
-    guard topK >= 0 else { throw ValidationError("--top-k is \(topK); give 0 or more") }
-    guard topP > 0, topP <= 1 else {
+    if let topK, topK < 0 { throw ValidationError("--top-k is \(topK); give 0 or more") }
+    if let topP, !(topP > 0 && topP <= 1) {
       throw ValidationError("--top-p is \(topP); give a value above 0, at most 1")
     }
-    guard minP >= 0, minP <= 1 else {
+    if let minP, !(minP >= 0 && minP <= 1) {
       throw ValidationError("--min-p is \(minP); give a value from 0 to 1")
     }
-    guard (0.01...100).contains(repeatPenalty) else {
+    if let repeatPenalty, !(0.01...100).contains(repeatPenalty) {
       throw ValidationError("--repeat-penalty is \(repeatPenalty); give a value from 0.01 to 100")
     }
   }
 
-  var sampling: SamplingOptions {
+  /// The seed, or one that is drawn.
+  var generatorSeed: UInt64 { seed < 0 ? UInt64.random(in: 0...UInt64.max) : UInt64(seed) }
+
+  /// How tokens are sampled: as was said, as the model's makers would have it, or greedily.
+  func sampling(_ defaults: SamplingDefaults) -> SamplingOptions {
     var options = SamplingOptions(
-      temperature: temperature, topK: topK, topP: topP, minP: minP, seed: seed)
-    options.repeatPenalty = repeatPenalty
+      temperature: temperature ?? defaults.temperature ?? 0, topK: topK ?? defaults.topK ?? 40,
+      topP: topP ?? defaults.topP ?? 0.9, minP: minP ?? defaults.minP ?? 0, seed: generatorSeed)
+    options.repeatPenalty = repeatPenalty ?? defaults.repeatPenalty ?? 1
     return options
   }
 
@@ -118,6 +133,20 @@ struct EngineOptions: ParsableArguments {
   func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
 
   func loadModel() async throws -> LanguageModel {
-    try await LanguageModel.load(modelPath(), kvType: kvType, on: makeBackend)
+    let model = try await LanguageModel.load(modelPath(), kvType: kvType, on: makeBackend)
+    for notice in model.description.notices { Terminal.note("[\(notice)]\n") }
+    return model
+  }
+
+  /// Opens a session, and says where the attention is another than asked for.
+  func makeSession(_ model: LanguageModel) async throws -> Session {
+    let choice = try attention.choice()
+    let session = try await model.makeSession(attention: choice, contextLimit: contextLimit)
+    if session.attention != choice, let reach = session.attention.reach {
+      Terminal.note(
+        "[attention: \(choice.name) over \(reach) positions at most, as the model was trained on "
+          + "\(model.architecture.trainedLength)]\n")
+    }
+    return session
   }
 }

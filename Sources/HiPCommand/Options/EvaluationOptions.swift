@@ -68,6 +68,21 @@ struct EvaluationOptions: ParsableArguments {
   /// The text of `--file`, or the novel.
   func text() throws -> String { try TextFile.read(file ?? BundledFile.novel.path()) }
 
+  /// Makes the folder, so that whoever cannot write results learns it before they are measured.
+  func openFolder() throws {
+    let probe = URL(filePath: out).appending(path: ".infinitehip-\(getpid())")
+    do {
+      try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
+      try Data().write(to: probe)
+      try FileManager.default.removeItem(at: probe)
+    } catch {
+      throw FileError(
+        .unwritable, path: out,
+        problem: "is no folder that results can be written to; give another one with --out",
+        cause: error)
+    }
+  }
+
   /// Writes a file into the folder.
   func write(_ text: String, to name: String) throws {
     let url = URL(filePath: out).appending(path: name)
@@ -81,10 +96,16 @@ struct EvaluationOptions: ParsableArguments {
     }
   }
 
-  /// Writes a value as JSON into the folder, and prints it when asked to.
-  func deliver<Value: Encodable>(_ value: Value, as name: String) throws {
-    try write(Terminal.jsonText(value), to: name)
-    if json { try Terminal.printJSON(value) }
+  /// Prints results, as JSON when asked to, and writes them into the folder.
+  ///
+  /// Printed first: what was measured is not lost with a full disk.
+  func deliver<Value: Encodable>(
+    _ value: Value, _ text: String, as name: String, figures: [(name: String, svg: String)] = []
+  ) throws {
+    if json { try Terminal.printJSON(value) } else { Terminal.line(text) }
+    try write(Terminal.jsonText(value), to: name + ".json")
+    try write(text, to: name + ".md")
+    for figure in figures { try write(figure.svg, to: figure.name + ".svg") }
   }
 }
 

@@ -60,7 +60,9 @@ final class ProgressDisplay: Sendable {
     }
     guard Terminal.errorIsTerminal else { return "\(title): \(parts)" }
     let room = Terminal.columns - title.count - parts.count - 6
-    guard room >= 8 else { return "\(title): \(parts)" }
+    guard room >= 8 else {
+      return String("\(title): \(parts)".prefix(max(1, Terminal.columns - 1)))
+    }
     let width = min(room, 30)
     let filled = width * prefilled / max(1, total)
     let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)

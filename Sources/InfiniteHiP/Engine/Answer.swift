@@ -12,16 +12,20 @@ package struct Answer: Sendable {
   private var sampler: Sampler
   private var decoder = IncrementalDecoder()
   private var stops: StopMatcher
+  /// The next text is the first, whose space the tokenizer has put there.
+  private var dropsSpace: Bool
   package private(set) var tokenCount = 0
   /// Nil while it goes on.
   package private(set) var reason: Completion.Reason?
 
   package init(_ request: GenerationRequest, tokenizer: any Tokenizer, endTokens: Set<TokenID>) {
-    self.endTokens = endTokens
+    // A stop text that is a control token never comes as text.
+    self.endTokens = endTokens.union(request.stop.compactMap { tokenizer.specialToken($0) })
     self.tokenizer = tokenizer
     maximumTokens = request.maximumTokens
     sampler = Sampler(request.sampling)
     stops = StopMatcher(request.stop)
+    dropsSpace = tokenizer.prefixesSpace && request.opensTurn
     if maximumTokens == 0 { reason = .length }
   }
 
@@ -34,7 +38,11 @@ package struct Answer: Sendable {
     let token = sampler.next(candidates)
     tokenCount += 1
     guard !endTokens.contains(token) else { return (nil, finish(.stop)) }
-    let bytes = tokenizer.isControl(token) ? [] : tokenizer.bytes(of: token)
+    var bytes = tokenizer.isControl(token) ? [] : tokenizer.bytes(of: token)
+    if dropsSpace, !bytes.isEmpty {
+      if bytes.first == 0x20 { bytes.removeFirst() }
+      dropsSpace = false
+    }
     var (text, stopped) = stops.append(decoder.append(bytes))
     if stopped {
       reason = .stop
