@@ -132,8 +132,7 @@ let package = Package(
       "EndToEndTests",
       [
         "InfiniteHiP", "HiPBench", "HiPModels", "HiPCPU", "HiPCompute", "HiPAttention",
-        "HiPTokenization", "HiPModelFiles",
-        "HiPTensors",
+        "HiPTokenization", "HiPModelFiles", "HiPTensors", "HiPTemplates", "HiPJSON",
       ],
       resources: [.copy("Fixtures")]),
   ]

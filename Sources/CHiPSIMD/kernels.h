@@ -175,6 +175,8 @@ INLINE void narrow_block(const float *x, uint8_t *out) {
   }
 }
 
+#include "quantize.h"
+
 static void narrow(ihp_element element, const float *x, size_t n, void *out) {
   uint8_t *bytes = out;
   switch (element) {
@@ -186,6 +188,9 @@ static void narrow(ihp_element element, const float *x, size_t n, void *out) {
     break;
   case IHP_Q8_0:
     for (size_t i = 0; i < n; i += BLOCK) narrow_block(x + i, bytes + i / BLOCK * BLOCK_BYTES);
+    break;
+  case IHP_Q4_K:
+    for (size_t i = 0; i < n; i += SUPER_BLOCK) narrow_Q4_K(x + i, bytes + i / SUPER_BLOCK * 144);
     break;
   default:
     memcpy(out, x, n * 4);

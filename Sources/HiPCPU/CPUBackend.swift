@@ -91,7 +91,7 @@ public final class CPUBackend: ComputeBackend {
     let buffer: CPUBuffer
     switch source {
     case .mapped(let bytes): buffer = CPUBuffer(bytes)
-    case .zeros, .values:
+    case .zeros, .values, .converted:
       do {
         buffer = try CPUBuffer(byteCount: rows * element.byteCount(of: columns))
         ledger.countAllocation()
@@ -100,6 +100,7 @@ public final class CPUBackend: ComputeBackend {
       }
     }
     let tensor = DeviceTensor(buffer: buffer, element: element, rows: rows, columns: columns)
+    if case .converted(let bytes, let stored) = source { convert(bytes, from: stored, to: tensor) }
     if case .values(let values) = source {
       precondition(values.count == rows * columns)
       values.withUnsafeBufferPointer { source in
@@ -108,6 +109,22 @@ public final class CPUBackend: ComputeBackend {
       }
     }
     return tensor
+  }
+
+  private func convert(_ bytes: MappedRange, from stored: ElementType, to tensor: DeviceTensor) {
+    let rowSize = stored.byteCount(of: tensor.columns)
+    pool.run(tensor.rows) { row, thread in
+      let scratch = scratch(thread)
+      guard scratch.reset(Scratch.size(tensor.columns)) else { return }
+      let wide = scratch.take(tensor.columns)
+      table.widen(
+        stored.kernelElement,
+        bytes.file.bytes.baseAddress?.advanced(by: bytes.range.lowerBound + row * rowSize), 0,
+        tensor.columns, wide)
+      table.narrow(
+        tensor.element.kernelElement, wide, tensor.columns, tensor.bytes + row * tensor.rowByteCount
+      )
+    }
   }
 
   /// Blocks in slabs that are taken as they are needed.

@@ -43,6 +43,8 @@ public enum TensorSource {
   case zeros
   /// Bytes of a mapped file, which stays mapped as long as the tensor lives.
   case mapped(MappedRange)
+  /// Bytes of a mapped file in another element type, rounded to the tensor's: float32, float16, bfloat16, Q8_0 or Q4_K.
+  case converted(MappedRange, from: ElementType)
   /// Elements in float32, row by row.
   case values([Float])
 }

@@ -23,10 +23,13 @@ public final class DecoderModel {
   static let largestStep = largestPrefill + largestDecode
 
   /// Places the weights on a device.
-  public init(_ plan: ModelPlan, on backend: any ComputeBackend) throws {
+  /// - Parameter format: what matrices are rounded to; nil: they stay as they lie in their file.
+  public init(
+    _ plan: ModelPlan, on backend: any ComputeBackend, rounding format: WeightFormat? = nil
+  ) throws {
     architecture = plan.architecture
     self.backend = backend
-    weights = try DecoderWeights(plan, on: backend)
+    weights = try DecoderWeights(plan, on: backend, rounding: format)
     activations = try Activations(architecture, backend)
   }
 

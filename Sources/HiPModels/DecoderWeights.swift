@@ -19,10 +19,10 @@ struct DecoderWeights {
     let feedForward: FeedForwardCall.Weights
   }
 
-  init(_ plan: ModelPlan, on backend: any ComputeBackend) throws {
+  init(_ plan: ModelPlan, on backend: any ComputeBackend, rounding format: WeightFormat?) throws {
     let (architecture, map, source) = (plan.architecture, plan.weightMap, plan.weights)
     try map.check(source, architecture)
-    let reader = WeightReader(map: map, source: source, backend: backend)
+    let reader = WeightReader(map: map, source: source, backend: backend, format: format)
     let hidden = architecture.hiddenSize
     embedding = try reader.matrix(.embedding, architecture.vocabularySize, hidden)
     outputNorm = try reader.norm(map.model[.outputNorm] ?? "", hidden)
@@ -103,16 +103,17 @@ private struct WeightReader {
   let map: WeightMap
   let source: any WeightSource
   let backend: any ComputeBackend
+  let format: WeightFormat?
 
   func layer(_ index: Int, _ plan: LayerPlan) -> LayerReader {
     LayerReader(
-      map: map, source: source, backend: backend, index: index,
+      map: map, source: source, backend: backend, format: format, index: index,
       expertCount: plan.feedForward.experts?.count ?? 1)
   }
 
   func matrix(_ role: ModelRole, _ rows: Int, _ columns: Int) throws -> DeviceTensor {
     try source.weight(named: map.model[role] ?? "", rows: rows, columns: columns)
-      .tensor(on: backend)
+      .tensor(on: backend, format)
   }
 
   func norm(_ name: String, _ size: Int) throws -> DeviceTensor {
@@ -126,6 +127,7 @@ struct LayerReader {
   let map: WeightMap
   let source: any WeightSource
   let backend: any ComputeBackend
+  let format: WeightFormat?
   let index: Int
   let expertCount: Int
 
@@ -152,7 +154,7 @@ struct LayerReader {
     guard let weight = try weight(role, rows, columns, expert) else {
       preconditionFailure("the map has no \(role)")
     }
-    return try weight.tensor(on: backend)
+    return try weight.tensor(on: backend, format)
   }
 
   func vector(_ role: LayerRole, _ size: Int, _ expert: Int = 0) throws -> DeviceTensor? {
@@ -181,8 +183,13 @@ struct LayerReader {
 }
 
 extension Weight {
-  /// Its bytes on a device.
-  fileprivate func tensor(on backend: any ComputeBackend) throws -> DeviceTensor {
-    try backend.makeTensor(.mapped(bytes), element: element, rows: rows, columns: columns)
+  /// Its elements on a device.
+  fileprivate func tensor(
+    on backend: any ComputeBackend, _ format: WeightFormat?
+  ) throws -> DeviceTensor {
+    let element = format?.element(of: self) ?? element
+    return try backend.makeTensor(
+      element == self.element ? .mapped(bytes) : .converted(bytes, from: self.element),
+      element: element, rows: rows, columns: columns)
   }
 }

@@ -23,12 +23,13 @@ struct TemplateEvaluator {
   private enum Flow { case through, stop, skip }
 
   /// Bounds, for templates that are given so many characters: each of them is touched some times.
-  private let mostSteps, mostWeight: Int
+  private let mostSteps, mostWeight, mostOutput: Int
 
   init(clock: TemplateClock, given: Int) {
     self.clock = clock
     mostSteps = 5_000_000 + 4 * given
     mostWeight = (1 << 18) + given
+    mostOutput = 4 * mostWeight
   }
 
   mutating func render(
@@ -41,7 +42,14 @@ struct TemplateEvaluator {
     for variable in variables { globals.variables[variable.key] = variable.value }
     scopes = [globals, Scope(parent: 0)]
     current = 1
-    _ = try run(statements)
+    let result = TemplateText.$most.withValue(2 * mostWeight) { () -> Result<Flow, TemplateError> in
+      do throws(TemplateError) {
+        return .success(try run(statements))
+      } catch {
+        return .failure(error)
+      }
+    }
+    _ = try result.get()
     return output
   }
 
@@ -53,10 +61,10 @@ struct TemplateEvaluator {
   }
 
   private mutating func emit(_ text: TemplateText) throws(TemplateError) {
-    guard output.count + text.count <= 16 * mostWeight else {
-      throw TemplateError(.limit, "the template writes more than \(16 * mostWeight) characters")
+    guard output.count + text.count <= mostOutput else {
+      throw TemplateError(.limit, "the template writes more than \(mostOutput) characters")
     }
-    output += text
+    output.append(text)
   }
 
   private mutating func deeper() throws(TemplateError) {

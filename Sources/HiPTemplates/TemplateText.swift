@@ -52,13 +52,16 @@ public struct TemplateText: Sendable, Hashable {
     TemplateText(scalars: Array(scalars[range]), isData: Array(isData[range]))
   }
 
-  /// Beyond this no operation appends; who is given such a text throws.
-  private static let most = 1 << 27
+  /// Beyond this no operation of an evaluation appends; who is given such a text throws.
+  @TaskLocal static var most = Int.max
 
   static func += (left: inout TemplateText, right: TemplateText) {
-    guard left.count <= most else { return }
-    left.scalars += right.scalars
-    left.isData += right.isData
+    if left.count <= most { left.append(right) }
+  }
+
+  mutating func append(_ other: TemplateText) {
+    scalars += other.scalars
+    isData += other.isData
   }
 
   /// A text in which each character is replaced by others of its kind.

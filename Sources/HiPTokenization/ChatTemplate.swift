@@ -66,8 +66,7 @@ public struct ChatTemplate: Sendable {
     }
     renderer = Renderer(
       template: template, variables: variables, clock: clock,
-      controlTokens: controlTokens.filter { !$0.isEmpty }.map { Array($0.unicodeScalars) }
-        .sorted { $0.count > $1.count })
+      controlTokens: Self.sorted(controlTokens))
     let first = try Self.parts(
       renderer.text([.init(role: .user, content: Self.marks[0])], openingAnswer: true),
       around: [Self.marks[0]])
@@ -143,9 +142,28 @@ private struct Renderer: Sendable {
       clock: clock)
   }
 
-  /// Control tokens where the template wrote their names, and the text between them.
   func pieces(_ text: TemplateText) -> [ChatTemplate.Piece] {
-    var pieces: [ChatTemplate.Piece] = []
+    ChatTemplate.pieces(of: text, controlTokens)
+  }
+}
+
+extension ChatTemplate {
+  /// Control tokens where a template wrote their names, and the text between them.
+  /// - Parameter controlTokens: their names.
+  public static func pieces(of text: TemplateText, controlTokens: [String]) -> [Piece] {
+    pieces(of: text, sorted(controlTokens))
+  }
+
+  /// Their characters, the longest name first.
+  fileprivate static func sorted(_ controlTokens: [String]) -> [[Unicode.Scalar]] {
+    controlTokens.filter { !$0.isEmpty }.map { Array($0.unicodeScalars) }
+      .sorted { $0.count > $1.count }
+  }
+
+  fileprivate static func pieces(
+    of text: TemplateText, _ controlTokens: [[Unicode.Scalar]]
+  ) -> [Piece] {
+    var pieces: [Piece] = []
     var plain = ""
     func flush() {
       if !plain.isEmpty { pieces.append(.text(plain)) }
@@ -173,5 +191,28 @@ private struct Renderer: Sendable {
     }
     flush()
     return pieces
+  }
+}
+
+extension Tokenizer {
+  /// Ids of a template's pieces; what messages hold is text, whatever it looks like.
+  /// - Throws: `TokenizerError` when the template writes a control token that the vocabulary lacks.
+  public func encode(_ pieces: [ChatTemplate.Piece]) throws(TokenizerError) -> [TokenID] {
+    var ids: [TokenID] = []
+    var text = ""
+    for piece in pieces {
+      switch piece {
+      // What stands between two control tokens is one text, whoever wrote its parts.
+      case .text(let more): text += more
+      case .control(let name):
+        guard let token = specialToken(name) else {
+          throw TokenizerError(
+            .invalid, "the chat template needs the token \(name), which the vocabulary lacks")
+        }
+        ids += encode(text, special: .text) + [token]
+        text = ""
+      }
+    }
+    return ids + encode(text, special: .text)
   }
 }

@@ -45,29 +45,35 @@ public final class LanguageModel: Sendable {
 
   /// Loads a GGUF file or a Hugging Face folder onto a device.
   ///
-  /// Weights are mapped, not copied.
+  /// Weights are mapped, not copied, unless they are rounded.
   /// - Parameters:
   ///   - path: the file or folder.
+  ///   - template: a chat template in place of the model's own.
   ///   - kvType: how sessions store keys and values; `q8` takes about half the memory.
+  ///   - weights: what matrices are rounded to; nil: they stay as they are.
   ///   - cacheLimit: the most bytes that the keys and values of all sessions take together; nil: what the
   ///     machine has beside the weights.
   ///   - makeBackend: makes the device, on the thread that will use it.
   /// - Throws: `FileError`, `TokenizerError` or `ComputeError`, naming what is wrong.
   public static func load(
-    _ path: String, kvType: KVType = .f16, cacheLimit: Int? = nil,
+    _ path: String, template: String? = nil, kvType: KVType = .f16, weights: WeightFormat? = nil,
+    cacheLimit: Int? = nil,
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws -> LanguageModel {
     try await LanguageModel(
-      ModelFile(path: path), kvType: kvType, cacheLimit: cacheLimit, on: makeBackend)
+      ModelFile(path: path), template: template, kvType: kvType, weights: weights,
+      cacheLimit: cacheLimit,
+      on: makeBackend)
   }
 
   /// Places the model of an opened file or folder on a device.
   public init(
-    _ file: ModelFile, kvType: KVType = .f16, cacheLimit: Int? = nil,
+    _ file: ModelFile, template: String? = nil, kvType: KVType = .f16, weights: WeightFormat? = nil,
+    cacheLimit: Int? = nil,
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws {
     try Self.checkAddressSpace(file)
-    let description = try ModelDescription(file)
+    let description = try ModelDescription(file, template: template)
     self.description = description
     self.kvType = kvType
     let architecture = description.architecture
@@ -84,7 +90,7 @@ public final class LanguageModel: Sendable {
     self.cacheLimit = limit
     engine = Engine()
     try await engine.start {
-      let model = try DecoderModel(description.plan, on: makeBackend())
+      let model = try DecoderModel(description.plan, on: makeBackend(), rounding: weights)
       return ModelRunner(model, capacity: limit)
     }
   }
@@ -229,24 +235,13 @@ public final class LanguageModel: Sendable {
 
   private func encode(
     _ pieces: [ChatTemplate.Piece], after begin: [TokenID]
-  ) throws -> [TokenID] {
-    var ids: [TokenID] = []
-    var text = ""
-    for piece in pieces {
-      switch piece {
-      // What stands between two control tokens is one text, whoever wrote its parts.
-      case .text(let more): text += more
-      case .control(let name):
-        guard let token = tokenizer.specialToken(name) else {
-          throw InfiniteHiPError(
-            .model, "\(path): the chat template needs the token \(name), which the vocabulary lacks"
-          )
-        }
-        ids += tokenizer.encode(text, special: .text) + [token]
-        text = ""
-      }
+  ) throws(InfiniteHiPError) -> [TokenID] {
+    let ids: [TokenID]
+    do {
+      ids = try tokenizer.encode(pieces)
+    } catch {
+      throw InfiniteHiPError(.model, "\(path): \(error)", cause: error)
     }
-    ids += tokenizer.encode(text, special: .text)
     // Some templates write the begin token themselves.
     return ids.starts(with: begin) ? ids : begin + ids
   }

@@ -32,7 +32,8 @@ public struct ModelDescription: Sendable {
   public var architecture: DecoderArchitecture { plan.architecture }
 
   /// Describes the model of a file or folder.
-  public init(_ file: ModelFile) throws {
+  /// - Parameter template: a chat template in place of its own.
+  public init(_ file: ModelFile, template: String? = nil) throws {
     path = file.path
     plan = try ModelPlan(file)
     weightByteCount = file.weightByteCount
@@ -45,7 +46,7 @@ public struct ModelDescription: Sendable {
     notices = text.notices
     beginToken = text.addsBegin ? text.begin : nil
     endTokens = text.ends
-    guard let jinja = text.template else {
+    guard let jinja = template ?? text.template else {
       chatTemplate = nil
       chatTemplateProblem =
         "\(path) has no chat template. Give the prompt as it is with --raw, or a template with --template"

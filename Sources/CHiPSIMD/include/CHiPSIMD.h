@@ -117,7 +117,7 @@ typedef struct ihp_kernels {
 
   /// out[i] = row[i] as float32, for n elements starting at element `first` of a row.
   void (*widen)(ihp_element element, const void *row, size_t first, size_t n, float *out);
-  /// Rounds n floats to float32, float16 (saturating), bfloat16 or blocks of bytes, to nearest even.
+  /// Rounds n floats to float32, float16 (saturating), bfloat16, blocks of bytes or Q4_K, to nearest even.
   void (*narrow)(ihp_element element, const float *x, size_t n, void *out);
 
   /// Brings n elements (a multiple of 32) into the form in which `matvec` multiplies blocks of

@@ -17,10 +17,12 @@ struct RenderCommand: ParsableCommand {
       status is 1.
       """)
 
-  @Option(help: ArgumentHelp("Jinja file; instead of --model.", valueName: "file"))
+  @Option(help: ArgumentHelp("Jinja file; in place of the model's.", valueName: "file"))
   var template: String?
 
-  @Option(help: ArgumentHelp("GGUF file whose template is used.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "GGUF file or Hugging Face folder whose template is used.", valueName: "path"))
   var model: String?
 
   @Option(
@@ -55,9 +57,15 @@ struct RenderCommand: ParsableCommand {
       valueName: "time"))
   var now: String?
 
+  @Flag(help: "Print the ids as the engine is fed them; needs --model.")
+  var ids = false
+
   func validate() throws {
-    guard (template == nil) != (model == nil) else {
-      throw ValidationError("give either --template or --model")
+    guard template != nil || model != nil else {
+      throw ValidationError("give --template, --model, or both")
+    }
+    guard !ids || model != nil else {
+      throw ValidationError("--ids needs the vocabulary of a --model")
     }
   }
 
@@ -88,7 +96,16 @@ struct RenderCommand: ParsableCommand {
     add("add_generation_prompt", .flag(!isClosed))
     do {
       let clock = try now.map(Self.clock) ?? .now
-      Terminal.write(try Template(source).render(variables, clock: clock).string)
+      let text = try Template(source).render(variables, clock: clock)
+      guard ids, let model else {
+        Terminal.write(text.string)
+        return
+      }
+      let described = try ModelText(ModelFile(path: model))
+      let pieces = ChatTemplate.pieces(of: text, controlTokens: described.tokenizer.controlTokens)
+      let begin = described.addsBegin ? described.begin.map { [$0] } ?? [] : []
+      let prompt = try described.tokenizer.encode(pieces)
+      try Terminal.printJSON(prompt.starts(with: begin) ? prompt : begin + prompt)
     } catch let error as TemplateError where error.code == .raised {
       Terminal.note(error.message + "\n")
       throw ExitCode(1)
@@ -97,10 +114,9 @@ struct RenderCommand: ParsableCommand {
 
   /// The template, and with a model how it writes its begin and end tokens.
   private func source(_ add: (String, TemplateValue) -> Void) throws -> String {
-    if let template { return try TextFile.read(template) }
-    let path = model ?? ""
+    guard let path = model else { return try TextFile.read(template ?? "") }
     let text = try ModelText(ModelFile(path: path))
-    guard let source = text.template else {
+    guard let source = try template.map({ try TextFile.read($0) }) ?? text.template else {
       throw FileError(path: path, problem: "has no chat template; give one with --template")
     }
     for (name, token) in [("bos_token", text.begin), ("eos_token", text.end)] {

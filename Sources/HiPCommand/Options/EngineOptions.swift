@@ -4,7 +4,7 @@ public import ArgumentParser
 import HiPAttention
 public import HiPCPU
 public import HiPCompute
-import HiPModels
+public import HiPModels
 import InfiniteHiP
 
 extension CPUKernels: ExpressibleByArgument {
@@ -14,10 +14,17 @@ extension CPUKernels: ExpressibleByArgument {
 
 extension KVType: ExpressibleByArgument {}
 
+extension WeightFormat: ExpressibleByArgument {}
+
 /// What every command can be told about model, attention and sampling.
 struct EngineOptions: ParsableArguments {
   @Option(help: ArgumentHelp("GGUF file or Hugging Face folder of the model.", valueName: "path"))
   var model: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Jinja file to write conversations by, in place of the model's.", valueName: "f"))
+  var template: String?
 
   @Option(
     help: ArgumentHelp(
@@ -40,6 +47,10 @@ struct EngineOptions: ParsableArguments {
     help: ArgumentHelp("How keys and values are kept; q8 takes half the memory.", valueName: "type")
   )
   var kvType = KVType.f16
+
+  @Option(
+    help: ArgumentHelp("What the weights are rounded to while they are loaded.", valueName: "type"))
+  var weights: WeightFormat?
 
   @Option(
     parsing: .unconditional,
@@ -133,7 +144,9 @@ struct EngineOptions: ParsableArguments {
   func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
 
   func loadModel() async throws -> LanguageModel {
-    let model = try await LanguageModel.load(modelPath(), kvType: kvType, on: makeBackend)
+    let model = try await LanguageModel.load(
+      modelPath(), template: template.map { try TextFile.read($0) }, kvType: kvType,
+      weights: weights, on: makeBackend)
     for notice in model.description.notices { Terminal.note("[\(notice)]\n") }
     return model
   }
