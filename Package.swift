@@ -113,7 +113,7 @@ let package = Package(
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
       "HiPTokenizationTests",
-      ["HiPTokenization", "HiPTemplates", "HiPModelFiles", "InfiniteHiP"],
+      ["HiPTokenization", "HiPTemplates", "HiPModelFiles", "HiPJSON", "InfiniteHiP"],
       resources: [.copy("Fixtures")]),
     tests(
       "HiPEvaluationTests",

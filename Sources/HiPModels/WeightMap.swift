@@ -82,9 +82,28 @@ public struct WeightMap: Sendable {
   /// Names that a file may hold without any use, as `layer` has them, or their beginnings before a `*`.
   var ignorable: Set<String>
   /// What is added to the weights of norms: 1 where a file holds what they differ by from that.
-  var normOffset: Float = 0
+  package var normOffset: Float = 0
   /// Whether queries and keys are normalised over all heads together, and not each head by itself.
-  var normalisesHeadsTogether = false
+  package var normalisesHeadsTogether = false
+
+  /// Where a weight lies, for whoever computes a model in another way; nil where the family has no such role.
+  package func place(
+    _ role: String, layer: Int, expert: Int
+  ) -> (name: String, rows: (first: Int, count: Int)?, isShare: Bool, isOptional: Bool)? {
+    guard let role = LayerRole.allCases.first(where: { "\($0)" == role }),
+      let place = self.layer[role]
+    else { return nil }
+    var rows: (first: Int, count: Int)?
+    if case .rows(let range, let count) = place.part { rows = (range.lowerBound, count) }
+    return (
+      place.name(layer: layer, expert: expert), rows, place.part == .share, place.isOptional
+    )
+  }
+
+  /// The embedding's name.
+  package var embeddingName: String { model[.embedding] ?? "" }
+  /// The name of the last norm.
+  package var outputNormName: String { model[.outputNorm] ?? "" }
 
   /// Throws when a file holds a weight that no layer takes: the model would be computed without it.
   public func check(

@@ -42,9 +42,13 @@ struct TinyModel {
 struct SeededWeights: WeightSource {
   let path = "a model made from a seed"
   let names: [String] = []
+  /// Whether biases are there where a family may have them.
+  var hasBiases = false
   let edit: @Sendable (String, inout [Float]) -> Void
 
-  func hasWeight(named name: String) -> Bool { !name.hasSuffix(".bias") && name != "output.weight" }
+  func hasWeight(named name: String) -> Bool {
+    (hasBiases || !name.hasSuffix(".bias")) && name != "output.weight" && name != "lm_head.weight"
+  }
 
   func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight {
     var numbers = SeededNumbers(name.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) })

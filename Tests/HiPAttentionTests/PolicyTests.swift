@@ -343,4 +343,20 @@ import Testing
     let due = (0..<17).map { schedule.firstDueStage(step: $0) }
     #expect(due == [0, nil, nil, nil, 2, nil, nil, nil, 1, nil, nil, nil, 2, nil, nil, nil, 0])
   }
+
+  @Test(arguments: AttentionChoice.presets)
+  func budgetsShrinkUntilTheyFit(_ choice: AttentionChoice) throws {
+    guard let reach = choice.reach else {
+      #expect(choice.fitted(to: 100) == choice)
+      return
+    }
+    #expect(choice.fitted(to: reach) == choice)
+    for length in [reach - 1, 2048] where length < reach {
+      let fitted = try #require(choice.fitted(to: length), "\(choice.name) to \(length)")
+      let own = try #require(fitted.reach)
+      #expect(own <= length && own > length / 4 && fitted.dense == choice.dense)
+    }
+    // A chunk or a block of queries has a size below which nothing goes.
+    if case .hierarchical = choice.policy { #expect(choice.fitted(to: 64) == nil) }
+  }
 }

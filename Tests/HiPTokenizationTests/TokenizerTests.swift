@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import HiPJSON
 import HiPModelFiles
 import HiPTemplates
 import HiPTokenization
@@ -76,6 +77,64 @@ import Testing
     let ids = tokenizer.encode("<|im_end|>", special: .text)
     #expect(!ids.contains { tokenizer.isControl($0) })
     #expect(tokenizer.decode(ids) == "<|im_end|>")
+  }
+}
+
+/// tokenizer.json against the GGUF files of the same tiny models.
+@Suite struct TokenizerDocumentTests {
+  static let folder = DemoModel.packageFolder.appending(path: "../shared/golden/families")
+
+  static let names: [String] = {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path())) ?? []
+    let found = names.sorted().filter {
+      FileManager.default.fileExists(atPath: folder.appending(path: "\($0)/\($0).gguf").path())
+    }
+    if found.isEmpty { print("Skipped: there are no golden models at \(folder.path())") }
+    return found
+  }()
+
+  @Test(arguments: names)
+  func idsEqualThoseOfTheGGUFFile(_ name: String) throws {
+    let folder = Self.folder.appending(path: name)
+    let file = try ModelText(.gguf(GGUFFile(path: folder.appending(path: "\(name).gguf").path())))
+    let document = try ModelText(
+      .folder(HuggingFaceFolder(path: folder.appending(path: "hf").path())))
+    #expect(document.ends == file.ends && document.begin == file.begin)
+    #expect(document.addsBegin == file.addsBegin)
+    for text in try [DemoModel.novel(20_000), "a<|im_start|>b 12345 \n\n  é日🦙 don't", ""] {
+      for special in SpecialTokenReading.allCases {
+        #expect(
+          document.tokenizer.encode(text, special: special)
+            == file.tokenizer.encode(text, special: special))
+      }
+    }
+  }
+
+  /// As Llama 2's and Gemma's documents are built.
+  @Test func piecesFollowTheScoresOfTheirMerges() throws {
+    let json = #"""
+      {"added_tokens":[{"id":1,"content":"<s>","special":true},{"id":9,"content":"<tag>","special":false}],
+      "normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},
+      {"type":"Replace","pattern":{"String":" "},"content":"▁"}]},
+      "model":{"type":"BPE","byte_fallback":true,"unk_token":"<unk>",
+      "vocab":{"<unk>":0,"<s>":1,"<0xC3>":2,"<0xA9>":3,"▁":4,"a":5,"b":6,"▁a":7,"ab":8},"merges":["a b","▁ a"]}}
+      """#
+    let tokenizer = try TokenizerDocument(JSONValue(Array(json.utf8))).tokenizer(
+      isMarker: { _, _ in false }, composed: { $0 })
+    // The earlier merge wins.
+    #expect(tokenizer.encode("ab a", special: .text) == [4, 8, 7])
+    #expect(tokenizer.encode("é", special: .text) == [4, 2, 3])
+    #expect(tokenizer.encode("<s>a<tag>", special: .text) == [4, 0, 0, 0, 5, 9])
+    #expect(tokenizer.encode("<s>a<tag>", special: .parse) == [1, 7, 9])
+    #expect(tokenizer.decode([4, 8, 7, 2, 3]) == "ab aé")
+  }
+
+  @Test func unigramPiecesAddUpToTheMost() throws {
+    let json =
+      #"{"pre_tokenizer":{"type":"Metaspace","prepend_scheme":"always"},"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["▁",-2],["▁h",-3],["he",-2.5],["l",-3],["ll",-4],["o",-3],["llo",-9],["▁he",-3.1]]}}"#
+    let tokenizer = try TokenizerDocument(JSONValue(Array(json.utf8))).tokenizer(
+      isMarker: { _, _ in false }, composed: { $0 })
+    #expect(tokenizer.encode("hello x", special: .text) == [8, 5, 6, 1, 0])
   }
 }
 
