@@ -87,18 +87,35 @@ def speed(name):
 
 def kernels():
     document = result("matmul")
+    types = {}
+    for it in document["results"]:
+        types.setdefault(it["name"].split()[0], {})[it["rows"]] = it
+    eight = types["Q8_0"][1]["gigabytesPerSecond"]
     rows = [
         (
-            it["name"].split()[0],
-            str(it["rows"]),
-            number(it["gigabytesPerSecond"]),
-            number(it["gigaflopsPerSecond"]),
-            f"{it['shareOfRoofline'] * 100:.0f} %",
+            name,
+            number(it[1]["gigabytesPerSecond"]),
+            f"{it[1]['gigabytesPerSecond'] / eight * 100:.0f} %",
+            *(number(it[count]["gigaflopsPerSecond"]) for count in (1, 4, 512)),
         )
-        for it in document["results"]
+        for name, it in types.items()
     ]
-    head = ("Weights", "Rows", "GB/s", "GFLOP/s", "Of the roofline")
+    head = ("Weights", "GB/s, 1 row", "Of Q8_0's", "GFLOP/s, 1 row", "4 rows", "512 rows")
     return machine(document) + ".\n\n" + table(head, rows)
+
+
+def peer():
+    ours = {"Prefill of 512": result("smollm2-prefill"), "Decode": result("smollm2-decode")}
+    other = {
+        "Prefill of 512" if it["n_prompt"] else "Decode": it["avg_ts"]
+        for it in result("smollm2-llama-cpp")
+    }
+    rows = []
+    for name, document in ours.items():
+        own = document["results"][0]["tokensPerSecond"]["median"]
+        rows.append((name, number(own), number(other[name]), f"{own / other[name]:.2f}"))
+    head = ("SmolLM2-135M-Instruct, Q4_1", "Tokens/s", "llama.cpp", "Ratio")
+    return machine(ours["Decode"]) + ".\n\n" + table(head, rows)
 
 
 def scores(*names):
@@ -141,8 +158,10 @@ TABLES = {
     "decode-1b": speed("decode-1b"),
     "prefill-1b": speed("prefill-1b"),
     "kernels": kernels,
+    "peer": peer,
     "needles": scores("needle", "needle-others"),
     "retrieval": scores("ruler-32k", "kv-32k", "ruler-8k", "kv-8k"),
+    "real": scores("ruler-smollm2"),
     "perplexity": perplexity,
 }
 

@@ -224,23 +224,28 @@ INLINE size_t bytes_of_eight(ihp_element element) {
   return quant_bytes(element) * (SUPER_BLOCK / quant_width(element));
 }
 
-/// The quants of one of 8 blocks. Pairs are its last 16 bytes, fifth bits the four before.
-INLINE __m256i block_quants(ihp_element element, const uint8_t *row, size_t index) {
-  const __m256i shifts = _mm256_set_epi32(4, 4, 4, 4, 0, 0, 0, 0);
+/// The quants of two of 8 blocks. Pairs are a block's last 16 bytes, fifth bits the four before.
+INLINE __m512i block_quants(ihp_element element, const uint8_t *row, size_t index) {
+  const __m512i shifts = _mm512_set_epi32(4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0);
+  const size_t bytes = element == IHP_IQ4_XS ? 16 : quant_bytes(element);
   const uint8_t *pairs = element == IHP_IQ4_XS ? row + 8 + 16 * index
-                                               : row + (index + 1) * quant_bytes(element) - 16;
-  __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)pairs));
-  __m256i digits = _mm256_and_si256(_mm256_srlv_epi32(both, shifts), _mm256_set1_epi8(15));
+                                               : row + (index + 1) * bytes - 16;
+  __m512i both = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)pairs));
+  both = _mm512_mask_broadcast_i32x4(both, 0xff00,
+                                     _mm_loadu_si128((const __m128i *)(pairs + bytes)));
+  __m512i digits = _mm512_and_si512(_mm512_srlv_epi32(both, shifts), _mm512_set1_epi8(15));
   switch (element) {
   case IHP_Q5_0:
-  case IHP_Q5_1:
-    return _mm256_mask_add_epi8(digits, word_at(pairs - 4), digits, _mm256_set1_epi8(16));
+  case IHP_Q5_1: {
+    uint64_t fifth = word_at(pairs - 4) | (uint64_t)word_at(pairs + bytes - 4) << 32;
+    return _mm512_mask_add_epi8(digits, fifth, digits, _mm512_set1_epi8(16));
+  }
   case IHP_IQ4_NL:
   case IHP_IQ4_XS:
   case IHP_MXFP4: {
     const uint8_t *book = element == IHP_MXFP4 ? book_mxfp4 : book_nl;
-    return _mm256_shuffle_epi8(
-        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)book)), digits);
+    return _mm512_shuffle_epi8(
+        _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)book)), digits);
   }
   default: return digits;
   }
@@ -316,9 +321,15 @@ INLINE __m256 block_sums(const float *sums) {
 INLINE void dot_registers(ihp_element element, const int inputs, const uint8_t *row,
                           const coarse_input coarse[4], size_t n, float *out, size_t out_ld) {
   const size_t bytes = bytes_of_eight(element);
-  octet even[4], odd[4], minima[4];
+  // The factors of two blocks, each in half of the lanes.
+  const __m512i halves = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+  vec even[4], odd[4];
+  octet minima[4];
 #pragma clang loop unroll(full)
-  for (int i = 0; i < inputs; i++) even[i] = odd[i] = minima[i] = 0.0f;
+  for (int i = 0; i < inputs; i++) {
+    even[i] = odd[i] = 0.0f;
+    minima[i] = 0.0f;
+  }
   size_t blocks = n / BLOCK, b = 0;
   // The last super-block may be a part of one: its blocks are copied, so that nothing behind the row is read.
   uint8_t rest[8 * 24] = {0};
@@ -330,35 +341,37 @@ INLINE void dot_registers(ihp_element element, const int inputs, const uint8_t *
     for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(row + ROW_BYTES_AHEAD + line);
     __m256 scales = register_scales(element, row);
     __m256 lows = register_minima(element, row, scales);
-    float factors[4][8];
+    __m512 factors[4];
 #pragma clang loop unroll(full)
     for (int i = 0; i < inputs; i++) {
       __m256 steps = _mm256_mul_ps(_mm256_loadu_ps(coarse[i].steps + b), _mm256_set1_ps(128.0f));
-      _mm256_storeu_ps(factors[i], _mm256_mul_ps(scales, steps));
+      factors[i] = _mm512_castps256_ps512(_mm256_mul_ps(scales, steps));
       minima[i] = __builtin_elementwise_fma((octet)lows, (octet)block_sums(coarse[i].sums + 2 * b),
                                             minima[i]);
     }
 #pragma clang loop unroll(full)
-    for (size_t k = 0; k < 8; k += 2) {
-      __m256i first = block_quants(element, row, k), second = block_quants(element, row, k + 1);
+    for (size_t k = 0; k < 8; k += 4) {
+      __m512i first = block_quants(element, row, k), second = block_quants(element, row, k + 2);
+      const __m512i low = _mm512_add_epi32(halves, _mm512_set1_epi32((int)k));
+      const __m512i high = _mm512_add_epi32(halves, _mm512_set1_epi32((int)k + 2));
 #pragma clang loop unroll(full)
       for (int i = 0; i < inputs; i++) {
-        const __m256i *input = (const __m256i *)(coarse[i].elements + (b + k) * BLOCK);
-        __m256i one = _mm256_dpbusd_epi32(_mm256_setzero_si256(), first, _mm256_loadu_si256(input));
-        __m256i two =
-            _mm256_dpbusd_epi32(_mm256_setzero_si256(), second, _mm256_loadu_si256(input + 1));
-        even[i] = __builtin_elementwise_fma((octet)_mm256_cvtepi32_ps(one), (octet)factors[i][k],
-                                            even[i]);
-        odd[i] = __builtin_elementwise_fma((octet)_mm256_cvtepi32_ps(two), (octet)factors[i][k + 1],
-                                           odd[i]);
+        const int8_t *input = coarse[i].elements + (b + k) * BLOCK;
+        __m512i one = _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, _mm512_loadu_si512(input));
+        __m512i two =
+            _mm512_dpbusd_epi32(_mm512_setzero_si512(), second, _mm512_loadu_si512(input + 64));
+        even[i] = fused((vec)_mm512_cvtepi32_ps(one),
+                        (vec)_mm512_permutexvar_ps(low, factors[i]), even[i]);
+        odd[i] = fused((vec)_mm512_cvtepi32_ps(two),
+                       (vec)_mm512_permutexvar_ps(high, factors[i]), odd[i]);
       }
     }
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < inputs; i++) {
-    octet total = even[i] + odd[i] - minima[i];
-    quad four = total.lo + total.hi;
-    out[(size_t)i * out_ld] = (four[0] + four[2]) + (four[1] + four[3]);
+    quad less = minima[i].lo + minima[i].hi;
+    out[(size_t)i * out_ld] =
+        sum_lanes(even[i] + odd[i]) - ((less[0] + less[2]) + (less[1] + less[3]));
   }
 }
 
