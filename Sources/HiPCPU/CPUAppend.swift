@@ -21,7 +21,7 @@ extension CPUBackend {
         append(row, at: part.start + row - part.rows.lowerBound, to: blocks, call)
       }
     }
-    for part in call.batch {
+    for part in call.batch where part.table.onCPU.store.format.keepsSketches(call.layer) {
       let blocks = part.table.onCPU
       let kvHeads = blocks.store.format.shape.kvHeads
       for case (let index, .moments(let chunkSize)) in blocks.store.format.sketches.enumerated() {
@@ -60,7 +60,7 @@ extension CPUBackend {
       if let to = blocks.address(.values, layer: call.layer, kvHead: head, position: position) {
         table.narrow(element, value + start, size, to)
       }
-      if let index = format.sketches.firstIndex(of: .fourBit),
+      if format.keepsSketches(call.layer), let index = format.sketches.firstIndex(of: .fourBit),
         let group = blocks.group(index, layer: call.layer, kvHead: head, row: position)
       {
         table.quantize_key(key + start, size, group.address, group.place)

@@ -25,6 +25,8 @@ final class CPUKVStore: KVStore {
   /// Slot of each block; -1: none.
   private var slots: [Int32] = []
   private var isTaken: [Bool] = []
+  /// Slots whose sliding layers nobody will read again.
+  private var isReleased: [Bool] = []
   /// No slot before it is free: the first free one is taken, so that a sequence's slots are neighbours.
   private var firstFree = 0
   /// Slots of a slab: about 16 MB of them, so that large memory blocks can hold them.
@@ -53,6 +55,7 @@ final class CPUKVStore: KVStore {
       rowSlabs.append(nil)
       sketchSlabs.append([])
       isTaken += [Bool](repeating: false, count: slabLength)
+      isReleased += [Bool](repeating: false, count: slabLength)
     }
     if rowSlabs[slab] == nil {
       do {
@@ -67,7 +70,26 @@ final class CPUKVStore: KVStore {
       }
     }
     isTaken[slot] = true
+    isReleased[slot] = false
     slots[block.index] = Int32(slot)
+  }
+
+  /// Neighbours lie together: their pages go back to the system when none of them is needed.
+  func releaseSliding(_ block: BlockID) {
+    guard let sliding = format.sliding, slots[block.index] >= 0 else { return }
+    let slot = Int(slots[block.index])
+    isReleased[slot] = true
+    let first = slot / Self.neighbours * Self.neighbours
+    let group = first..<first + Self.neighbours
+    guard group.allSatisfy({ isReleased[$0] || !isTaken[$0] }),
+      let slab = rowSlabs[slot / slabLength]
+    else { return }
+    let bytes = Self.neighbours * format.rowsByteCount
+    for layer in sliding.layers {
+      let offset =
+        layer * slabLength * format.rowsByteCount + first % slabLength * format.rowsByteCount
+      slab.giveBack(offset..<offset + bytes)
+    }
   }
 
   func discard(_ block: BlockID) {
@@ -170,6 +192,16 @@ private final class Slab {
       _ = madvise(address, byteCount, MADV_HUGEPAGE)
     #endif
     start = address.assumingMemoryBound(to: UInt8.self)
+  }
+
+  /// Lets the system have the whole pages of a part, which reads as zeros from then on.
+  func giveBack(_ range: Range<Int>) {
+    let page = Int(getpagesize())
+    let address = UnsafeMutableRawPointer(start + range.lowerBound).alignedUp(toMultipleOf: page)
+    let end = UnsafeMutableRawPointer(start + range.upperBound).alignedDown(toMultipleOf: page)
+    guard address < end else { return }
+    // Where that fails the memory merely stays.
+    _ = madvise(address, end - address, MADV_DONTNEED)
   }
 }
 

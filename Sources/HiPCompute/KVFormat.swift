@@ -42,13 +42,20 @@ public struct KVFormat: Sendable, Hashable {
   public let element: ElementType
   /// What is kept of the keys besides, for stages to scan.
   public let sketches: [KeySketch]
+  /// Of each layer how many last keys a query may reach; nil: all. Empty: all in every layer.
+  public let windows: [Int?]
   /// Tokens in a block: 64, or as many as 8 chunks of the longest moments have.
   ///
   /// A power of two.
   public let blockSize: Int
 
   /// Stores the parts.
-  public init(layerCount: Int, shape: AttentionShape, element: ElementType, sketches: [KeySketch]) {
+  public init(
+    layerCount: Int, shape: AttentionShape, element: ElementType, sketches: [KeySketch],
+    windows: [Int?] = []
+  ) {
+    precondition(windows.isEmpty || windows.count == layerCount)
+    self.windows = windows
     self.layerCount = layerCount
     self.shape = shape
     self.element = element
@@ -98,8 +105,24 @@ public struct KVFormat: Sendable, Hashable {
     layerCount * (rowsByteCount + shape.kvHeads * sketches.reduce(0) { $0 + byteCount($1) })
   }
 
+  /// Layers in which queries reach back over a window only, and the longest of those windows; nil where there are none.
+  public var sliding: (layers: [Int], window: Int)? {
+    let layers = windows.indices.filter { windows[$0] != nil }
+    return windows.compactMap { $0 }.max().map { (layers, $0) }
+  }
+
+  /// Whether a layer's keys have sketches: nothing is selected where queries reach back over a window.
+  public func keepsSketches(_ layer: Int) -> Bool { windows.isEmpty || windows[layer] == nil }
+
+  /// Bytes of a block that lies behind the windows of sliding layers, which have let go of it.
+  public var keptBlockByteCount: Int {
+    blockByteCount / layerCount * (layerCount - (sliding?.layers.count ?? 0))
+  }
+
   /// Bytes that `tokenCount` tokens take, in whole blocks.
   public func byteCount(forTokens tokenCount: Int) -> Int {
-    (tokenCount + blockSize - 1) / blockSize * blockByteCount
+    let blocks = (tokenCount + blockSize - 1) / blockSize
+    let inside = min(blocks, sliding.map { ($0.window + blockSize - 1) / blockSize } ?? blocks)
+    return inside * blockByteCount + (blocks - inside) * keptBlockByteCount
   }
 }

@@ -10,6 +10,9 @@ public protocol KVStore: AnyObject {
   func provide(_ block: BlockID) throws(ComputeError)
   /// Gives a block's slots back.
   func discard(_ block: BlockID)
+  /// Gives back the memory of a block's keys and values in the format's sliding layers, where nobody will read them
+  /// again; the block keeps its slots.
+  func releaseSliding(_ block: BlockID)
   /// Copies a block's contents.
   func copy(from source: BlockID, to destination: BlockID)
   /// A table for the blocks of one sequence.

@@ -89,7 +89,11 @@ public struct DecoderArchitecture: Sendable, Hashable {
     for case .hierarchical(let pruning) in policies {
       sketches += pruning.sketches.filter { !sketches.contains($0) }
     }
+    let windows: [Int?] = layers.map { layer in
+      if case .sliding(let window) = layer.reach { window.window } else { nil }
+    }
     return KVFormat(
-      layerCount: layerCount, shape: attention, element: type.element, sketches: sketches)
+      layerCount: layerCount, shape: attention, element: type.element, sketches: sketches,
+      windows: windows.contains { $0 != nil } ? windows : [])
   }
 }

@@ -26,6 +26,8 @@ public final class SequenceCache {
   public let store: any KVStore
   private let shared: SharedBlocks
   private var blocks: BlockTable
+  /// First blocks that lie behind every window of the sliding layers.
+  private var releasedCount = 0
   /// Its blocks as the device sees them.
   public let table: any DeviceBlockTable
   /// What it has selected, in all layers.
@@ -38,7 +40,7 @@ public final class SequenceCache {
     self.store = store
     self.shared = shared
     blocks = BlockTable(
-      blockSize: store.format.blockSize, blockByteCount: store.format.blockByteCount)
+      blockSize: store.format.blockSize, blockByteCount: store.format.keptBlockByteCount)
     table = store.makeTable()
     selection = store.makeSelectionState()
     heavyHitters = store.makeHeavyHitterState()
@@ -48,6 +50,7 @@ public final class SequenceCache {
     store = other.store
     shared = other.shared
     blocks = other.blocks.fork(in: &other.shared.pool)
+    releasedCount = other.releasedCount
     table = store.makeTable()
     for (place, block) in blocks.blocks.enumerated() { table.set(place: place, to: block) }
     selection = other.selection.copy()
@@ -98,8 +101,17 @@ public final class SequenceCache {
     }
   }
 
-  /// Counts `count` reserved tokens as stored.
-  public func advance(_ count: Int) { blocks.advance(count) }
+  /// Counts `count` reserved tokens as stored, and lets go of what lies behind the windows of sliding layers now.
+  public func advance(_ count: Int) {
+    blocks.advance(count)
+    guard let sliding = store.format.sliding else { return }
+    let end = max(0, length - sliding.window) / blocks.blockSize
+    guard end > releasedCount else { return }
+    for block in blocks.blocks[releasedCount..<end] where !shared.pool.isShared(block) {
+      store.releaseSliding(block)
+    }
+    releasedCount = end
+  }
 
   /// Gives back what was reserved and holds no token.
   public func trim() { cut(to: length) }
@@ -113,6 +125,7 @@ public final class SequenceCache {
 
   private func cut(to length: Int) {
     let (removed, freed) = blocks.truncate(to: length, in: &shared.pool)
+    if length == 0 { releasedCount = 0 }
     table.removeLast(removed)
     for block in freed { store.discard(block) }
   }

@@ -3,7 +3,7 @@
 /// Byte-level byte pair encoding.
 public struct BytePairTokenizer: Tokenizer {
   private let preTokenizer: PreTokenizer
-  private let vocabulary: Vocabulary
+  private var vocabulary: Vocabulary
   /// Whether a word that is a token itself stays whole, whatever the merges say.
   private let ignoresMerges: Bool
   private let idOfBytes: [[UInt8]: TokenID]
@@ -81,6 +81,18 @@ public struct BytePairTokenizer: Tokenizer {
 
   /// Whether the token is control and no text.
   public func isControl(_ token: TokenID) -> Bool { vocabulary.isControl(token) }
+
+  /// Whether the token takes the white space behind it.
+  public func stripsSpace(after token: TokenID) -> Bool {
+    vocabulary.strippers.right.contains(token)
+  }
+
+  /// The same tokenizer with some tokens taking the white space before or behind them.
+  func stripping(_ strippers: Vocabulary.Strippers) -> Self {
+    var copy = self
+    copy.vocabulary = Vocabulary(vocabulary.tokens, vocabulary.kinds, strippers)
+    return copy
+  }
 
   /// How the vocabulary's control tokens are written.
   public var controlTokens: [String] { vocabulary.controlTokens }

@@ -195,6 +195,11 @@ extension ChatTemplate {
 }
 
 extension Tokenizer {
+  private func stripped(_ text: String, behind token: TokenID?) -> String {
+    guard let token, stripsSpace(after: token) else { return text }
+    return String(text.drop { $0.isWhitespace })
+  }
+
   /// Ids of a template's pieces; what messages hold is text, whatever it looks like.
   /// - Throws: `TokenizerError` when the template writes a control token that the vocabulary lacks.
   public func encode(_ pieces: [ChatTemplate.Piece]) throws(TokenizerError) -> [TokenID] {
@@ -209,10 +214,10 @@ extension Tokenizer {
           throw TokenizerError(
             .invalid, "the chat template needs the token \(name), which the vocabulary lacks")
         }
-        ids += encode(text, special: .text) + [token]
+        ids += encode(stripped(text, behind: ids.last), special: .text) + [token]
         text = ""
       }
     }
-    return ids + encode(text, special: .text)
+    return ids + encode(stripped(text, behind: ids.last), special: .text)
   }
 }

@@ -11,7 +11,7 @@ public struct SentencePieceTokenizer: Tokenizer {
     case unigram
   }
 
-  private let vocabulary: Vocabulary
+  private var vocabulary: Vocabulary
   private let algorithm: Algorithm
   private let scores: [Double]
   private let table: PieceTable
@@ -125,6 +125,23 @@ public struct SentencePieceTokenizer: Tokenizer {
 
   /// Whether the token is control and no text.
   public func isControl(_ token: TokenID) -> Bool { vocabulary.isControl(token) }
+
+  /// Whether the token takes the white space behind it.
+  public func stripsSpace(after token: TokenID) -> Bool {
+    vocabulary.strippers.right.contains(token)
+  }
+
+  /// The same tokenizer with some control tokens taking the white space behind them.
+  public func stripping(behind tokens: Set<TokenID>) -> SentencePieceTokenizer {
+    stripping(.init(right: tokens))
+  }
+
+  /// The same tokenizer with some tokens taking the white space before or behind them.
+  func stripping(_ strippers: Vocabulary.Strippers) -> Self {
+    var copy = self
+    copy.vocabulary = Vocabulary(vocabulary.tokens, vocabulary.kinds, strippers)
+    return copy
+  }
 
   /// How the vocabulary's control tokens are written.
   public var controlTokens: [String] { vocabulary.controlTokens }

@@ -17,6 +17,8 @@ public protocol Tokenizer: Sendable {
   var controlTokens: [String] { get }
   /// Whether the token is control, such as the end of a turn, and no text.
   func isControl(_ token: TokenID) -> Bool
+  /// Whether the token takes the white space behind it.
+  func stripsSpace(after token: TokenID) -> Bool
   /// Whether a space is put before each text: the first token's is none of the text's own.
   var prefixesSpace: Bool { get }
 }
@@ -30,6 +32,9 @@ public enum SpecialTokenReading: String, Sendable, Hashable, CaseIterable {
 }
 
 extension Tokenizer {
+  /// White space stays.
+  public func stripsSpace(after token: TokenID) -> Bool { false }
+
   /// No space is put before a text.
   public var prefixesSpace: Bool { false }
 

@@ -59,6 +59,7 @@ public struct TokenizerDocument: Sendable {
   // MARK: Vocabulary
 
   private struct Entries {
+    var strippers = Vocabulary.Strippers()
     var tokens: [String] = []
     var kinds: [TokenKind] = []
     /// Of unigram models.
@@ -129,6 +130,8 @@ public struct TokenizerDocument: Sendable {
     for token in added {
       guard let id = token["id"]?.integer, let text = token["content"]?.text else { continue }
       let isSpecial = token["special"]?.flag ?? false
+      if token["lstrip"]?.flag ?? false { entries.strippers.left.insert(TokenID(id)) }
+      if token["rstrip"]?.flag ?? false { entries.strippers.right.insert(TokenID(id)) }
       entries.kinds[id] = isSpecial || isMarker(text, .userDefined) ? .control : .userDefined
     }
     if let unknown, entries.kinds.indices.contains(Int(unknown)) {
@@ -188,7 +191,8 @@ public struct TokenizerDocument: Sendable {
       merges: try merges().map { $0.left + " " + $0.right },
       preTokenizer: PreTokenizer(patterns: patterns),
       ignoresMerges: json["model"]?["ignore_merges"]?.flag ?? false,
-      composed: composes ? composed : nil)
+      composed: composes ? composed : nil
+    ).stripping(entries.strippers)
   }
 
   /// A pattern that matches a text itself.
@@ -240,6 +244,7 @@ public struct TokenizerDocument: Sendable {
     }
     return try SentencePieceTokenizer(
       pieces: entries.tokens, kinds: entries.kinds, scores: scores, algorithm: algorithm,
-      prefixesSpace: prefixesSpace)
+      prefixesSpace: prefixesSpace
+    ).stripping(entries.strippers)
   }
 }

@@ -7,11 +7,20 @@ struct Vocabulary: Sendable {
   private let whole: PrefixTree
   /// The same without control tokens.
   private let userDefined: PrefixTree
+  /// Tokens that take the white space around them.
+  let strippers: Strippers
+
+  /// Tokens that take the white space around them.
+  struct Strippers: Sendable {
+    /// Before them, and behind them.
+    var left: Set<TokenID> = [], right: Set<TokenID> = []
+  }
 
   /// - Parameters:
   ///   - tokens: the bytes that each stands for.
   ///   - kinds: one per token.
-  init(_ tokens: [[UInt8]], _ kinds: [TokenKind]) {
+  init(_ tokens: [[UInt8]], _ kinds: [TokenKind], _ strippers: Strippers = Strippers()) {
+    self.strippers = strippers
     self.tokens = tokens
     self.kinds = kinds
     var whole = PrefixTree()
@@ -49,6 +58,8 @@ struct Vocabulary: Sendable {
     }
   }
 
+  private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x9...0xd).contains(byte) }
+
   /// A part of a text.
   enum Segment {
     case text(Range<Int>)
@@ -67,9 +78,16 @@ struct Vocabulary: Sendable {
         index += 1
         continue
       }
-      if start < index { body(.text(start..<index)) }
+      var end = index
+      if strippers.left.contains(token) {
+        while end > start, Self.isSpace(text[end - 1]) { end -= 1 }
+      }
+      if start < end { body(.text(start..<end)) }
       body(.token(token))
       index += length
+      if strippers.right.contains(token) {
+        while index < text.count, Self.isSpace(text[index]) { index += 1 }
+      }
       start = index
     }
     if start < text.count { body(.text(start..<text.count)) }

@@ -11,7 +11,8 @@ extension ModelText {
   init(_ folder: HuggingFaceFolder) throws {
     let settings = try folder.json("tokenizer_config.json") ?? .object([])
     template = try Self.template(folder, settings)
-    tokenizer = try Self.tokenizer(folder, template: template ?? "")
+    let document = try folder.json("tokenizer.json").map { TokenizerDocument($0) }
+    tokenizer = try Self.tokenizer(folder, document, template: template ?? "")
     begin = Self.name(settings["bos_token"]).flatMap { [tokenizer] in tokenizer.specialToken($0) }
     end = Self.name(settings["eos_token"]).flatMap { [tokenizer] in tokenizer.specialToken($0) }
     var declared: [TokenID] = []
@@ -31,7 +32,11 @@ extension ModelText {
     end = end ?? declared.first
     ends = Set(declared + endsByName())
     if let end { ends.insert(end) }
-    addsBegin = try Self.addsBegin(folder, settings, begin, tokenizer)
+    // As the tokenizer's own template of texts does, or as the settings say.
+    addsBegin =
+      begin.map { [tokenizer] begin in
+        document?.begins(with: begin, tokenizer) ?? settings["add_bos_token"]?.flag ?? true
+      } ?? false
   }
 
   /// A token that stands in the settings as a text, or as an object with its text.
@@ -54,14 +59,14 @@ extension ModelText {
   }
 
   private static func tokenizer(
-    _ folder: HuggingFaceFolder, template: String
+    _ folder: HuggingFaceFolder, _ document: TokenizerDocument?, template: String
   ) throws -> any Tokenizer {
     func refuse(_ name: String, _ problem: String) -> FileError {
       FileError(path: folder.path + "/" + name, problem: problem)
     }
-    if let json = try folder.json("tokenizer.json") {
+    if let document {
       do {
-        return try TokenizerDocument(json).tokenizer(
+        return try document.tokenizer(
           isMarker: { TurnMarker.isMarker($0, $1, template: template) },
           composed: { $0.precomposedStringWithCanonicalMapping })
       } catch {
@@ -77,17 +82,5 @@ extension ModelText {
     }
     throw FileError(
       .missing, path: folder.path, problem: "has neither tokenizer.json nor tokenizer.model")
-  }
-
-  /// Whether texts begin with the begin token: as the settings say, or as the tokenizer's template of texts does.
-  private static func addsBegin(
-    _ folder: HuggingFaceFolder, _ settings: JSONValue, _ begin: TokenID?,
-    _ tokenizer: any Tokenizer
-  ) throws -> Bool {
-    guard let begin else { return false }
-    if let document = try folder.json("tokenizer.json") {
-      return TokenizerDocument(document).begins(with: begin, tokenizer)
-    }
-    return settings["add_bos_token"]?.flag ?? true
   }
 }

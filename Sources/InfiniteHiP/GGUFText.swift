@@ -51,10 +51,17 @@ extension ModelText {
         guard let scores = try metadata.numbers(key + "scores") else {
           throw refuse("the metadata lack \"\(key)scores\"")
         }
-        return try SentencePieceTokenizer(
+        let tokenizer = try SentencePieceTokenizer(
           pieces: tokens, kinds: kinds, scores: scores,
           algorithm: kind == "llama" ? .bytePairs : .unigram,
           prefixesSpace: try metadata.flag(key + "add_space_prefix", default: true))
+        guard try metadata.text("general.architecture") == "phi3" else { return tokenizer }
+        // Phi-3's markers take the white space behind them, which its GGUF files do not say.
+        let texts = ["<unk>", "<s>", "<|endoftext|>"]
+        return tokenizer.stripping(
+          behind: Set(
+            kinds.indices.filter { kinds[$0] == .control && !texts.contains(tokens[$0]) }
+              .map(TokenID.init)))
       default:
         throw refuse(
           "\"\(key)model\" is \"\(kind)\"; supported are gpt2 (byte-level BPE), llama and t5 "

@@ -148,6 +148,52 @@ import Testing
     expectClose(output.negativeLogLikelihoods.map { Float(-$0) }, expected, within: allowed, name)
   }
 
+  /// What lies behind the windows of sliding layers is given back, and nothing changes: in one sequence, in a fork, and in
+  /// memory that was used before.
+  @Test func slidingLayersLetGoOfWhatNobodyReads() throws {
+    let config = try #require(Self.families.first { $0.name == "gemma3" }).config
+    let plan = try Self.plan(config)
+    var numbers = SeededNumbers(9)
+    let ids = (0..<3000).map { _ in Int32(numbers.index(below: 96)) }
+    let attention = LayerAttention(
+      try #require(AttentionChoice.named("dense")), trainedLength: 128)
+    func runner() throws -> ModelRunner {
+      ModelRunner(
+        try DecoderModel(plan, on: CPUBackend(threads: 2, kernels: .baseline)), capacity: 1 << 28)
+    }
+    func score(_ runner: ModelRunner, _ id: SequenceID, _ part: Range<Int>) throws -> [Double] {
+      try runner.cache(id).reserve(part.count)
+      return try runner.run(
+        StepPlan([
+          SequenceSlice(
+            sequence: id, tokens: Array(ids[part]), start: part.lowerBound, kind: .score,
+            attention: attention, output: .negativeLogLikelihoods(Array(ids[part])))
+        ]))[0].negativeLogLikelihoods
+    }
+    let runner = try runner()
+    let format = runner.model.architecture.kvFormat(.f32, [.dense])
+    #expect(format.sliding?.layers == [0, 2] && format.sliding?.window == 8)
+    #expect(format.byteCount(forTokens: 64_000) < format.blockByteCount * 501 + 500_000)
+    // Without windows in the format nothing is given back.
+    let keeping = KVFormat(
+      layerCount: 4, shape: format.shape, element: .float32, sketches: [])
+    let (letting, kept) = (runner.open(format), runner.open(keeping))
+    for start in stride(from: 0, to: 2000, by: 1000) {
+      #expect(
+        try score(runner, letting, start..<start + 1000)
+          == score(runner, kept, start..<start + 1000))
+    }
+    let fork = runner.fork(letting)
+    let rest = try score(runner, kept, 2000..<3000)
+    #expect(try score(runner, fork, 2000..<3000) == rest)
+    #expect(try score(runner, letting, 2000..<3000) == rest)
+    runner.close(letting)
+    runner.close(fork)
+    // The same slots once more.
+    let again = runner.open(format)
+    #expect(try score(runner, again, 0..<1000) == score(runner, runner.open(keeping), 0..<1000))
+  }
+
   @Test func whatAFamilyCannotBeIsRefused() throws {
     let wrong: [([String: Any], String)] = [
       (["model_type": "mamba"], "not supported"),
