@@ -273,8 +273,9 @@ INLINE __m256 register_scales(ihp_element element, const uint8_t *block) {
   for (int i = 0; i < 8; i++) exponents |= (uint64_t)block[i * 17] << (8 * i);
   __m256i wide = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)exponents));
   // Half of 2^(e - 127); what single precision has no normal number for is zero.
-  wide = _mm256_subs_epu16(wide, _mm256_set1_epi32(1));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 23));
+  __m256i less = _mm256_slli_epi32(_mm256_subs_epu16(wide, _mm256_set1_epi32(1)), 23);
+  __mmask8 none = _mm256_cmpeq_epi32_mask(wide, _mm256_set1_epi32(255));
+  return _mm256_castsi256_ps(_mm256_mask_set1_epi32(less, none, 0x7fc00000));
 }
 
 /// What is subtracted from each element of 8 blocks.

@@ -92,9 +92,9 @@ static const uint8_t book_nl[16] = {0, 23, 44, 62, 78, 92, 105, 117, 128, 140, 1
 #define BOOK_OFFSET_MXFP4 12
 static const uint8_t book_mxfp4[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
-/// Half of 2^(exponent - 127).
+/// Half of 2^(exponent - 127): zero where single precision has no normal number for it, NaN for the greatest exponent.
 INLINE float half_power(uint8_t exponent) {
-  uint32_t bits = exponent < 2 ? 0x00200000u << exponent : (uint32_t)(exponent - 1) << 23;
+  uint32_t bits = exponent == 255 ? 0x7fc00000u : exponent < 2 ? 0 : (uint32_t)(exponent - 1) << 23;
   float power;
   memcpy(&power, &bits, sizeof power);
   return power;

@@ -100,7 +100,9 @@ public final class CPUBackend: ComputeBackend {
       }
     }
     let tensor = DeviceTensor(buffer: buffer, element: element, rows: rows, columns: columns)
-    if case .converted(let bytes, let stored) = source { convert(bytes, from: stored, to: tensor) }
+    if case .converted(let bytes, let stored) = source {
+      try convert(bytes, from: stored, to: tensor)
+    }
     if case .values(let values) = source {
       precondition(values.count == rows * columns)
       values.withUnsafeBufferPointer { source in
@@ -111,7 +113,10 @@ public final class CPUBackend: ComputeBackend {
     return tensor
   }
 
-  private func convert(_ bytes: MappedRange, from stored: ElementType, to tensor: DeviceTensor) {
+  private func convert(
+    _ bytes: MappedRange, from stored: ElementType, to tensor: DeviceTensor
+  ) throws(ComputeError) {
+    let damaged = Atomic<Bool>(false)
     let rowSize = stored.byteCount(of: tensor.columns)
     pool.run(tensor.rows) { row, thread in
       let scratch = scratch(thread)
@@ -121,10 +126,20 @@ public final class CPUBackend: ComputeBackend {
         stored.kernelElement,
         bytes.file.bytes.baseAddress?.advanced(by: bytes.range.lowerBound + row * rowSize), 0,
         tensor.columns, wide)
+      // What is rounded to few bits would hide it.
+      guard table.is_finite(wide, tensor.columns) == 1 else {
+        damaged.store(true, ordering: .relaxed)
+        return
+      }
       table.narrow(
         tensor.element.kernelElement, wide, tensor.columns, tensor.bytes + row * tensor.rowByteCount
       )
     }
+    if damaged.load(ordering: .relaxed) {
+      throw ComputeError(
+        .notFinite(layer: nil), "a matrix holds weights that are not finite; the file is damaged")
+    }
+    if let failure = ledger.takeFailure() { throw ComputeError(missingByteCount: failure) }
   }
 
   /// Blocks in slabs that are taken as they are needed.

@@ -68,8 +68,8 @@ public enum JSONValue: Sendable, Hashable {
     }
   }
 
-  /// The first member of that name; nil where this is no object, or has none.
-  public subscript(key: String) -> JSONValue? { members?.first { $0.key == key }?.value }
+  /// The last member of that name; nil where this is no object, or has none.
+  public subscript(key: String) -> JSONValue? { members?.last { $0.key == key }?.value }
 }
 
 /// Why a document is no JSON.
@@ -145,6 +145,8 @@ private struct JSONReader {
     if text.isEmpty {
       if take("NaN") { return .number(.nan) }
       if take("Infinity") { return .number(.infinity) }
+    } else if text == "-", take("Infinity") {
+      return .number(-.infinity)
     }
     guard let number = Double(text), number.isFinite else { throw error("a value is expected") }
     return .number(number)
@@ -197,6 +199,7 @@ private struct JSONReader {
         var code = try hex()
         if (0xd800..<0xdc00).contains(code), take("\\u") {
           let low = try hex()
+          guard (0xdc00..<0xe000).contains(low) else { throw error("half a character") }
           code = 0x10000 + (code - 0xd800) << 10 + (low & 0x3ff)
         }
         utf8 += String(Unicode.Scalar(code) ?? "\u{fffd}").utf8
@@ -209,7 +212,7 @@ private struct JSONReader {
   }
 
   private mutating func hex() throws(JSONError) -> UInt32 {
-    guard index + 4 <= bytes.count,
+    guard index + 4 <= bytes.count, bytes[index] != 0x2b, bytes[index] != 0x2d,
       let code = UInt32(String(decoding: bytes[index..<index + 4], as: UTF8.self), radix: 16)
     else { throw error("\\u needs four hexadecimal digits") }
     index += 4

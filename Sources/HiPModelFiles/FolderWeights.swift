@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Dispatch
 internal import HiPJSON
 public import HiPTensors
 
@@ -19,8 +20,15 @@ public struct FolderWeights: WeightSource {
     path = folder
     var tensors: [String: SafetensorsFile.Tensor] = [:]
     var byteCount = 0
-    for name in try Self.files(folder) {
-      let file = try SafetensorsFile(path: HuggingFaceFolder.join(folder, name))
+    for (name, listed) in try Self.files(folder).sorted(by: { $0.key < $1.key }) {
+      let file = try Self.open(name, folder, isListed: !listed.isEmpty)
+      let held = Set(file.tensors.map(\.name))
+      if let absent = listed.first(where: { !held.contains($0) }) {
+        throw FileError(
+          path: file.file.path,
+          problem:
+            "lacks the tensor \"\(absent)\", which model.safetensors.index.json says is there")
+      }
       for tensor in file.tensors {
         guard tensors.updateValue(tensor, forKey: Self.plainName(tensor.name)) == nil else {
           throw FileError(
@@ -33,7 +41,9 @@ public struct FolderWeights: WeightSource {
     self.tensors = tensors
     self.byteCount = byteCount
     // Scales go with what they scale.
-    names = tensors.keys.filter { Self.scaled($0).map { tensors[$0] == nil } ?? true }.sorted()
+    names = tensors.keys.filter { name in
+      Self.scaled(name).flatMap { tensors[$0]?.type }.map { $0 != "F8_E4M3" } ?? true
+    }.sorted()
   }
 
   /// The weight that a scale belongs to; nil for other tensors.
@@ -58,25 +68,40 @@ public struct FolderWeights: WeightSource {
     return name
   }
 
-  /// Names of the files with weights.
-  private static func files(_ folder: String) throws(FileError) -> [String] {
+  private static func open(
+    _ name: String, _ folder: String, isListed: Bool
+  ) throws(FileError) -> SafetensorsFile {
+    do {
+      return try SafetensorsFile(path: HuggingFaceFolder.join(folder, name))
+    } catch  where error.code == .missing {
+      throw FileError(
+        .missing, path: folder,
+        problem: isListed
+          ? "lacks \(name), which model.safetensors.index.json names; the download is incomplete"
+          : "has no \(name). Weights in other forms, such as pytorch_model.bin, are not read: convert them to "
+            + "safetensors, or take a GGUF file")
+    }
+  }
+
+  /// The files with weights, and the tensors that an index says are in them.
+  private static func files(_ folder: String) throws(FileError) -> [String: [String]] {
     guard let index = try HuggingFaceFolder.json(folder, "model.safetensors.index.json") else {
-      return ["model.safetensors"]
+      return ["model.safetensors": []]
     }
     let path = HuggingFaceFolder.join(folder, "model.safetensors.index.json")
     guard let members = index["weight_map"]?.members, !members.isEmpty else {
       throw FileError(path: path, problem: "has no \"weight_map\"")
     }
-    var files: Set<String> = []
+    var files: [String: [String]] = [:]
     for member in members {
       guard let name = member.value.text, !name.contains("/"), name.hasSuffix(".safetensors") else {
         throw FileError(
           path: path,
           problem: "\"\(member.key)\" is not said to lie in a safetensors file of the folder")
       }
-      files.insert(name)
+      files[name, default: []].append(member.key)
     }
-    return files.sorted()
+    return files
   }
 
   /// Whether there is a weight of that name.
@@ -87,6 +112,13 @@ public struct FolderWeights: WeightSource {
 
   /// The weight, which must have this shape.
   public func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight {
+    try weight(named: name, rows: rows, columns: columns, part: 0..<rows)
+  }
+
+  /// Some rows of the weight.
+  public func weight(
+    named name: String, rows: Int, columns: Int, part: Range<Int>
+  ) throws(FileError) -> Weight {
     guard let tensor = tensors[name] else {
       throw FileError(
         path: path,
@@ -102,7 +134,7 @@ public struct FolderWeights: WeightSource {
           "the tensor \"\(tensor.name)\" has the shape \(tensor.shape); the configuration calls for "
           + "\(wanted)")
     }
-    if tensor.type == "F8_E4M3" { return try widened(tensor, name, rows: rows, columns: columns) }
+    if tensor.type == "F8_E4M3" { return try widened(tensor, name, (rows, columns), part) }
     guard let element = tensor.element else {
       throw FileError(
         .unsupported, path: tensor.bytes.file.path,
@@ -111,23 +143,27 @@ public struct FolderWeights: WeightSource {
           + "F8_E4M3. Use a GGUF file of the model")
     }
     return Weight(name: name, element: element, rows: rows, columns: columns, bytes: tensor.bytes)
+      .rows(part)
   }
 
   /// 8-bit floating point times its scales, in bfloat16.
   private func widened(
-    _ tensor: SafetensorsFile.Tensor, _ name: String, rows: Int, columns: Int
+    _ tensor: SafetensorsFile.Tensor, _ name: String, _ size: (rows: Int, columns: Int),
+    _ part: Range<Int>
   ) throws(FileError) -> Weight {
+    let (rows, columns) = size
     // Of the whole, of each row, or of blocks of 128 by 128.
     let scale = tensors[name + "_scale_inv"] ?? tensors[name + "_scale"]
     var scales: [Float] = [1]
     var blockRows = rows
     var blockColumns = columns
     if let scale {
-      let count = scale.shape.reduce(1, *)
-      let values = Weight(
-        name: scale.name, element: scale.element ?? .q8_0, rows: 1, columns: count,
-        bytes: scale.bytes
-      ).floats
+      let values = scale.element.flatMap { element in
+        Weight(
+          name: scale.name, element: element, rows: 1, columns: scale.shape.reduce(1, *),
+          bytes: scale.bytes
+        ).floats
+      }
       guard let values, let shape = Self.blocks(scale.shape, rows: rows, columns: columns) else {
         throw FileError(
           .unsupported, path: scale.bytes.file.path,
@@ -140,20 +176,25 @@ public struct FolderWeights: WeightSource {
     }
     let perRow = (columns + blockColumns - 1) / blockColumns
     let (source, start) = (tensor.bytes.file, tensor.bytes.range.lowerBound)
-    let memory = unsafe try MappedFile(anonymous: path, byteCount: 2 * rows * columns) { bytes in
-      for row in 0..<rows {
+    let (factors, blockHeight, blockWidth) = (scales, blockRows, blockColumns)
+    let byteCount = 2 * part.count * columns
+    let memory = unsafe try MappedFile(anonymous: path, byteCount: byteCount) { bytes in
+      // Each row writes its own bytes.
+      nonisolated(unsafe) let bytes = unsafe bytes
+      DispatchQueue.concurrentPerform(iterations: part.count) { index in
+        let row = part.lowerBound + index
         for column in 0..<columns {
-          let place = row * columns + column
-          let own = scales[row / blockRows * perRow + column / blockColumns]
-          let value = Float(e4m3: unsafe source.bytes[start + place]) * own
+          let own = factors[row / blockHeight * perRow + column / blockWidth]
+          let value = Float(e4m3: unsafe source.bytes[start + row * columns + column]) * own
           unsafe bytes.storeBytes(
-            of: value.bfloat16Bits.littleEndian, toByteOffset: 2 * place, as: UInt16.self)
+            of: value.bfloat16Bits.littleEndian, toByteOffset: 2 * (index * columns + column),
+            as: UInt16.self)
         }
       }
     }
     return Weight(
-      name: name, element: .bfloat16, rows: rows, columns: columns,
-      bytes: MappedRange(file: memory, range: 0..<2 * rows * columns))
+      name: name, element: .bfloat16, rows: part.count, columns: columns,
+      bytes: MappedRange(file: memory, range: 0..<byteCount))
   }
 
   /// Rows and columns that share a scale; nil where the shape is none that is known.

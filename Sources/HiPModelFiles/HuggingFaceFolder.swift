@@ -67,14 +67,16 @@ extension Metadata {
   /// Takes the members of an object, those of nested ones with the names joined by dots; what is null is absent.
   init(path: String, json: JSONValue) {
     var values: [String: MetadataValue] = [:]
+    var nulls: Set<String> = []
     func add(_ json: JSONValue, _ name: String) {
       switch json {
-      case .null: break
+      case .null: nulls.insert(name)
       case .flag(let flag): values[name] = .flag(flag)
       case .integer(let integer): values[name] = .integer(Int64(integer))
       case .number(let number): values[name] = .number(number)
       case .text(let text): values[name] = .text(text)
       case .object(let members):
+        if !name.isEmpty { values[name] = .other("an object") }
         for member in members {
           add(member.value, name.isEmpty ? member.key : name + "." + member.key)
         }
@@ -87,11 +89,13 @@ extension Metadata {
           values[name] = .flags(flags)
         } else if let texts = items.allOf(\.text) {
           values[name] = .texts(texts)
+        } else {
+          values[name] = .other("a list of different things")
         }
       }
     }
     add(json, "")
-    self.init(path: path, values: values)
+    self.init(path: path, values: values, nulls: nulls)
   }
 }
 

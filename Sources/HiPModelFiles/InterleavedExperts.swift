@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Dispatch
 public import HiPTensors
 
 /// The weights of a gpt-oss folder with its experts in rows: the folder holds gate and up in turn, and in its 16-bit form
@@ -63,18 +64,25 @@ public struct InterleavedExperts: WeightSource {
 
   /// The weight, which must have this shape: the rows of all experts.
   public func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight {
+    try weight(named: name, rows: rows, columns: columns, part: 0..<rows)
+  }
+
+  /// Some rows of the weight.
+  public func weight(
+    named name: String, rows: Int, columns: Int, part: Range<Int>
+  ) throws(FileError) -> Weight {
     guard let source = Self.source(name) else {
-      return try folder.weight(named: name, rows: rows, columns: columns)
+      return try folder.weight(named: name, rows: rows, columns: columns, part: part)
     }
     if source.isBias {
       let all = try folder.weight(
         named: source.tensor + "_bias", rows: rows, columns: columns * source.step)
-      return try all.elements(name, columns: columns) { row, column in
+      return try all.elements(name, rows: part, columns: columns) { row, column in
         row * all.columns + column * source.step + source.first
       }
     }
     if let blocks = folder.tensor(named: source.tensor + "_blocks") {
-      return try microscaled(name, blocks, source, rows: rows, columns: columns)
+      return try microscaled(name, blocks, source, (rows, columns), part)
     }
     // [experts, columns, rows of an expert], gate and up in turn.
     guard let tensor = folder.tensor(named: source.tensor), tensor.shape.count == 3,
@@ -84,7 +92,7 @@ public struct InterleavedExperts: WeightSource {
     let width = perExpert * source.step
     let all = try folder.weight(
       named: source.tensor, rows: tensor.shape[0] * columns, columns: width)
-    return try all.elements(name, rows: rows, columns: columns) { row, column in
+    return try all.elements(name, rows: part, columns: columns) { row, column in
       let (expert, inside) = row.quotientAndRemainder(dividingBy: perExpert)
       return (expert * columns + column) * width + inside * source.step + source.first
     }
@@ -94,8 +102,11 @@ public struct InterleavedExperts: WeightSource {
   /// of elements 16 apart.
   private func microscaled(
     _ name: String, _ blocks: SafetensorsFile.Tensor,
-    _ source: (tensor: String, first: Int, step: Int, isBias: Bool), rows: Int, columns: Int
+    _ source: (tensor: String, first: Int, step: Int, isBias: Bool),
+    _ size: (rows: Int, columns: Int),
+    _ part: Range<Int>
   ) throws(FileError) -> Weight {
+    let (rows, columns) = size
     let perRow = columns / 32
     guard let scales = folder.tensor(named: source.tensor + "_scales"), columns % 32 == 0,
       blocks.type == "U8", scales.type == "U8",
@@ -108,28 +119,31 @@ public struct InterleavedExperts: WeightSource {
           "the tensor \"\(blocks.name)\" of shape \(blocks.shape) does not go with its scales, or with the "
           + "configuration")
     }
-    let byteCount = rows * perRow * 17
+    let byteCount = part.count * perRow * 17
+    let (pairs, exponents) = (blocks.bytes, scales.bytes)
     let memory = unsafe try MappedFile(anonymous: path, byteCount: byteCount) { bytes in
-      for row in 0..<rows {
+      // Each row writes its own bytes.
+      nonisolated(unsafe) let bytes = unsafe bytes
+      DispatchQueue.concurrentPerform(iterations: part.count) { row in
         // Rows of an expert lie together, so that every second one is gate or up.
-        let from = row * source.step + source.first
+        let from = (part.lowerBound + row) * source.step + source.first
         for block in 0..<perRow {
           let place = from * perRow + block
           let to = (row * perRow + block) * 17
-          unsafe bytes[to] = unsafe scales.bytes.file.bytes[scales.bytes.range.lowerBound + place]
-          func digit(_ element: Int) -> UInt8 {
-            let pair = unsafe blocks.bytes.file.bytes[
-              blocks.bytes.range.lowerBound + place * 16 + element / 2]
-            return element % 2 == 0 ? pair & 15 : pair >> 4
-          }
-          for index in 0..<16 {
-            unsafe bytes[to + 1 + index] = digit(index) | digit(16 + index) << 4
+          unsafe bytes[to] = unsafe exponents.file.bytes[exponents.range.lowerBound + place]
+          let start = pairs.range.lowerBound + place * 16
+          for index in 0..<8 {
+            let (low, high) = unsafe (
+              pairs.file.bytes[start + index], pairs.file.bytes[start + 8 + index]
+            )
+            unsafe bytes[to + 1 + 2 * index] = low & 15 | high << 4
+            unsafe bytes[to + 2 + 2 * index] = low >> 4 | high & 0xf0
           }
         }
       }
     }
     return Weight(
-      name: name, element: .mxfp4, rows: rows, columns: columns,
+      name: name, element: .mxfp4, rows: part.count, columns: columns,
       bytes: MappedRange(file: memory, range: 0..<byteCount))
   }
 }
@@ -137,16 +151,18 @@ public struct InterleavedExperts: WeightSource {
 extension Weight {
   /// A matrix of some of the elements, by their places.
   fileprivate func elements(
-    _ name: String, rows: Int? = nil, columns: Int, _ place: (_ row: Int, _ column: Int) -> Int
+    _ name: String, rows: Range<Int>, columns: Int,
+    _ place: @Sendable (_ row: Int, _ column: Int) -> Int
   ) throws(FileError) -> Weight {
-    let rows = rows ?? self.rows
     let size = element.blockByteCount
     let (source, start) = (bytes.file, bytes.range.lowerBound)
-    let memory = unsafe try MappedFile(anonymous: source.path, byteCount: rows * columns * size) {
-      target in
-      for row in 0..<rows {
+    let byteCount = rows.count * columns * size
+    let memory = unsafe try MappedFile(anonymous: source.path, byteCount: byteCount) { target in
+      // Each row writes its own bytes.
+      nonisolated(unsafe) let target = unsafe target
+      DispatchQueue.concurrentPerform(iterations: rows.count) { row in
         for column in 0..<columns {
-          let from = start + place(row, column) * size
+          let from = start + place(rows.lowerBound + row, column) * size
           for byte in 0..<size {
             unsafe target[(row * columns + column) * size + byte] = unsafe source.bytes[from + byte]
           }
@@ -154,7 +170,7 @@ extension Weight {
       }
     }
     return Weight(
-      name: name, element: element, rows: rows, columns: columns,
-      bytes: MappedRange(file: memory, range: 0..<rows * columns * size))
+      name: name, element: element, rows: rows.count, columns: columns,
+      bytes: MappedRange(file: memory, range: 0..<byteCount))
   }
 }

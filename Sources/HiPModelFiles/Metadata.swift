@@ -14,6 +14,8 @@ public enum MetadataValue: Sendable, Hashable {
   case numbers([Double])
   case flags([Bool])
   case texts([String])
+  /// What no value is read from, by its kind: "an object", "a mixed list".
+  case other(String)
 
   var kind: String {
     switch self {
@@ -25,6 +27,7 @@ public enum MetadataValue: Sendable, Hashable {
     case .numbers: "a list of numbers"
     case .flags: "a list of true and false"
     case .texts: "a list of texts"
+    case .other(let kind): kind
     }
   }
 }
@@ -35,6 +38,15 @@ public struct Metadata: Sendable {
   public let path: String
   /// All values by key.
   public let values: [String: MetadataValue]
+  /// Keys that are said to have no value.
+  public let nulls: Set<String>
+
+  /// Stores the parts.
+  public init(path: String, values: [String: MetadataValue], nulls: Set<String> = []) {
+    self.path = path
+    self.values = values
+    self.nulls = nulls
+  }
 
   /// The error of a key that is needed and absent.
   public func missing(_ key: String) -> FileError {

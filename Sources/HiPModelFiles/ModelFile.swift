@@ -9,6 +9,10 @@ public enum ModelFile: Sendable {
 
   /// Opens what is at `path`.
   public init(path: String) throws(FileError) {
+    for ending in [".safetensors", ".json", ".bin"] where path.hasSuffix(ending) {
+      throw FileError(
+        path: path, problem: "is a part of a model's folder; give the folder, or a GGUF file")
+    }
     self =
       MappedFile.isFolder(path)
       ? .folder(try HuggingFaceFolder(path: path)) : .gguf(try GGUFFile(path: path))

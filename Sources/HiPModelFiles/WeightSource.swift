@@ -86,7 +86,7 @@ extension Float {
 
 /// Weights by name.
 ///
-/// Nothing is converted or copied.
+/// Nothing is converted or copied that can be used as it lies.
 public protocol WeightSource: Sendable {
   /// Where the weights come from.
   var path: String { get }
@@ -96,9 +96,20 @@ public protocol WeightSource: Sendable {
   func hasWeight(named name: String) -> Bool
   /// The weight, which must have this shape.
   func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight
+  /// Some rows of the weight, which must have this shape: what has to be put together is put together for them alone.
+  func weight(
+    named name: String, rows: Int, columns: Int, part: Range<Int>
+  ) throws(FileError) -> Weight
 }
 
 extension WeightSource {
+  /// Some rows of the weight.
+  public func weight(
+    named name: String, rows: Int, columns: Int, part: Range<Int>
+  ) throws(FileError) -> Weight {
+    try weight(named: name, rows: rows, columns: columns).rows(part)
+  }
+
   /// The elements of a vector in float32.
   public func floats(named name: String, count: Int) throws(FileError) -> [Float] {
     let weight = try weight(named: name, rows: 1, columns: count)

@@ -38,6 +38,9 @@ public final class DecoderModel {
     weights.matrices.reduce(0) { $0 + $1.rows * $1.rowByteCount }
   }
 
+  /// Bytes of all matrices on the device.
+  public var weightByteCount: Int { weights.byteCount }
+
   /// Multiply-adds with weights that a token of a prompt takes; logits are made for the last one only.
   public var multiplicationCount: Int {
     weights.matrices.dropLast().reduce(0) { $0 + $1.rows * $1.columns }

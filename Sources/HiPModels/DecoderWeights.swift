@@ -26,11 +26,22 @@ struct DecoderWeights {
     let hidden = architecture.hiddenSize
     embedding = try reader.matrix(.embedding, architecture.vocabularySize, hidden)
     outputNorm = try reader.norm(map.model[.outputNorm] ?? "", hidden)
+    let isTied = map.isTied ?? !source.hasWeight(named: map.model[.output] ?? "")
     output =
-      source.hasWeight(named: map.model[.output] ?? "")
-      ? try reader.matrix(.output, architecture.vocabularySize, hidden) : embedding
+      isTied ? embedding : try reader.matrix(.output, architecture.vocabularySize, hidden)
     layers = try architecture.layers.enumerated().map { index, plan in
       try Layer(plan, architecture, reader.layer(index, plan))
+    }
+  }
+
+  /// Bytes of all matrices.
+  var byteCount: Int {
+    let own = layers.flatMap { layer in
+      [layer.query, layer.key, layer.value, layer.attentionOutput] + layer.feedForward.all
+    }
+    let isTied = embedding.buffer === output.buffer
+    return (own + [embedding] + (isTied ? [] : [output])).reduce(0) {
+      $0 + $1.rows * $1.rowByteCount
     }
   }
 
@@ -43,6 +54,15 @@ struct DecoderWeights {
 }
 
 extension FeedForwardCall.Weights {
+  /// Every matrix.
+  fileprivate var all: [DeviceTensor] {
+    switch self {
+    case .dense(let branch): [branch.gate, branch.up, branch.down]
+    case .experts(let experts):
+      [experts.router] + experts.branches.flatMap { [$0.gate, $0.up, $0.down] }
+    }
+  }
+
   /// Every matrix that a token is multiplied with.
   fileprivate var matrices: [DeviceTensor] {
     switch self {
@@ -141,10 +161,11 @@ struct LayerReader {
     switch place.part {
     case .whole: return try source.weight(named: name, rows: rows, columns: columns)
     case .rows(let range, let count):
-      return try source.weight(named: name, rows: count, columns: columns).rows(range)
+      return try source.weight(named: name, rows: count, columns: columns, part: range)
     case .share:
-      let all = try source.weight(named: name, rows: rows * expertCount, columns: columns)
-      return all.rows(expert * rows..<(expert + 1) * rows)
+      return try source.weight(
+        named: name, rows: rows * expertCount, columns: columns,
+        part: expert * rows..<(expert + 1) * rows)
     }
   }
 

@@ -55,6 +55,9 @@ struct ModelFields {
 
   func has(_ key: Key) -> Bool { present(key) != nil }
 
+  /// Whether a folder says that there is no such value.
+  func isNull(_ key: Key) -> Bool { name(key).map { metadata.nulls.contains($0) } ?? false }
+
   /// A whole number, which may stand in a list with one for each layer, if all of them are equal.
   func integer(_ key: Key, in range: ClosedRange<Int>, default fallback: Int?)
     throws(FileError) -> Int
@@ -94,8 +97,9 @@ struct ModelFields {
   func positive(_ keys: Key...) throws(FileError) -> Double? {
     guard let name = keys.lazy.compactMap({ present($0) }).first else { return nil }
     let value = try metadata.number(name)
-    guard value > 0, value < 1e15 else {
-      throw refuse("\"\(name)\" is \(value); it must be positive", .invalid)
+    // Within what single precision holds, and its inverse, too.
+    guard value > 1e-30, value < 1e15 else {
+      throw refuse("\"\(name)\" is \(value); it must be a positive number of usual size", .invalid)
     }
     return value
   }
@@ -129,7 +133,13 @@ struct CommonFields {
 
 extension ModelFields {
   /// The numbers that every family has, within what can be computed.
-  func common() throws(FileError) -> CommonFields {
+  /// - Parameter defaults: what a folder need not say, by its names.
+  func common(_ defaults: [String: Int] = [:]) throws(FileError) -> CommonFields {
+    func integer(
+      _ key: Key, in range: ClosedRange<Int>, default fallback: Int?
+    ) throws(FileError) -> Int {
+      try self.integer(key, in: range, default: key.folder.flatMap { defaults[$0] } ?? fallback)
+    }
     let hidden = try integer(
       Key(gguf: "embedding_length", folder: "hidden_size"), in: 16...1 << 20, default: nil)
     let feedForward = try integer(
@@ -159,7 +169,8 @@ extension ModelFields {
       throw refuse("\(layerCount) layers of \(kvHeads) key-value heads are more than is possible")
     }
     let epsilonKey = Key(gguf: "attention.layer_norm_rms_epsilon", folder: "rms_norm_eps")
-    guard let epsilon = try number(epsilonKey, Key(folder: "layer_norm_epsilon")) else {
+    let stated = try number(epsilonKey, Key(folder: "layer_norm_epsilon"))
+    guard let epsilon = stated ?? (defaults.isEmpty ? nil : 1e-6) else {
       throw metadata.missing(name(epsilonKey) ?? "")
     }
     guard epsilon >= 0, epsilon < 1 else {
@@ -182,14 +193,35 @@ extension ModelFields {
       epsilon: Float(epsilon))
   }
 
+  /// The experts of every layer, and the size of one.
+  /// - Parameter count: what their number is called.
+  func experts(
+    count: Key, size: Key, isRenormalised: Bool
+  ) throws(FileError) -> (experts: FeedForwardPlan.Experts, size: Int) {
+    let count = try integer(count, in: 1...4096, default: nil)
+    guard count * layerCount <= 1 << 16 else {
+      throw refuse("\(count) experts in each of \(layerCount) layers are more than is possible")
+    }
+    let used = try integer(
+      Key(gguf: "expert_used_count", folder: "num_experts_per_tok"), in: 1...count, default: nil)
+    let size = try integer(size, in: 16...1 << 24, default: nil)
+    guard size % 16 == 0 else { throw refuse("experts of \(size) elements are no multiple of 16") }
+    return (
+      .init(count: count, routing: ExpertRouting(used: used, isRenormalised: isRenormalised)), size
+    )
+  }
+
   /// Which layers attend to a window only, and how long it is; nil where none does.
   /// - Parameter slides: what the family does in files that do not say which.
   func slidingWindow(
-    _ slides: (Int) -> Bool
+    default fallback: Int? = nil, _ slides: (Int) -> Bool
   ) throws(FileError) -> (window: StreamingWindow, layers: [Bool])? {
-    let length = try integer(
-      Key(gguf: "attention.sliding_window", folder: "sliding_window"), in: 0...1 << 32)
-    guard let length, length > 0 else { return nil }
+    let key = Key(gguf: "attention.sliding_window", folder: "sliding_window")
+    let length = try integer(key, in: 0...1 << 32) ?? (isNull(key) ? nil : fallback)
+    // A window as long as all that the model knows is none.
+    let known = try integer(
+      Key(gguf: "context_length", folder: "max_position_embeddings"), in: 1...1 << 32)
+    guard let length, length > 0, length < known ?? .max else { return nil }
     let window: StreamingWindow
     do {
       window = try StreamingWindow(sink: 0, window: length)
@@ -225,7 +257,7 @@ extension ModelFields {
       }
       layers = types.map { $0 == "sliding_attention" }
     // One global layer at the end of so many.
-    case .integer(let period) where period > 0:
+    case .integer(let period) where period > 0 && pattern.folder != "layer_types":
       layers = (0..<layerCount).map { ($0 + 1) % Int(clamping: period) != 0 }
     // L for local and G for global, again and again.
     case .text(let letters) where !letters.isEmpty && letters.allSatisfy({ "LG".contains($0) }):

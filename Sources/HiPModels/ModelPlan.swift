@@ -125,8 +125,11 @@ extension ModelFields {
     _ common: CommonFields, layers: [LayerPlan], _ map: WeightMap, order: RotaryOrder = .halves,
     scores: (scale: Double?, softCap: Double?) = (nil, nil),
     scales: DecoderArchitecture.Scales = .init(), stretchedLength: Int? = nil
-  ) -> ModelPlan {
-    ModelPlan(
+  ) throws(FileError) -> ModelPlan {
+    var map = map
+    let tied = Key(folder: "tie_word_embeddings")
+    if has(tied) { map.isTied = try flag(tied, default: false) }
+    return ModelPlan(
       DecoderArchitecture(
         name: family.rawValue, layers: layers,
         sizes: .init(
@@ -170,7 +173,7 @@ extension ModelFields {
         reach: sliding.flatMap { $0.layers[index] ? .sliding(window: $0.window) : nil } ?? .full,
         rotary: rotates(index) ? rotary : nil, feedForward: block)
     }
-    return plan(
+    return try plan(
       common, layers: layers, WeightMap(form, roles), order: order, scores: scores, scales: scales,
       stretchedLength: stretched)
   }

@@ -122,6 +122,16 @@ extension ModelFields {
       : try folderScaling(pairs: dimensions / 2, contextLength: contextLength, layers: layers)
   }
 
+  /// A YaRN whose stretched length can be counted with.
+  private func checked(_ yarn: RotaryScaling.YaRN) throws(FileError) -> RotaryScaling {
+    guard yarn.factor >= 1, Double(yarn.original) * yarn.factor <= 0x1p32 else {
+      throw refuse(
+        "a rotation of \(yarn.original) positions stretched by \(yarn.factor) is not possible",
+        .invalid)
+    }
+    return .yarn(yarn)
+  }
+
   private func ggufScaling(
     pairs: Int, contextLength: Int
   ) throws(FileError) -> RotaryScaling {
@@ -153,7 +163,7 @@ extension ModelFields {
     case "linear": return try linear(factor ?? 1)
     case "yarn":
       let factor = factor ?? 1
-      return .yarn(
+      return try checked(
         .init(
           factor: factor, original: original,
           fast: try positive(Key(gguf: "rope.scaling.yarn_beta_fast")) ?? 32,
@@ -176,7 +186,16 @@ extension ModelFields {
       has(Key(folder: nested + "rope_type")) || has(Key(folder: nested + "type"))
       ? nested : "rope_scaling."
     func key(_ name: String) -> Key { Key(folder: place + name) }
-    let type = try text(has(key("rope_type")) ? key("rope_type") : key("type")) ?? "default"
+    for name in ["rope_scaling", "rope_parameters"] {
+      guard let value = metadata.values[prefix + name], value != .other("an object") else {
+        continue
+      }
+      throw refuse("\"\(prefix + name)\" is no object", .invalid)
+    }
+    // A factor without a type means linear.
+    let type =
+      try text(has(key("rope_type")) ? key("rope_type") : key("type"))
+      ?? (has(key("factor")) ? "linear" : "default")
     let original =
       try integer(
         key("original_max_position_embeddings"), Key(folder: "original_max_position_embeddings"),
@@ -198,7 +217,7 @@ extension ModelFields {
         factor: try factor(), lowFactor: try positive(key("low_freq_factor")) ?? 1,
         highFactor: try positive(key("high_freq_factor")) ?? 4, original: original)
     case "yarn":
-      return .yarn(
+      return try checked(
         .init(
           factor: try factor(), original: original, fast: try positive(key("beta_fast")) ?? 32,
           slow: try positive(key("beta_slow")) ?? 1,

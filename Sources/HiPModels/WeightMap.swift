@@ -4,7 +4,7 @@ public import HiPModelFiles
 public import HiPTensors
 
 /// What a weight is for in a layer.
-enum LayerRole: Sendable, Hashable, CaseIterable {
+package enum LayerRole: Sendable, Hashable, CaseIterable {
   case attentionNorm, query, key, value, attentionOutput
   case queryBias, keyBias, valueBias, attentionOutputBias
   /// Of each head's query and key, or of all heads' together.
@@ -88,11 +88,9 @@ public struct WeightMap: Sendable {
 
   /// Where a weight lies, for whoever computes a model in another way; nil where the family has no such role.
   package func place(
-    _ role: String, layer: Int, expert: Int
+    _ role: LayerRole, layer: Int, expert: Int
   ) -> (name: String, rows: (first: Int, count: Int)?, isShare: Bool, isOptional: Bool)? {
-    guard let role = LayerRole.allCases.first(where: { "\($0)" == role }),
-      let place = self.layer[role]
-    else { return nil }
+    guard let place = self.layer[role] else { return nil }
     var rows: (first: Int, count: Int)?
     if case .rows(let range, let count) = place.part { rows = (range.lowerBound, count) }
     return (
@@ -104,6 +102,9 @@ public struct WeightMap: Sendable {
   package var embeddingName: String { model[.embedding] ?? "" }
   /// The name of the last norm.
   package var outputNormName: String { model[.outputNorm] ?? "" }
+
+  /// Whether the embedding is the output matrix, too; nil: where the file has no other one.
+  var isTied: Bool?
 
   /// Throws when a file holds a weight that no layer takes: the model would be computed without it.
   public func check(
@@ -121,7 +122,19 @@ public struct WeightMap: Sendable {
     let stranger = source.names.first { name in
       !names.contains(name) && !beginnings.contains { name.hasPrefix($0) }
     }
-    guard let stranger else { return }
+    guard let stranger else {
+      // A bias is there in every layer or in none.
+      for place in layer.values where place.isOptional && !source.names.isEmpty {
+        let isThere = architecture.layers.indices.map {
+          source.hasWeight(named: place.name(layer: $0))
+        }
+        guard let first = isThere.firstIndex(of: false), isThere.contains(true) else { continue }
+        throw FileError(
+          path: source.path,
+          problem: "the tensor \"\(place.name(layer: first))\" is missing, which other layers have")
+      }
+      return
+    }
     throw FileError(
       .unsupported, path: source.path,
       problem:

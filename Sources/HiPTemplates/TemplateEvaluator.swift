@@ -42,7 +42,7 @@ struct TemplateEvaluator {
     for variable in variables { globals.variables[variable.key] = variable.value }
     scopes = [globals, Scope(parent: 0)]
     current = 1
-    let result = TemplateText.$most.withValue(2 * mostWeight) { () -> Result<Flow, TemplateError> in
+    let result = TemplateText.$most.withValue(4 * mostWeight + 64) { () -> Result<Flow, TemplateError> in
       do throws(TemplateError) {
         return .success(try run(statements))
       } catch {
@@ -285,8 +285,13 @@ struct TemplateEvaluator {
         }
       }
       return .object(object)
-    case .member(let base, let name): return try member(name, of: value(base))
-    case .item(let base, let key): return try item(value(key), of: value(base))
+    // A call sees the evaluator as it was before its arguments: those come first where they may change it.
+    case .member(let base, let name):
+      let object = try value(base)
+      return try member(name, of: object)
+    case .item(let base, let key):
+      let (object, place) = (try value(base), try value(key))
+      return try item(place, of: object)
     case .slice(let base, let start, let stop, let stride):
       var bounds: [Int?] = []
       for bound in [start, stop, stride] {
@@ -303,7 +308,8 @@ struct TemplateEvaluator {
           throw .runtime("\(value.kind) is no place in a list")
         }
       }
-      return try slice(value(base), bounds)
+      let whole = try value(base)
+      return try slice(whole, bounds)
     case .call(let target, let arguments): return try call(target, arguments, caller: nil)
     case .filter(let base, let name, let arguments):
       return try filtered(value(base), [(name, arguments)])

@@ -96,7 +96,7 @@ public indirect enum TemplateValue: Sendable {
       return weight <= limit
     }
     switch self {
-    case .text(let text): weight += text.count / 16
+    case .text(let text): weight += text.count / 4
     case .list(let list): _ = list.allSatisfy(add)
     case .object(let members): _ = members.allSatisfy { add($0.value) }
     default: break

@@ -8,7 +8,7 @@
   import Darwin
 #endif
 
-/// A file mapped read-only into memory; unmapped when the last reference goes.
+/// A file mapped read-only into memory, or memory that stands for one; unmapped when the last reference goes.
 @safe public final class MappedFile: Sendable {
   /// The path it was opened with.
   public let path: String
@@ -38,7 +38,11 @@
     let size = Int(status.st_size)
     let address = unsafe mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0)
     guard let address = unsafe address, unsafe address != MAP_FAILED else {
-      throw FileError(.unreadable, path: path, problem: "cannot be mapped: \(Self.lastError)")
+      throw FileError(
+        .unreadable, path: path,
+        problem: errno == ENOMEM
+          ? "takes \(size / 1_000_000) MB of addresses, more than the process may have; raise the limit (ulimit -v)"
+          : "cannot be mapped: \(Self.lastError)")
     }
     self.path = path
     unsafe bytes = UnsafeRawBufferPointer(start: address, count: size)

@@ -50,7 +50,7 @@ public struct PreTokenizer: Sendable {
   public static func ignoresMerges(name: String) -> Bool {
     switch name {
     case "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
-      "tekken", "youtu":
+      "tekken":
       true
     default: false
     }

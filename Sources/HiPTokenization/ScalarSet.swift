@@ -64,7 +64,7 @@ struct ScalarSet: Sendable, Hashable {
       return set
     }
     let matching = Category.allCases.filter { $0.rawValue.hasPrefix(name) }
-    guard !matching.isEmpty, name.count <= 2 else { return nil }
+    guard !matching.isEmpty, (1...2).contains(name.count) else { return nil }
     var set = ScalarSet()
     for category in matching { set.categories |= 1 << category.index }
     return set
@@ -85,7 +85,17 @@ struct ScalarSet: Sendable, Hashable {
     return range.lowerBound
   }
 
+  /// Whether it is made of ranges and categories alone.
+  private var isFlat: Bool { !isInverted && alsoIn.isEmpty && unions.isEmpty }
+
   func union(_ other: ScalarSet) -> ScalarSet {
+    if isFlat, other.isFlat {
+      var set = self
+      set.ascii = nil
+      set.categories |= other.categories
+      set.ranges += other.ranges
+      return set
+    }
     var set = ScalarSet()
     set.unions = [self, other]
     return set

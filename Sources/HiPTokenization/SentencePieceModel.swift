@@ -48,7 +48,7 @@ public struct SentencePieceModel: Sendable {
       case (1, .bytes(let text)): piece = String(decoding: text, as: UTF8.self)
       case (2, .fixed32(let bits)): score = Double(Float(bitPattern: bits))
       case (3, .integer(let number)):
-        guard let known = TokenKind(rawValue: Int(truncatingIfNeeded: number)) else {
+        guard let known = TokenKind(number: Int(truncatingIfNeeded: number)) else {
           throw TokenizerError(.invalid, "piece \(pieces.count) is of the unknown type \(number)")
         }
         kind = known

@@ -66,7 +66,7 @@ public struct SentencePieceTokenizer: Tokenizer {
       case .unknown:
         tokens.append(raw)
         if unknown == nil { unknown = TokenID(index) }
-      case .control: tokens.append(raw)
+      case .control, .marker: tokens.append(raw)
       case .normal, .userDefined, .unused:
         let bytes = Self.withSpaces(raw)
         tokens.append(bytes)

@@ -3,7 +3,8 @@
 /// A regular expression as tokenizers use them to cut texts into words.
 ///
 /// Alternatives, groups, sets of characters, properties, lookaheads and greedy repetition; what is repeated without
-/// bound must be a single character, so that matching takes no more steps than a few times the length of a word.
+/// bound must be a single character. A match that takes more steps than a small multiple of the text's length counts as
+/// none.
 struct SplitPattern: Sendable {
   indirect enum Node: Sendable, Hashable {
     /// One character of a set, so many times at least and at most.
@@ -19,6 +20,10 @@ struct SplitPattern: Sendable {
   /// Reads a pattern.
   /// - Throws: `TokenizerError` when it has what is not supported.
   init(_ pattern: String) throws(TokenizerError) {
+    guard pattern.utf8.count <= 1 << 16 else {
+      throw TokenizerError(
+        .invalid, "the pattern that cuts texts into words is longer than 65536 bytes")
+    }
     var parser = PatternParser(pattern)
     alternatives = Self.compiled(try parser.alternatives())
     guard parser.isAtEnd else { throw parser.error("\")\" closes nothing") }
@@ -57,18 +62,28 @@ struct SplitPattern: Sendable {
   }
 
   private func match(_ text: PatternText, _ start: Int, _ limit: Int) -> Int? {
+    var matcher = Matcher(text: text, limit: limit, steps: 100_000 + 16 * (limit - start))
     for nodes in alternatives {
-      if let end = Self.match(nodes[...], text, start, limit, { $0 }) { return end }
+      if let end = matcher.match(nodes[...], start, { matcher, end in end }) { return end }
     }
     return nil
   }
+}
+
+/// One search for a match.
+private struct Matcher {
+  let text: PatternText
+  let limit: Int
+  /// Steps that are left.
+  var steps: Int
 
   /// The end of the first way in which `nodes` match and `rest` accepts where they end.
-  private static func match(
-    _ nodes: ArraySlice<Node>, _ text: PatternText, _ start: Int, _ limit: Int,
-    _ rest: (Int) -> Int?
+  mutating func match(
+    _ nodes: ArraySlice<SplitPattern.Node>, _ start: Int, _ rest: (inout Matcher, Int) -> Int?
   ) -> Int? {
-    guard let node = nodes.first else { return rest(start) }
+    steps -= 1
+    guard steps > 0 else { return nil }
+    guard let node = nodes.first else { return rest(&self, start) }
     let others = nodes.dropFirst()
     switch node {
     case .characters(let set, let count):
@@ -76,21 +91,24 @@ struct SplitPattern: Sendable {
       while end < limit, end - start < count.upperBound, set.contains(text.characters[end]) {
         end += 1
       }
+      steps -= (end - start) / 8
       while end - start >= count.lowerBound {
-        if let found = match(others, text, end, limit, rest) { return found }
+        if let found = match(others, end, rest) { return found }
+        guard steps > 0 else { return nil }
         end -= 1
       }
       return nil
     case .group(let alternatives, let isOptional):
       for group in alternatives {
-        let found = match(group[...], text, start, limit) { match(others, text, $0, limit, rest) }
+        let found = match(group[...], start) { $0.match(others, $1, rest) }
         if let found { return found }
       }
-      return isOptional ? match(others, text, start, limit, rest) : nil
+      return isOptional ? match(others, start, rest) : nil
     case .lookahead(let alternatives, let isNegative):
-      let isThere = alternatives.contains { match($0[...], text, start, limit) { $0 } != nil }
-      return isThere != isNegative ? match(others, text, start, limit, rest) : nil
-    case .end: return start == limit ? match(others, text, start, limit, rest) : nil
+      var isThere = false
+      for nodes in alternatives where !isThere { isThere = match(nodes[...], start) { $1 } != nil }
+      return isThere != isNegative ? match(others, start, rest) : nil
+    case .end: return start == limit ? match(others, start, rest) : nil
     }
   }
 }
@@ -315,7 +333,7 @@ private struct PatternParser {
       guard digits <= pattern.count else { throw error("a number of a character") }
       var text = String.UnicodeScalarView()
       text.append(contentsOf: pattern[index..<digits])
-      guard let value = UInt32(String(text), radix: 16) else {
+      guard let value = UInt32(String(text), radix: 16), Unicode.Scalar(value) != nil else {
         throw error("a number of a character")
       }
       index = digits < pattern.count && pattern[digits] == "}" ? digits + 1 : digits

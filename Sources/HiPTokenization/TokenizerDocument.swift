@@ -15,12 +15,12 @@ public struct TokenizerDocument: Sendable {
 
   /// Builds the tokenizer.
   /// - Parameters:
-  ///   - isMarker: whether a token marks turns, though it is not called special.
+  ///   - kindOf: what a token is that is not called special.
   ///   - composed: a text in Unicode's normalisation form C.
   public func tokenizer(
-    isMarker: (String, TokenKind) -> Bool, composed: @escaping @Sendable (String) -> String
+    kindOf: (String, TokenKind) -> TokenKind, composed: @escaping @Sendable (String) -> String
   ) throws(TokenizerError) -> any Tokenizer {
-    let vocabulary = try vocabulary(isMarker)
+    let vocabulary = try vocabulary(kindOf)
     let type = json["model"]?["type"]?.text ?? (json["model"]?["merges"] == nil ? "" : "BPE")
     switch type {
     case "BPE"
@@ -67,7 +67,8 @@ public struct TokenizerDocument: Sendable {
     var ids: [String: TokenID] = [:]
   }
 
-  private func vocabulary(_ isMarker: (String, TokenKind) -> Bool) throws(TokenizerError) -> Entries
+  private func vocabulary(_ kindOf: (String, TokenKind) -> TokenKind) throws(TokenizerError)
+    -> Entries
   {
     let model = json["model"]
     var named: [(String, Int)] = []
@@ -101,11 +102,12 @@ public struct TokenizerDocument: Sendable {
     let count = named.count
     var entries = Entries()
     // Numbers that no token has are possible, but few.
-    let size = (named.lazy.map(\.1).max() ?? -1) + 1
-    guard size > 0, size <= 2 * count + 65_536, !named.contains(where: { $0.1 < 0 }) else {
+    let last = named.lazy.map(\.1).max() ?? -1
+    guard last >= 0, last < 2 * count + 65_536, !named.contains(where: { $0.1 < 0 }) else {
       throw TokenizerError(
         .invalid, "the numbers of the tokens do not go with their count, \(count)")
     }
+    let size = last + 1
     entries.tokens = .init(repeating: "", count: size)
     entries.kinds = .init(repeating: .unused, count: size)
     entries.scores = .init(repeating: -.infinity, count: size)
@@ -123,8 +125,8 @@ public struct TokenizerDocument: Sendable {
       let text = entries.tokens[id]
       if hasBytes, text.utf8.count == 6, text.hasPrefix("<0x"), text.hasSuffix(">") {
         entries.kinds[id] = .byte
-      } else if isMarker(text, .normal) {
-        entries.kinds[id] = .control
+      } else {
+        entries.kinds[id] = kindOf(text, .normal)
       }
     }
     for token in added {
@@ -132,9 +134,11 @@ public struct TokenizerDocument: Sendable {
       let isSpecial = token["special"]?.flag ?? false
       if token["lstrip"]?.flag ?? false { entries.strippers.left.insert(TokenID(id)) }
       if token["rstrip"]?.flag ?? false { entries.strippers.right.insert(TokenID(id)) }
-      entries.kinds[id] = isSpecial || isMarker(text, .userDefined) ? .control : .userDefined
+      entries.kinds[id] = isSpecial ? .control : kindOf(text, .userDefined)
     }
-    if let unknown, entries.kinds.indices.contains(Int(unknown)) {
+    if let unknown, entries.kinds.indices.contains(Int(unknown)),
+      entries.kinds[Int(unknown)] == .normal
+    {
       entries.kinds[Int(unknown)] = .unknown
     }
     return entries

@@ -26,7 +26,9 @@ struct Vocabulary: Sendable {
     var whole = PrefixTree()
     var userDefined = PrefixTree()
     for (index, kind) in kinds.enumerated() where !tokens[index].isEmpty {
-      if kind == .control || kind == .userDefined { whole.insert(tokens[index], TokenID(index)) }
+      if kind == .control || kind == .userDefined || kind == .marker {
+        whole.insert(tokens[index], TokenID(index))
+      }
       if kind == .userDefined { userDefined.insert(tokens[index], TokenID(index)) }
     }
     self.whole = whole
@@ -45,7 +47,9 @@ struct Vocabulary: Sendable {
 
   /// How the control tokens are written.
   var controlTokens: [String] {
-    kinds.indices.filter { kinds[$0] == .control && !tokens[$0].isEmpty }.map {
+    kinds.indices.filter {
+      (kinds[$0] == .control || kinds[$0] == .marker) && !tokens[$0].isEmpty
+    }.map {
       String(decoding: tokens[$0], as: UTF8.self)
     }
   }
@@ -104,6 +108,14 @@ public enum TokenKind: Int, Sendable, Hashable {
   case userDefined = 4
   case unused = 5
   case byte = 6
+  /// Marks a part of a turn: text where a model writes it, and no text that is read becomes it.
+  case marker = -1
+
+  /// The kind of that number in a file.
+  public init?(number: Int) {
+    guard number > 0 else { return nil }
+    self.init(rawValue: number)
+  }
 }
 
 /// Byte strings by their beginnings.

@@ -67,7 +67,7 @@ extension ModelText {
     if let document {
       do {
         return try document.tokenizer(
-          isMarker: { TurnMarker.isMarker($0, $1, template: template) },
+          kindOf: { TurnMarker.kind(of: $0, $1, template: template) },
           composed: { $0.precomposedStringWithCanonicalMapping })
       } catch {
         throw refuse("tokenizer.json", "\(error)")

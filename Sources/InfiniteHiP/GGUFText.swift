@@ -80,7 +80,7 @@ extension ModelText {
     let key = "tokenizer.ggml.token_type"
     var kinds: [TokenKind] = []
     for value in try metadata.integers(key) ?? [] {
-      guard let kind = TokenKind(rawValue: Int(value)) else {
+      guard let kind = TokenKind(number: Int(clamping: value)) else {
         throw FileError(
           path: metadata.path, problem: "\"\(key)\" holds \(value); known are 1 to 6")
       }
@@ -89,10 +89,8 @@ extension ModelText {
     if kinds.isEmpty { kinds = .init(repeating: .normal, count: tokens.count) }
     let template = try metadata.text("tokenizer.chat_template") ?? ""
     for index in kinds.indices.prefix(tokens.count)
-    where (kinds[index] == .userDefined || kinds[index] == .normal)
-      && TurnMarker.isMarker(tokens[index], kinds[index], template: template)
-    {
-      kinds[index] = .control
+    where kinds[index] == .userDefined || kinds[index] == .normal {
+      kinds[index] = TurnMarker.kind(of: tokens[index], kinds[index], template: template)
     }
     return kinds
   }

@@ -40,8 +40,8 @@ public final class LanguageModel: Sendable {
   public var beginToken: TokenID? { description.beginToken }
   /// Tokens that end an answer.
   public var endTokens: Set<TokenID> { description.endTokens }
-  /// Bytes of the weights in the file.
-  public var weightByteCount: Int { description.weightByteCount }
+  /// Bytes of the weights on the device.
+  public let weightByteCount: Int
 
   /// Loads a GGUF file or a Hugging Face folder onto a device.
   ///
@@ -93,6 +93,7 @@ public final class LanguageModel: Sendable {
       let model = try DecoderModel(description.plan, on: makeBackend(), rounding: weights)
       return ModelRunner(model, capacity: limit)
     }
+    weightByteCount = try await engine.ask { $0.model.weightByteCount }
   }
 
   /// Throws when the process may not have the addresses that the model takes at least: running out of them in the
@@ -146,7 +147,8 @@ public final class LanguageModel: Sendable {
       policy: attention.policy, format: architecture.kvFormat(kvType, [attention.policy]),
       length: tokens, denseLength: layers.denseLength)
     let working = try await engine.ask { $0.backend.estimate(use) }
-    return MemoryEstimate(description, use, deviceBytes: working)
+    return MemoryEstimate(
+      description, use, weightBytes: weightByteCount, deviceBytes: working)
   }
 
   /// Throws when a policy names layers that the model does not have.
@@ -204,17 +206,25 @@ public final class LanguageModel: Sendable {
     of prompt: GenerationRequest.Prompt, atBeginning: Bool, afterAnswer: Bool = false
   ) throws -> [TokenID] {
     let begin = atBeginning ? beginToken.map { [$0] } ?? [] : []
+    let ids = try uncheckedTokens(of: prompt, after: begin, afterAnswer: afterAnswer)
+    let size = architecture.vocabularySize
+    if let wrong = ids.first(where: { $0 < 0 || $0 >= size }) {
+      throw InfiniteHiPError(
+        .request, "token \(wrong) is not of the vocabulary of the model, 0 to \(size - 1)")
+    }
+    return ids
+  }
+
+  private func uncheckedTokens(
+    of prompt: GenerationRequest.Prompt, after begin: [TokenID], afterAnswer: Bool
+  ) throws -> [TokenID] {
+    // What a text begins with itself is not put before it once more.
+    func begun(_ ids: [TokenID]) -> [TokenID] { ids.starts(with: begin) ? ids : begin + ids }
     switch prompt {
-    case .tokens(let ids):
-      if let wrong = ids.first(where: { $0 < 0 || $0 >= tokenizer.vocabularySize }) {
-        throw InfiniteHiPError(
-          .request,
-          "token \(wrong) is not of the vocabulary, 0 to \(tokenizer.vocabularySize - 1)")
-      }
-      return ids
-    case .raw(let text): return begin + tokenizer.encode(text, special: .parse)
+    case .tokens(let ids): return ids
+    case .raw(let text): return begun(tokenizer.encode(text, special: .parse))
     case .text(let text): return begin + tokenizer.encode(text, special: .text)
-    case .pieces(let pieces): return try encode(pieces, after: begin)
+    case .pieces(let pieces): return begun(try encode(pieces))
     case .message(let message):
       guard let chatTemplate else {
         throw InfiniteHiPError(.model, chatTemplateProblem ?? "the model has no chat template")
@@ -225,7 +235,7 @@ public final class LanguageModel: Sendable {
           try afterAnswer
           ? chatTemplate.renderNext(message)
           : chatTemplate.render([message], openingAnswer: true)
-        return try encode(pieces, after: begin)
+        return begun(try encode(pieces))
       } catch let error as TemplateError {
         throw InfiniteHiPError(
           .request, "the chat template refuses the conversation: \(error)", cause: error)
@@ -233,16 +243,11 @@ public final class LanguageModel: Sendable {
     }
   }
 
-  private func encode(
-    _ pieces: [ChatTemplate.Piece], after begin: [TokenID]
-  ) throws(InfiniteHiPError) -> [TokenID] {
-    let ids: [TokenID]
+  private func encode(_ pieces: [ChatTemplate.Piece]) throws(InfiniteHiPError) -> [TokenID] {
     do {
-      ids = try tokenizer.encode(pieces)
+      return try tokenizer.encode(pieces)
     } catch {
       throw InfiniteHiPError(.model, "\(path): \(error)", cause: error)
     }
-    // Some templates write the begin token themselves.
-    return ids.starts(with: begin) ? ids : begin + ids
   }
 }

@@ -5,7 +5,7 @@ internal import HiPModels
 
 /// How much memory a context takes.
 public struct MemoryEstimate: Sendable, Hashable {
-  /// The weights, as they are loaded from the mapped file.
+  /// The weights, mapped or rounded.
   public let weightBytes: Int
   /// Keys, values and sketches, in whole blocks.
   public let cacheBytes: Int
@@ -19,8 +19,8 @@ public struct MemoryEstimate: Sendable, Hashable {
   private static let programBytes = 26_000_000
   private static let bytesPerVocabularyEntry = 600
 
-  init(_ model: ModelDescription, _ use: SequenceUse, deviceBytes: Int) {
-    weightBytes = model.weightByteCount
+  init(_ model: ModelDescription, _ use: SequenceUse, weightBytes: Int, deviceBytes: Int) {
+    self.weightBytes = weightBytes
     cacheBytes = use.format.byteCount(forTokens: use.length)
     // A token is an id, about four bytes of text in a few copies, and its block's share of tables.
     workingBytes =

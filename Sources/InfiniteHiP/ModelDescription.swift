@@ -94,7 +94,7 @@ public struct SamplingDefaults: Sendable, Hashable {
       temperature = metadata.values["do_sample"] == nil ? nil : 0
       return
     }
-    temperature = try number("temperature")
+    temperature = try number("temperature") ?? 1
     topK = metadata.values["top_k"] == nil ? nil : try metadata.integer("top_k", in: 0...1 << 24)
     topP = try number("top_p")
     minP = try number("min_p")

@@ -41,8 +41,7 @@ package struct ModelText {
 
   /// Tokens of the vocabulary that end a turn or a text under the usual names.
   func endsByName() -> [TokenID] {
-    // Text that a model may write is no end, whatever it is called.
-    Self.usualEnds.compactMap { tokenizer.specialToken($0) }.filter { tokenizer.isControl($0) }
+    Self.usualEnds.compactMap { tokenizer.specialToken($0) }
   }
 
   /// The template with the tokens that it may write.

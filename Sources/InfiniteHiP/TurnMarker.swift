@@ -4,14 +4,14 @@ internal import HiPTokenization
 
 /// Tells the tokens that mark turns from those that stand for text.
 enum TurnMarker {
-  /// Whether a token that its file does not call control is a marker all the same: by its form, <|…|>, or because
-  /// the chat template writes it.
-  static func isMarker(_ token: String, _ kind: TokenKind, template: String) -> Bool {
+  /// What a token is that its file calls a word or user-defined: control by its form, <|…|>; a marker where the chat
+  /// template writes it, such as <think> and <tool_call>.
+  static func kind(of token: String, _ kind: TokenKind, template: String) -> TokenKind {
     guard token.utf8.count >= 5, let first = token.utf8.first, first == 0x3c || first == 0x5b
-    else { return false }
-    if token.hasPrefix("<|"), token.hasSuffix("|>") { return true }
-    if token.hasPrefix("<｜"), token.hasSuffix("｜>") { return true }
+    else { return kind }
+    if token.hasPrefix("<|"), token.hasSuffix("|>") { return .control }
+    if token.hasPrefix("<｜"), token.hasSuffix("｜>") { return .control }
     // Ordinary words of a vocabulary may stand in a template, too.
-    return kind == .userDefined && template.contains(token)
+    return kind == .userDefined && template.contains(token) ? .marker : kind
   }
 }

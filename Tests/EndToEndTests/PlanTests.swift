@@ -194,8 +194,79 @@ import Testing
     #expect(try score(runner, again, 0..<1000) == score(runner, runner.open(keeping), 0..<1000))
   }
 
+  @Test func whatFilesLeaveUnsaidIsTheFamilys() throws {
+    func plan(_ config: [String: Any]) throws -> DecoderArchitecture {
+      try Self.plan(config).architecture
+    }
+    // A factor without a type means linear.
+    let linear = try plan([
+      "model_type": "llama", "rope_scaling": ["type": "linear", "factor": 4.0],
+    ])
+    #expect(try plan(["model_type": "llama", "rope_scaling": ["factor": 4.0]]) == linear)
+    // A window as long as what the model knows is none.
+    let full = try plan(["model_type": "mistral"])
+    #expect(try plan(["model_type": "mistral", "sliding_window": 128]) == full)
+    #expect(try plan(["model_type": "mistral", "sliding_window": NSNull()]) == full)
+    #expect(try plan(["model_type": "mistral", "sliding_window": 127]) != full)
+    // Gemma 2 is capped unless it says that it is not.
+    #expect(try plan(["model_type": "gemma2"]).attention.softCap == 50)
+    #expect(try plan(["model_type": "gemma2"]).scales.logitSoftCap == 30)
+    let uncapped = try plan(["model_type": "gemma2", "attn_logit_softcapping": NSNull()])
+    #expect(uncapped.attention.softCap == nil)
+    // Within a model that sees as well, Gemma 3 does not name its heads.
+    let text: [String: Any] = [
+      "model_type": "gemma3_text", "hidden_size": 64, "intermediate_size": 64,
+      "num_hidden_layers": 6, "sliding_window": 16,
+    ]
+    let inner = try plan(["model_type": "gemma3", "text_config": text])
+    #expect(inner.attention.heads == 8 && inner.attention.headSize == 256)
+    #expect(inner.trainedLength == 131_072)
+  }
+
+  /// An embedding that serves as the output matrix only where the folder says so, or says nothing.
+  @Test func aMissingOutputMatrixIsAnError() throws {
+    let untied = try Self.plan(["model_type": "llama", "tie_word_embeddings": false])
+    #expect(throws: (any Error).self) {
+      try DecoderModel(
+        ModelPlan(untied.architecture, untied.weightMap, from: Headless()),
+        on: CPUBackend(threads: 1))
+    }
+    let tied = try Self.plan(["model_type": "llama"])
+    _ = try DecoderModel(
+      ModelPlan(tied.architecture, tied.weightMap, from: Headless()), on: CPUBackend(threads: 1))
+  }
+
+  private struct Headless: WeightSource {
+    let seeded = SeededWeights { _, _ in }
+    let path = "a model without an output matrix"
+    let names: [String] = []
+
+    func hasWeight(named name: String) -> Bool { seeded.hasWeight(named: name) }
+
+    func weight(named name: String, rows: Int, columns: Int) throws(FileError) -> Weight {
+      guard name != "lm_head.weight" else { throw FileError(path: path, problem: "no \(name)") }
+      return try seeded.weight(named: name, rows: rows, columns: columns)
+    }
+  }
+
   @Test func whatAFamilyCannotBeIsRefused() throws {
     let wrong: [([String: Any], String)] = [
+      (["model_type": "gemma2", "attn_logit_softcapping": 1e-50], "attn_logit_softcapping"),
+      (
+        [
+          "model_type": "qwen3",
+          "rope_scaling": [
+            "type": "yarn", "factor": 2e9, "original_max_position_embeddings": 1 << 32,
+          ],
+        ], "not possible"
+      ), (["model_type": "llama", "rope_scaling": "linear"], "no object"),
+      (["model_type": "llama", "rope_theta": ["a": 1]], "an object"),
+      (
+        [
+          "model_type": "gpt_oss", "num_local_experts": 4, "num_experts_per_tok": 2,
+          "intermediate_size": 40,
+        ], "multiple of 16"
+      ),
       (["model_type": "mamba"], "not supported"),
       (["model_type": "llama", "hidden_act": "relu"], "hidden_act"),
       (["model_type": "llama", "rope_scaling": ["rope_type": "spiral", "factor": 2]], "spiral"),

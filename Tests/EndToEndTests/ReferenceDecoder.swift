@@ -14,7 +14,7 @@ struct ReferenceDecoder {
 
   /// A weight's elements, row by row; nil where the family has no such weight.
   private func weight(
-    _ role: String, _ layer: Int, _ rows: Int, _ columns: Int, expert: Int = 0
+    _ role: LayerRole, _ layer: Int, _ rows: Int, _ columns: Int, expert: Int = 0
   ) throws -> [Double]? {
     guard let place = plan.weightMap.place(role, layer: layer, expert: expert) else { return nil }
     guard !place.isOptional || plan.weights.hasWeight(named: place.name) else { return nil }
@@ -54,15 +54,15 @@ struct ReferenceDecoder {
     let block = architecture.layers[layer].feedForward
     let hidden = architecture.hiddenSize
     func branch(_ expert: Int) throws -> [Double] {
-      func bias(_ role: String, _ size: Int) throws -> [Double]? {
+      func bias(_ role: LayerRole, _ size: Int) throws -> [Double]? {
         try weight(role, layer, 1, size, expert: expert)
       }
       let gate = product(
-        try weight("gate", layer, block.size, hidden, expert: expert), x,
-        try bias("gateBias", block.size))
+        try weight(.gate, layer, block.size, hidden, expert: expert), x,
+        try bias(.gateBias, block.size))
       let up = product(
-        try weight("up", layer, block.size, hidden, expert: expert), x,
-        try bias("upBias", block.size))
+        try weight(.up, layer, block.size, hidden, expert: expert), x,
+        try bias(.upBias, block.size))
       let inner = zip(gate, up).map { gate, up in
         func sigmoid(_ x: Double) -> Double { 1 / (1 + exp(-x)) }
         switch block.activation {
@@ -75,13 +75,13 @@ struct ReferenceDecoder {
         }
       }
       return product(
-        try weight("down", layer, hidden, block.size, expert: expert), inner,
-        try bias("downBias", hidden))
+        try weight(.down, layer, hidden, block.size, expert: expert), inner,
+        try bias(.downBias, hidden))
     }
     guard let experts = block.experts else { return try branch(0) }
     let drawn = product(
-      try weight("router", layer, experts.count, hidden), x,
-      try weight("routerBias", layer, 1, experts.count)
+      try weight(.router, layer, experts.count, hidden), x,
+      try weight(.routerBias, layer, 1, experts.count)
     ).map(exp)
     let chosen = drawn.indices.sorted { drawn[$0] > drawn[$1] }.prefix(experts.routing.used)
     let all =
@@ -110,42 +110,44 @@ struct ReferenceDecoder {
     }
     let isTogether = plan.weightMap.normalisesHeadsTogether
     for (index, layer) in architecture.layers.enumerated() {
-      func matrix(_ role: String, _ rows: Int, _ columns: Int) throws -> [Double]? {
+      func matrix(_ role: LayerRole, _ rows: Int, _ columns: Int) throws -> [Double]? {
         try weight(role, index, rows, columns)
       }
-      let inputs = try states.map { norm($0, try matrix("attentionNorm", 1, hidden)) }
-      func project(_ role: String, _ rows: Int, _ normRole: String?) throws -> [[Double]] {
-        let (weight, bias) = (try matrix(role, rows, hidden), try matrix(role + "Bias", 1, rows))
+      let inputs = try states.map { norm($0, try matrix(.attentionNorm, 1, hidden)) }
+      func project(
+        _ role: LayerRole, _ bias: LayerRole, _ rows: Int, _ normRole: LayerRole?
+      ) throws -> [[Double]] {
+        let (weight, bias) = (try matrix(role, rows, hidden), try matrix(bias, 1, rows))
         let size = isTogether ? rows : shape.headSize
         let norms = try normRole.flatMap { try matrix($0, 1, size) }
         return inputs.map { norm(product(weight, $0, bias), norms) }
       }
       let reference = ReferenceAttention(
-        queries: try project("query", queries, "queryNorm").joined().map { Float($0) },
-        keys: try project("key", keys, "keyNorm").joined().map { Float($0) },
-        values: try project("value", keys, nil).joined().map { Float($0) }, shape: shape,
+        queries: try project(.query, .queryBias, queries, .queryNorm).joined().map { Float($0) },
+        keys: try project(.key, .keyBias, keys, .keyNorm).joined().map { Float($0) },
+        values: try project(.value, .valueBias, keys, nil).joined().map { Float($0) }, shape: shape,
         rotary: layer.rotary?.embedding(length: ids.count),
-        sinks: (try matrix("attentionSinks", 1, shape.heads) ?? []).map { Float($0) })
+        sinks: (try matrix(.attentionSinks, 1, shape.heads) ?? []).map { Float($0) })
       let attended: [Double]
       switch layer.reach {
       case .full: attended = reference.run(.dense)
       case .sliding(let window): attended = reference.run(.streaming(window))
       }
-      func add(_ values: [Double], to token: Int, _ role: String) throws {
+      func add(_ values: [Double], to token: Int, _ role: LayerRole) throws {
         let added = norm(values, try matrix(role, 1, hidden))
         for element in 0..<hidden {
           states[token][element] += Double(scales.residual) * added[element]
         }
       }
-      let output = try matrix("attentionOutput", hidden, queries)
-      let outputBias = try matrix("attentionOutputBias", 1, hidden)
+      let output = try matrix(.attentionOutput, hidden, queries)
+      let outputBias = try matrix(.attentionOutputBias, 1, hidden)
       for token in ids.indices {
         try add(
           product(output, Array(attended[token * queries..<(token + 1) * queries]), outputBias),
           to: token,
-          "attentionPostNorm")
-        let input = norm(states[token], try matrix("feedForwardNorm", 1, hidden))
-        try add(try feedForward(input, index), to: token, "feedForwardPostNorm")
+          .attentionPostNorm)
+        let input = norm(states[token], try matrix(.feedForwardNorm, 1, hidden))
+        try add(try feedForward(input, index), to: token, .feedForwardPostNorm)
       }
     }
     let finalNorm = try plan.weights.weight(

@@ -129,4 +129,11 @@ import Testing
     #expect(result.string == "<AB>xab")
     #expect(result.runs.filter(\.isData).map(\.text) == ["AB", "ab"])
   }
+
+  /// What an expression makes is there when its members are asked for.
+  @Test func aNamespaceHasItsMembersAtOnce() throws {
+    let template = try Template("{{ namespace(n=3).n }}{{ namespace(n=4)['n'] }}")
+    #expect(
+      try template.render([], clock: TemplateClock(year: 2026, month: 1, day: 2)).string == "34")
+  }
 }

@@ -120,7 +120,7 @@ import Testing
       "vocab":{"<unk>":0,"<s>":1,"<0xC3>":2,"<0xA9>":3,"▁":4,"a":5,"b":6,"▁a":7,"ab":8},"merges":["a b","▁ a"]}}
       """#
     let tokenizer = try TokenizerDocument(JSONValue(Array(json.utf8))).tokenizer(
-      isMarker: { _, _ in false }, composed: { $0 })
+      kindOf: { $1 }, composed: { $0 })
     // The earlier merge wins.
     #expect(tokenizer.encode("ab a", special: .text) == [4, 8, 7])
     #expect(tokenizer.encode("é", special: .text) == [4, 2, 3])
@@ -129,11 +129,44 @@ import Testing
     #expect(tokenizer.decode([4, 8, 7, 2, 3]) == "ab aé")
   }
 
+  /// What a template writes around thoughts and calls shows in answers, and no text that is read becomes it.
+  @Test func markersAreTextWhereAModelWritesThem() throws {
+    let json = #"""
+      {"added_tokens":[{"id":3,"content":"<think>","special":false},{"id":4,"content":"<tag>","special":false},
+      {"id":5,"content":"<|end|>","special":true,"rstrip":true}],
+      "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":true},
+      "model":{"type":"BPE","vocab":{"a":0,"<":1,">":2},"merges":[]}}
+      """#
+    let tokenizer = try TokenizerDocument(JSONValue(Array(json.utf8))).tokenizer(
+      kindOf: { $0 == "<think>" ? .marker : $1 }, composed: { $0 })
+    #expect(!tokenizer.isControl(3) && tokenizer.isControl(5))
+    #expect(!tokenizer.encode("<think>a", special: .text).contains(3))
+    #expect(tokenizer.encode("<think>a<tag>", special: .parse) == [3, 0, 4])
+    #expect(tokenizer.encode("a<tag>", special: .text) == [0, 4])
+    #expect(tokenizer.decode([3, 0]) == "<think>a")
+    #expect(tokenizer.controlTokens.contains("<think>"))
+    // White space behind a token that takes it.
+    #expect(tokenizer.encode("<|end|> \n a", special: .parse) == [5, 0])
+    #expect(try tokenizer.encode([.control("<|end|>"), .text("\na")]) == [5, 0])
+  }
+
+  @Test(arguments: [
+    #"{"model":{"type":"BPE","vocab":{"a":9223372036854775807},"merges":[]}}"#,
+    #"{"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}}"#,
+    #"{"model":{"type":"WordPiece","vocab":{"a":0}}}"#, "{}", "[]", "null",
+  ])
+  func documentsThatAreNoTokenizerAreRefused(_ json: String) throws {
+    #expect(throws: TokenizerError.self) {
+      try TokenizerDocument(JSONValue(Array(json.utf8))).tokenizer(
+        kindOf: { $1 }, composed: { $0 })
+    }
+  }
+
   @Test func unigramPiecesAddUpToTheMost() throws {
     let json =
       #"{"pre_tokenizer":{"type":"Metaspace","prepend_scheme":"always"},"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["▁",-2],["▁h",-3],["he",-2.5],["l",-3],["ll",-4],["o",-3],["llo",-9],["▁he",-3.1]]}}"#
     let tokenizer = try TokenizerDocument(JSONValue(Array(json.utf8))).tokenizer(
-      isMarker: { _, _ in false }, composed: { $0 })
+      kindOf: { $1 }, composed: { $0 })
     #expect(tokenizer.encode("hello x", special: .text) == [8, 5, 6, 1, 0])
   }
 }
@@ -274,6 +307,22 @@ import Testing
   ])
   func patternsThatAreNotSupportedAreErrors(_ pattern: String) {
     #expect(throws: TokenizerError.self) { try PreTokenizer(patterns: [pattern]) }
+  }
+
+  /// A pattern that could be matched in very many ways ends, and so does one with very many characters.
+  @Test(.timeLimit(.minutes(1))) func hostilePatternsEnd() throws {
+    let text = String(repeating: "a", count: 400)
+    let slow = try PreTokenizer(patterns: [String(repeating: #"\p{L}*"#, count: 6) + #"\d"#])
+    #expect(words(text, slow).joined() == text)
+    var wide = String.UnicodeScalarView()
+    for value in UInt32(0x4e00)..<0x9000 {
+      if let scalar = Unicode.Scalar(value) { wide.append(scalar) }
+    }
+    #expect(
+      words("一a", try PreTokenizer(patterns: ["[\(String(wide.prefix(20_000)))]+"])) == ["一", "a"])
+    #expect(throws: TokenizerError.self) {
+      try PreTokenizer(patterns: ["[\(String(repeating: "一", count: 120_000))]"])
+    }
   }
 
   /// One character, again and again: every rule ends in time that grows with the length.

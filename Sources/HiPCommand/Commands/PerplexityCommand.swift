@@ -83,7 +83,6 @@ struct PerplexityCommand: AsyncParsableCommand {
   }
 
   private func measureOne() async throws {
-    let attention = try options.attention.choice()
     let model = try await options.loadModel()
     let ids: [TokenID]
     if let tokens {
@@ -92,8 +91,7 @@ struct PerplexityCommand: AsyncParsableCommand {
     } else {
       ids = try model.tokens(of: .text(evaluation.text()), atBeginning: true)
     }
-    let session = try await model.makeSession(
-      attention: attention, contextLimit: options.contextLimit)
+    let session = try await options.makeSession(model)
     let display = ProgressDisplay("Scoring")
     let values = try await session.negativeLogLikelihoods(of: ids) { prefilled, total in
       display.update(prefilled: prefilled, of: total)

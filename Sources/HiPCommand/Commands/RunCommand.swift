@@ -37,9 +37,9 @@ struct RunCommand: AsyncParsableCommand {
     if Terminal.inputIsTerminal {
       Terminal.line("\(URL(filePath: model.path).lastPathComponent). /help shows the commands.")
     }
-    while let line = chat.readLine() {
+    while let (line, isQuoted) = chat.readLine() {
       do {
-        guard try await chat.handle(line) else { return }
+        guard try await chat.handle(line, isQuoted: isQuoted) else { return }
       } catch is CancellationError {
         Terminal.line("\n[stopped]")
       } catch {
@@ -87,25 +87,26 @@ private struct Chat {
   }
 
   /// A line, or what stands between two marks of three quotes.
-  func readLine() -> String? {
+  func readLine() -> (text: String, isQuoted: Bool)? {
     if Terminal.inputIsTerminal { Terminal.write(">>> ") }
     guard let first = Swift.readLine() else { return nil }
     let quotes = "\"\"\""
-    guard first.trimmingCharacters(in: .whitespaces).hasPrefix(quotes) else { return first }
+    guard first.trimmingCharacters(in: .whitespaces).hasPrefix(quotes) else {
+      return (first, false)
+    }
     var text = String(first.drop { $0 == " " || $0 == "\t" }.dropFirst(quotes.count))
     while !text.hasSuffix(quotes) {
       if Terminal.inputIsTerminal { Terminal.write("... ") }
-      guard let line = Swift.readLine() else { return text }
+      guard let line = Swift.readLine() else { return (text, true) }
       text += "\n" + line
     }
-    return String(text.dropLast(quotes.count)).trimmingCharacters(in: .newlines)
+    return (String(text.dropLast(quotes.count)).trimmingCharacters(in: .newlines), true)
   }
 
   /// Does what a line says; false when it says to leave.
-  mutating func handle(_ line: String) async throws -> Bool {
+  mutating func handle(_ line: String, isQuoted: Bool) async throws -> Bool {
     let line = line.trimmingCharacters(in: .whitespaces)
-    // What spans several lines is no command.
-    guard line.hasPrefix("/"), !line.contains("\n") else {
+    guard line.hasPrefix("/"), !isQuoted else {
       if !line.isEmpty { try await answer(line) }
       return true
     }

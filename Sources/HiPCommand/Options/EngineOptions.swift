@@ -49,7 +49,9 @@ struct EngineOptions: ParsableArguments {
   var kvType = KVType.f16
 
   @Option(
-    help: ArgumentHelp("What the weights are rounded to while they are loaded.", valueName: "type"))
+    help: ArgumentHelp(
+      "What the weights are rounded to while they are loaded; where rows are no multiple of 256, q4_k makes q8_0.",
+      valueName: "type"))
   var weights: WeightFormat?
 
   @Option(
@@ -99,6 +101,7 @@ struct EngineOptions: ParsableArguments {
   var context: TokenSize?
 
   mutating func validate() throws {
+    if model == "" { throw ValidationError("--model is empty; give a GGUF file or a folder") }
     if let threads, !(1...1024).contains(threads) {
       throw ValidationError("--threads is \(threads); give 1 to 1024")
     }

@@ -8,13 +8,10 @@ internal import HiPTensors
 extension ModelFields {
   /// gpt-oss (arXiv 2508.10925): experts, a sink in each head's softmax, biases everywhere, every other layer slides.
   func gptOSS() throws(FileError) -> ModelPlan {
-    let count = try integer(
-      Key(gguf: "expert_count", folder: "num_local_experts"), in: 1...4096, default: nil)
-    let used = try integer(
-      Key(gguf: "expert_used_count", folder: "num_experts_per_tok"), in: 1...count, default: nil)
-    let size = try integer(
-      Key(gguf: "expert_feed_forward_length", folder: "intermediate_size"), in: 16...1 << 24,
-      default: nil)
+    let (experts, size) = try experts(
+      count: Key(gguf: "expert_count", folder: "num_local_experts"),
+      size: Key(gguf: "expert_feed_forward_length", folder: "intermediate_size"),
+      isRenormalised: true)
     if let limit = try positive(Key(folder: "swiglu_limit")), limit != 7 {
       throw refuse("\"swiglu_limit\" is \(limit); supported is 7")
     }
@@ -24,7 +21,7 @@ extension ModelFields {
         .routerBias,
         .gateBias, .upBias, .downBias,
       ]), activation: .clampedSwiGLU,
-      experts: .init(count: count, routing: ExpertRouting(used: used, isRenormalised: true)),
+      experts: experts,
       feedForward: size, slides: { $0 % 2 == 0 })
     var map = plan.weightMap
     switch form {

@@ -29,20 +29,13 @@ extension ModelFields {
     }
     // Called so by transformers 5.
     let name = has(Key(folder: "num_local_experts")) ? "num_local_experts" : "num_experts"
-    let count = try integer(Key(gguf: "expert_count", folder: name), in: 1...4096, default: nil)
-    let used = try integer(
-      Key(gguf: "expert_used_count", folder: "num_experts_per_tok"), in: 1...count, default: nil)
-    let size = try integer(
-      Key(gguf: "expert_feed_forward_length", folder: "moe_intermediate_size"), in: 16...1 << 24,
-      default: nil)
-    guard size % 16 == 0 else { throw refuse("experts of \(size) elements are no multiple of 16") }
+    let (experts, size) = try experts(
+      count: Key(gguf: "expert_count", folder: name),
+      size: Key(gguf: "expert_feed_forward_length", folder: "moe_intermediate_size"),
+      isRenormalised: flag(Key(folder: "norm_topk_prob"), default: form == .gguf))
     return try qwen(
       LayerRole.plain.union([.queryNorm, .keyNorm, .router]),
-      experts: .init(
-        count: count,
-        routing: ExpertRouting(
-          used: used,
-          isRenormalised: try flag(Key(folder: "norm_topk_prob"), default: form == .gguf))),
+      experts: experts,
       feedForward: size
     ) { map in
       switch form {

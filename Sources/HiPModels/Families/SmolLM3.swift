@@ -12,7 +12,8 @@ extension ModelFields {
     if try flag(Key(folder: "use_sliding_window"), default: false) {
       throw refuse("\"use_sliding_window\" is true, which no published model of this kind has")
     }
-    var rotates = (0..<layerCount).map { ($0 + 1) % 4 != 0 }
+    let interval = try integer(Key(folder: "no_rope_layer_interval"), in: 1...1024, default: 4)
+    var rotates = (0..<layerCount).map { ($0 + 1) % interval != 0 }
     if form == .folder, let flags = try metadata.integers(prefix + "no_rope_layers") {
       guard flags.count == layerCount else {
         throw refuse(
