@@ -69,8 +69,9 @@ import Testing
   }
 
   @Test(.timeLimit(.minutes(1))) func aLongWordIsNotQuadratic() {
-    let ids = tokenizer.encode(String(repeating: "abcdefgh", count: 40_000), special: .text)
-    #expect(ids.count > 40_000)
+    let ids = tokenizer.encode(
+      String(repeating: "abcdefgh", count: 40_000 / debugDivisor), special: .text)
+    #expect(ids.count > 40_000 / debugDivisor)
   }
 
   @Test func whatUsersWriteIsNoControlToken() {
@@ -101,7 +102,9 @@ import Testing
       .folder(HuggingFaceFolder(path: folder.appending(path: "hf").path())))
     #expect(document.ends == file.ends && document.begin == file.begin)
     #expect(document.addsBegin == file.addsBegin)
-    for text in try [DemoModel.novel(20_000), "a<|im_start|>b 12345 \n\n  é日🦙 don't", ""] {
+    for text in try [
+      DemoModel.novel(20_000 / debugDivisor), "a<|im_start|>b 12345 \n\n  é日🦙 don't", "",
+    ] {
       for special in SpecialTokenReading.allCases {
         #expect(
           document.tokenizer.encode(text, special: special)
@@ -203,7 +206,7 @@ import Testing
     let tokenizer = try ModelDescription.tokenizer(
       GGUFFile(path: Self.folder.appending(path: name).path()))
     for character in ["a", " ", "<", "日"] {
-      let text = String(repeating: character, count: 200_000)
+      let text = String(repeating: character, count: 200_000 / debugDivisor)
       let ids = tokenizer.encode(text, special: .text)
       #expect(tokenizer.decode(ids) == text, "\(character)")
     }
@@ -278,12 +281,12 @@ import Testing
     let (fast, slow) = (try named(name), try PreTokenizer(slowly: name))
     var numbers = SeededNumbers(17)
     let alphabet = Array("aZé日१² \t\n\r'sSrevmlLd!?.-_12345\u{a0}\u{2003}🦙ß\u{301}")
-    for _ in 0..<3000 {
+    for _ in 0..<3000 / debugDivisor {
       let text = String(
         (0..<numbers.index(below: 24)).map { _ in alphabet[numbers.index(below: alphabet.count)] })
       #expect(words(text, fast) == words(text, slow), "\(text.debugDescription)")
     }
-    let novel = try DemoModel.novel(50_000)
+    let novel = try DemoModel.novel(20_000 / debugDivisor)
     #expect(words(novel, fast) == words(novel, slow))
   }
 
@@ -311,7 +314,7 @@ import Testing
 
   /// A pattern that could be matched in very many ways ends, and so does one with very many characters.
   @Test(.timeLimit(.minutes(1))) func hostilePatternsEnd() throws {
-    let text = String(repeating: "a", count: 400)
+    let text = String(repeating: "a", count: 400 / debugDivisor)
     let slow = try PreTokenizer(patterns: [String(repeating: #"\p{L}*"#, count: 6) + #"\d"#])
     #expect(words(text, slow).joined() == text)
     var wide = String.UnicodeScalarView()
@@ -332,7 +335,7 @@ import Testing
   func longRunsAreNotQuadratic(_ name: String) throws {
     let rule = try named(name)
     for character in ["a", "A", " ", "\n", "1", "!", "日"] {
-      let text = Array(String(repeating: character, count: 300_000).utf8)
+      let text = Array(String(repeating: character, count: 60_000 / debugDivisor).utf8)
       var length = 0
       rule.forEachWord(text) { length += $0.count }
       #expect(length == text.count)

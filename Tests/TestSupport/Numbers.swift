@@ -2,6 +2,9 @@
 
 public import Testing
 
+/// What lengths are divided by in debug builds, which take 20 to 50 times as long.
+public let debugDivisor = _isDebugAssertConfiguration() ? 30 : 1
+
 /// Pseudo-random numbers that are the same on every machine.
 public struct SeededNumbers {
   private var state: UInt64
