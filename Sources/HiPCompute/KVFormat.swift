@@ -42,7 +42,7 @@ public struct KVFormat: Sendable, Hashable {
   public let element: ElementType
   /// What is kept of the keys besides, for stages to scan.
   public let sketches: [KeySketch]
-  /// Of each layer how many last keys a query may reach; nil: all. Empty: all in every layer.
+  /// Of each layer how many last keys a query may reach, nil for all of them; empty where that is so in every layer.
   public let windows: [Int?]
   /// Tokens in a block: 64, or as many as 8 chunks of the longest moments have.
   ///

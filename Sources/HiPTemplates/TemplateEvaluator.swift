@@ -42,7 +42,8 @@ struct TemplateEvaluator {
     for variable in variables { globals.variables[variable.key] = variable.value }
     scopes = [globals, Scope(parent: 0)]
     current = 1
-    let result = TemplateText.$most.withValue(4 * mostWeight + 64) { () -> Result<Flow, TemplateError> in
+    let result = TemplateText.$most.withValue(4 * mostWeight + 64) {
+      () -> Result<Flow, TemplateError> in
       do throws(TemplateError) {
         return .success(try run(statements))
       } catch {
