@@ -245,7 +245,9 @@ struct TemplateEvaluator {
     switch value {
     case .list(let list): return list
     case .object(let members): return members.map { .text(TemplateText($0.key, isData: true)) }
-    case .text(let text): return (0..<text.count).map { .text(text[$0..<$0 + 1]) }
+    case .text(let text):
+      try TemplateText.permit(text.count)
+      return (0..<text.count).map { .text(text[$0..<$0 + 1]) }
     case .undefined: return []
     default: throw .runtime("\(value.kind) cannot be looped over")
     }
@@ -507,6 +509,7 @@ struct TemplateEvaluator {
       for number in numbers {
         try step()
         list.append(.integer(number))
+        try TemplateText.permit(list.count)
       }
       return .list(list)
     }

@@ -61,10 +61,10 @@ enum TemplateFilters {
         throw .runtime("replace needs two texts")
       }
       return .text(
-        value.printed().replacing(
+        try value.printed().replacing(
           old, with: new, limit: given.value(2, "count")?.asInteger ?? -1))
     case "indent": return .text(try indented(value.printed(), given))
-    case "wordcount": return .integer(value.printed().split(nil, limit: -1).count)
+    case "wordcount": return .integer(try value.printed().split(nil, limit: -1).count)
     case "items":
       if case .undefined = value { return .list([]) }
       return try TemplateMethods.call("items", on: value, given)
@@ -91,7 +91,7 @@ enum TemplateFilters {
     let first = given.value(1, "first")?.isTrue == true
     let blank = given.value(2, "blank")?.isTrue == true
     var result = TemplateText()
-    for (index, line) in text.split(TemplateText("\n"), limit: -1).enumerated() {
+    for (index, line) in try text.split(TemplateText("\n"), limit: -1).enumerated() {
       if index > 0 { result += TemplateText("\n") }
       if index > 0 ? (blank || !line.isEmpty) : first { result += margin }
       result += line

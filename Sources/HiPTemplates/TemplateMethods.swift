@@ -60,9 +60,9 @@ enum TemplateMethods {
       let limit = given.value(1, "maxsplit")?.asInteger ?? -1
       if let separator, separator.isEmpty { throw .runtime("split needs a separator") }
       guard name == "rsplit", limit >= 0, let separator else {
-        return .list(text.split(separator, limit: limit).map { .text($0) })
+        return .list(try text.split(separator, limit: limit).map { .text($0) })
       }
-      let parts = text.split(separator, limit: -1)
+      let parts = try text.split(separator, limit: -1)
       guard parts.count - 1 > limit else { return .list(parts.map { .text($0) }) }
       var head = TemplateText()
       for (index, part) in parts.dropLast(limit).enumerated() {
@@ -71,7 +71,7 @@ enum TemplateMethods {
       }
       return .list(([head] + parts.suffix(limit)).map { .text($0) })
     case "splitlines":
-      var lines = text.split(TemplateText("\n"), limit: -1)
+      var lines = try text.split(TemplateText("\n"), limit: -1)
       if lines.last?.isEmpty == true { lines.removeLast() }
       return .list(lines.map { .text($0) })
     case "replace":
@@ -79,7 +79,7 @@ enum TemplateMethods {
         throw .runtime("replace needs two texts")
       }
       return .text(
-        text.replacing(old, with: new, limit: given.value(2, "count")?.asInteger ?? -1))
+        try text.replacing(old, with: new, limit: given.value(2, "count")?.asInteger ?? -1))
     case "join":
       return try TemplateFilters.apply(
         "join", to: given.placed.first ?? .list([]), TemplateArguments(placed: [.text(text)]))
@@ -87,7 +87,7 @@ enum TemplateMethods {
       return .integer(given.text(0, "sub").flatMap { text.firstIndex(of: $0.scalars) } ?? -1)
     case "count":
       guard let sub = given.text(0, "sub"), !sub.isEmpty else { return .integer(text.count + 1) }
-      return .integer(text.split(sub, limit: -1).count - 1)
+      return .integer(try text.split(sub, limit: -1).count - 1)
     case "isdigit", "isnumeric", "isdecimal":
       return .flag(!text.isEmpty && text.scalars.allSatisfy { $0.properties.numericType != nil })
     case "isalpha":
@@ -98,7 +98,7 @@ enum TemplateMethods {
       return .flag(try TemplateTests.holds(name == "isupper" ? "upper" : "lower", .text(text), []))
     case "format":
       var result = TemplateText()
-      for (index, part) in text.split(TemplateText("{}"), limit: -1).enumerated() {
+      for (index, part) in try text.split(TemplateText("{}"), limit: -1).enumerated() {
         if index > 0 {
           guard index <= given.placed.count else { throw .runtime("too few values for {}") }
           result += given.placed[index - 1].printed()

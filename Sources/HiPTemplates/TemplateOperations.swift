@@ -48,7 +48,7 @@ enum TemplateArithmetic {
       // The one form that templates use: a list of texts put in for %s.
       let values: [TemplateValue] = if case .list(let list) = right { list } else { [right] }
       var result = TemplateText()
-      for (index, part) in format.split(TemplateText("%s"), limit: -1).enumerated() {
+      for (index, part) in try format.split(TemplateText("%s"), limit: -1).enumerated() {
         if index > 0 {
           guard index <= values.count else { throw .runtime("too few values for %s") }
           result += values[index - 1].printed()

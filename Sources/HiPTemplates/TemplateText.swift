@@ -55,6 +55,13 @@ public struct TemplateText: Sendable, Hashable {
   /// Beyond this no operation of an evaluation appends; who is given such a text throws.
   @TaskLocal static var most = Int.max
 
+  /// Throws where a list grows longer than a template's values may be, before it takes the memory.
+  static func permit(_ count: Int) throws(TemplateError) {
+    guard count <= most / 4 else {
+      throw TemplateError(.limit, "a list of the template grows longer than \(most / 4) values")
+    }
+  }
+
   static func += (left: inout TemplateText, right: TemplateText) {
     if left.count <= most { left.append(right) }
   }
@@ -111,7 +118,7 @@ public struct TemplateText: Sendable, Hashable {
   }
 
   /// The parts between white space, or between another text; `limit` cuts at most, negative: all.
-  func split(_ separator: TemplateText?, limit: Int) -> [TemplateText] {
+  func split(_ separator: TemplateText?, limit: Int) throws(TemplateError) -> [TemplateText] {
     var parts: [TemplateText] = []
     guard let separator else {
       var index = 0
@@ -124,6 +131,7 @@ public struct TemplateText: Sendable, Hashable {
         let start = index
         while index < count, !Self.isSpace(scalars[index]) { index += 1 }
         parts.append(self[start..<index])
+        try Self.permit(parts.count)
       }
     }
     var start = 0
@@ -131,15 +139,18 @@ public struct TemplateText: Sendable, Hashable {
       let found = firstIndex(of: separator.scalars, from: start)
     {
       parts.append(self[start..<found])
+      try Self.permit(parts.count)
       start = found + separator.count
     }
     return parts + [self[start..<count]]
   }
 
-  func replacing(_ old: TemplateText, with new: TemplateText, limit: Int = -1) -> TemplateText {
+  func replacing(
+    _ old: TemplateText, with new: TemplateText, limit: Int = -1
+  ) throws(TemplateError) -> TemplateText {
     guard !old.isEmpty else { return self }
     var result = TemplateText()
-    for (index, part) in split(old, limit: limit).enumerated() {
+    for (index, part) in try split(old, limit: limit).enumerated() {
       if index > 0 { result += new }
       result += part
     }

@@ -96,6 +96,8 @@ import Testing
     "{% set a = 'a' * 300000 %}{% set b = a | replace('a', a) %}",
     "{% set a = 'a' * 3000000 %}{% for i in range(400000) %}{% set b = a | upper %}{% endfor %}",
     "{% set a = ['a' * 2000000] %}{% set b = (a + a + a + a + a) | join('x') %}",
+    "{% set a = range(300000) %}", "{% set a = ('a' * 1000000) | list %}",
+    "{% set a = ('a ' * 300000).split() %}", "{% set a = ('a' * 300000).split('a') %}",
     "{{ messages.x.y }}", "{{ raise_exception('no') }}", "{{ none() }}", "{{ 'a' + 1 }}",
   ])
   func whatNoTemplateNeedsIsAnError(_ source: String) {
