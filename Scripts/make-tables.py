@@ -161,7 +161,7 @@ TABLES = {
     "peer": peer,
     "needles": scores("needle", "needle-others"),
     "retrieval": scores("ruler-32k", "kv-32k", "ruler-8k", "kv-8k"),
-    "real": scores("ruler-smollm2"),
+    "real": scores("ruler-smollm2", "ruler-smollm2-32k"),
     "perplexity": perplexity,
 }
 
