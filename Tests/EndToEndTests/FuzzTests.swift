@@ -159,7 +159,8 @@ import Testing
     }
   }
 
-  /// Besides ending, no template takes more than 64 MB.
+  /// Besides ending, no template takes more than 64 MB: asked where INFINITEHIP_FUZZ is set and this test runs
+  /// alone, since the peak of a process counts whatever else is tested beside it.
   @Test func damagedTemplates() async throws {
     let plain = """
       {%- if tools %}{{ tools | tojson }}{% endif -%}
@@ -189,6 +190,7 @@ import Testing
         [("messages", messages), ("add_generation_prompt", .flag(true))],
         clock: TemplateClock(year: 2026, month: 1, day: 2))
     }
+    guard ProcessInfo.processInfo.environment["INFINITEHIP_FUZZ"] != nil else { return }
     let workers = max(1, ProcessInfo.processInfo.activeProcessorCount)
     let more = MachineMemory.peakByteCount - before
     #expect(more < workers * 64 << 20, "\(more >> 20) MB for \(workers) templates at a time")
