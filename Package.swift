@@ -30,6 +30,12 @@ func tests(
     swiftSettings: Array(settings.dropLast()))
 }
 
+/// The page at `/ui`, which lies in the binary.
+let pageFiles = [
+  "index.html", "style.css", "api.js", "app.js", "chat.js", "document.js", "format.js",
+  "passages.js", "progress.js", "stream.js",
+]
+
 let package = Package(
   name: "InfiniteHiP",
   platforms: [.macOS(.v26)],
@@ -38,12 +44,21 @@ let package = Package(
       name: "InfiniteHiP",
       targets: [
         "InfiniteHiP", "HiPCPU", "HiPAttention", "HiPCompute", "HiPModelFiles", "HiPModels",
-        "HiPTemplates", "HiPTensors", "HiPTokenization", "HiPKVStore", "HiPJSON",
+        "HiPTemplates", "HiPTensors", "HiPTokenization", "HiPKVStore", "HiPJSON", "HiPGrammar",
       ]),
     .executable(name: "infinitehip", targets: ["HiPCommand"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
   ],
   targets: [
     // Kernels in C: one file per instruction set, function tables chosen at run time.
@@ -54,8 +69,10 @@ let package = Package(
     module("HiPAttention", ["HiPTensors"]),
     // Which sequence owns which block of the KV cache: integers only.
     module("HiPKVStore"),
-    // A reader of JSON that keeps the order of members.
+    // JSON that keeps the order of members, read and written.
     module("HiPJSON"),
+    // Grammars of answers, JSON schemas among them, as masks over a vocabulary.
+    module("HiPGrammar", ["HiPJSON"]),
     // Byte-level BPE, SentencePiece, incremental decoding and chat templates.
     module("HiPTokenization", ["HiPTemplates", "HiPJSON"]),
     // The language of chat templates.
@@ -78,7 +95,7 @@ let package = Package(
       "InfiniteHiP",
       [
         "HiPModels", "HiPCompute", "HiPKVStore", "HiPAttention", "HiPTokenization", "HiPTemplates",
-        "HiPModelFiles", "HiPTensors", "HiPJSON",
+        "HiPGrammar", "HiPModelFiles", "HiPTensors", "HiPJSON",
       ]),
     // Random weights and caches, shapes of well-known models, and the bytes that decoding has to load.
     module(
@@ -93,17 +110,49 @@ let package = Package(
       [
         "InfiniteHiP", "HiPModels", "HiPCompute", "HiPAttention", "HiPTokenization", "HiPTensors",
       ]),
+    // Models by name: Ollama's store, folders of files, and pulling from a registry.
+    module(
+      "HiPModelStore",
+      [
+        "HiPJSON", "HiPModelFiles", "HiPTensors",
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
+    // The HTTP server: wire forms, routes, loaded models, limits, metrics and the page.
+    .target(
+      name: "HiPServer",
+      dependencies: [
+        "InfiniteHiP", "HiPModelStore", "HiPModels", "HiPCompute", "HiPAttention",
+        "HiPTokenization", "HiPTemplates", "HiPGrammar", "HiPModelFiles", "HiPTensors", "HiPJSON",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "CoreMetrics", package: "swift-metrics"),
+        .product(name: "Metrics", package: "swift-metrics"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+      ],
+      resources: pageFiles.map { .embedInCode("Page/" + $0) },
+      swiftSettings: settings),
     // The command `infinitehip`: the only target that names a backend.
     .executableTarget(
       name: "HiPCommand",
       dependencies: [
-        "InfiniteHiP", "HiPBench", "HiPEvaluation", "HiPCPU", "HiPCompute", "HiPModels",
-        "HiPModelFiles", "HiPTokenization", "HiPTemplates", "HiPTensors", "HiPAttention",
+        "InfiniteHiP", "HiPBench", "HiPEvaluation", "HiPServer", "HiPModelStore", "HiPCPU",
+        "HiPCompute", "HiPModels", "HiPModelFiles", "HiPTokenization", "HiPTemplates", "HiPTensors",
+        "HiPAttention",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
 
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+    tests("HiPGrammarTests", ["HiPGrammar", "HiPJSON"]),
     tests("HiPKVStoreTests", ["HiPKVStore"]),
     tests("HiPTemplatesTests", ["HiPTemplates"]),
     tests("HiPAttentionTests", ["HiPAttention"]),

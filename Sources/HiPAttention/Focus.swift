@@ -88,14 +88,26 @@ public struct PassageVotes: Sendable, Hashable {
   public func best(keep: Int, end: Int) -> Passages {
     let count = max(0, end - sink) / size
     var chosen: Set<Int> = []
-    let order = votes.indices.filter { votes[$0] > 0 && $0 < count }
-      .sorted { votes[$0] != votes[$1] ? votes[$0] > votes[$1] : $0 < $1 }
-    for passage in order {
+    for passage in order(of: count) {
       for place in [passage, passage + 1] where place < count && chosen.count < keep / size {
         chosen.insert(place)
       }
     }
     return Passages(starts: chosen.sorted().map { Int32(sink + $0 * size) }, size: size)
+  }
+
+  /// The passages with the most votes, that end before `end`: positions and votes.
+  public func ranked(_ limit: Int, end: Int) -> [(tokens: Range<Int>, votes: Float)] {
+    order(of: max(0, end - sink) / size).prefix(limit).map { passage in
+      let start = sink + passage * size
+      return (start..<start + size, votes[passage])
+    }
+  }
+
+  /// Passages with votes among the first `count`, those with the most first.
+  private func order(of count: Int) -> [Int] {
+    votes.indices.filter { votes[$0] > 0 && $0 < count }
+      .sorted { votes[$0] != votes[$1] ? votes[$0] > votes[$1] : $0 < $1 }
   }
 }
 

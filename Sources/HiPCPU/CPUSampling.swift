@@ -78,9 +78,13 @@ extension CPUBackend {
         row[Int(token)] = value > 0 ? value / request.penalty : value * request.penalty
       }
     }
+    for (token, amount) in request.bias { row[Int(token)] += amount }
+    if let filter = request.filter { exclude(all: row, but: filter.words) }
     guard let total = logSumExp(row) else { return nil }
     guard !request.isWhole else {
-      return Candidates(ids: row.indices.map(Int32.init), logits: Array(row), logSumExp: total)
+      let ids = row.indices.filter { row[$0] > excluded }
+      return Candidates(
+        ids: ids.map(Int32.init), logits: ids.map { row[$0] }, logSumExp: total)
     }
     var most = request.count > 0 ? min(request.count, row.count) : row.count
     if request.share > 0, let start = row.baseAddress {
@@ -105,7 +109,19 @@ extension CPUBackend {
       }
       ids.sort { row[$0] != row[$1] ? row[$0] > row[$1] : $0 < $1 }
     }
+    if request.filter != nil { ids.removeAll { row[$0] <= excluded } }
     return Candidates(ids: ids.map(Int32.init), logits: ids.map { row[$0] }, logSumExp: total)
+  }
+}
+
+/// The logit of a token that may not be sampled: finite, and its exponential is 0.
+private let excluded: Float = -1e30
+
+private func exclude(all row: UnsafeMutableBufferPointer<Float>, but allowed: [UInt64]) {
+  for index in row.indices {
+    let word = index / 64 < allowed.count ? allowed[index / 64] : 0
+    // What is not finite stays, and is found.
+    if word >> UInt64(index % 64) & 1 == 0, row[index].isFinite { row[index] = excluded }
   }
 }
 

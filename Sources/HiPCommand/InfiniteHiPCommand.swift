@@ -17,8 +17,9 @@ struct InfiniteHiPCommand: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      DemoCommand.self, AskCommand.self, RunCommand.self, EvalCommand.self, BenchCommand.self,
-      AttentionCommand.self, TokenizeCommand.self, RenderCommand.self, InspectCommand.self,
+      DemoCommand.self, AskCommand.self, RunCommand.self, ServeCommand.self, EvalCommand.self,
+      BenchCommand.self, AttentionCommand.self, TokenizeCommand.self, RenderCommand.self,
+      InspectCommand.self,
     ])
 
   static func main() async {

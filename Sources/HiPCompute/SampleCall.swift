@@ -59,6 +59,10 @@ public struct CandidateRequest: Sendable, Hashable {
   public var repeated: [Int32]
   /// 1 changes nothing.
   public var penalty: Float
+  /// What is added to the logits of some tokens, behind the penalty.
+  public var bias: [Int32: Float] = [:]
+  /// The only tokens that may be sampled; nil: any.
+  public var filter: TokenFilter?
 
   /// Stores the parts.
   public init(
@@ -76,6 +80,31 @@ public struct CandidateRequest: Sendable, Hashable {
 
   /// The most probable token alone.
   public static let greedy = CandidateRequest(count: 1)
+}
+
+/// A set of tokens that is found while the device computes the logits that it filters.
+public struct TokenFilter: Sendable, Hashable {
+  private let source: any TokenFilterSource
+
+  /// The tokens that a source finds.
+  public init(_ source: any TokenFilterSource) { self.source = source }
+
+  /// Bit `id % 64` of word `id / 64` tells whether a token is in the set; waits until that is known.
+  public var words: [UInt64] { source.words() }
+
+  /// The same source.
+  public static func == (left: TokenFilter, right: TokenFilter) -> Bool {
+    left.source === right.source
+  }
+
+  /// By the source.
+  public func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(source)) }
+}
+
+/// Finds a set of tokens.
+public protocol TokenFilterSource: AnyObject, Sendable {
+  /// The set in bits; waits for them.
+  func words() -> [UInt64]
 }
 
 /// Tokens that can be sampled, the most probable first, of equal ones the first of the vocabulary; in the

@@ -186,6 +186,7 @@ public struct TaskRunner: Sendable {
     for try await event in session.respond(to: request) {
       switch event {
       case .progress(let prefilled, let total): progress(prefilled, total)
+      case .token: break
       case .text(let more): text += more
       case .finished(let completion): return (text, completion)
       }

@@ -96,6 +96,14 @@ public struct BlockTable: Sendable {
     return copy
   }
 
+  /// Begins with full blocks of another sequence, which it shares; the table is empty.
+  public mutating func adopt(_ shared: [BlockID], in pool: inout BlockPool) {
+    precondition(blocks.isEmpty, "only an empty table takes another's blocks")
+    for block in shared { pool.retain(block) }
+    blocks = shared
+    length = shared.count * blockSize
+  }
+
   /// Blocks that hold a token.
   private var filledCount: Int { (length + blockSize - 1) / blockSize }
 

@@ -9,12 +9,18 @@ public struct PrefixIndex: Sendable {
   public let blockSize: Int
   private var entries: [UInt64: Entry] = [:]
   private var hashes: [BlockID: UInt64] = [:]
+  /// Counts uses, so that the least recent is known.
+  private var clock = 0
 
   private struct Entry {
     let block: BlockID
     /// Hash of the block before; equal for equal beginnings.
     let parent: UInt64
     let tokens: [Int32]
+    /// Blocks before it.
+    let depth: Int
+    var children: Set<UInt64> = []
+    var lastUse: Int
   }
 
   /// An empty index.
@@ -32,15 +38,41 @@ public struct PrefixIndex: Sendable {
 
   /// The longest known run of blocks that `tokens` begins with.
   public func match(_ tokens: some RandomAccessCollection<Int32>) -> [BlockID] {
-    var found: [BlockID] = []
+    path(of: tokens).map(\.block)
+  }
+
+  private func path(of tokens: some RandomAccessCollection<Int32>) -> [(
+    hash: UInt64, block: BlockID
+  )] {
+    var found: [(hash: UInt64, block: BlockID)] = []
     var parent = root
     for part in parts(of: tokens) {
       let hash = Self.hash(part, after: parent)
       guard let entry = entries[hash], entry.parent == parent, entry.tokens == part else { break }
-      found.append(entry.block)
+      found.append((hash, entry.block))
       parent = hash
     }
     return found
+  }
+
+  /// Tokens that `tokens` has in common with the known text that is most like it.
+  public func commonLength(with tokens: some RandomAccessCollection<Int32>) -> Int {
+    let path = path(of: tokens)
+    let known = path.count * blockSize
+    let rest = Array(tokens.dropFirst(known).prefix(blockSize))
+    let children =
+      path.last.map { entries[$0.hash]?.children ?? [] }
+      ?? Set(entries.filter { $0.value.parent == root }.keys)
+    let shared = children.compactMap { entries[$0] }.map { child in
+      zip(child.tokens, rest).prefix { $0 == $1 }.count
+    }
+    return known + (shared.max() ?? 0)
+  }
+
+  /// Notes that the blocks of the longest known run are in use.
+  public mutating func touch(_ tokens: some RandomAccessCollection<Int32>) {
+    clock += 1
+    for step in path(of: tokens) { entries[step.hash]?.lastUse = clock }
   }
 
   /// Puts in the full blocks of `tokens`, which lie in `blocks`.
@@ -48,15 +80,19 @@ public struct PrefixIndex: Sendable {
   public mutating func insert(
     _ tokens: some RandomAccessCollection<Int32>, blocks: [BlockID]
   ) -> [BlockID] {
+    clock += 1
     var new: [BlockID] = []
     var parent = root
-    for (part, block) in zip(parts(of: tokens), blocks) {
+    for (depth, (part, block)) in zip(parts(of: tokens), blocks).enumerated() {
       let hash = Self.hash(part, after: parent)
       if let entry = entries[hash] {
         // Another text with the same hash: it keeps its place.
         guard entry.parent == parent, entry.tokens == part else { return new }
+        entries[hash]?.lastUse = clock
       } else {
-        entries[hash] = Entry(block: block, parent: parent, tokens: part)
+        entries[hash] = Entry(
+          block: block, parent: parent, tokens: part, depth: depth, lastUse: clock)
+        entries[parent]?.children.insert(hash)
         hashes[block] = hash
         new.append(block)
       }
@@ -65,13 +101,28 @@ public struct PrefixIndex: Sendable {
     return new
   }
 
+  /// The blocks that were used least recently, ends of texts first: whatever is taken out in this order leaves
+  /// nothing behind it that cannot be found.
+  public func leastRecent() -> [BlockID] {
+    entries.values.sorted {
+      $0.lastUse != $1.lastUse ? $0.lastUse < $1.lastUse : $0.depth > $1.depth
+    }.map(\.block)
+  }
+
   /// Takes a block out; those behind it are found no more, and come out too.
   /// - Returns: every block that has come out.
   public mutating func remove(_ block: BlockID) -> [BlockID] {
-    guard let hash = hashes.removeValue(forKey: block) else { return [] }
-    entries[hash] = nil
-    let children = entries.values.filter { $0.parent == hash }.map(\.block)
-    return [block] + children.flatMap { remove($0) }
+    guard let hash = hashes[block], let entry = entries[hash] else { return [] }
+    entries[entry.parent]?.children.remove(hash)
+    var removed: [BlockID] = []
+    var waiting = [hash]
+    while let hash = waiting.popLast() {
+      guard let entry = entries.removeValue(forKey: hash) else { continue }
+      hashes[entry.block] = nil
+      removed.append(entry.block)
+      waiting += entry.children
+    }
+    return removed
   }
 
   private func parts(of tokens: some RandomAccessCollection<Int32>) -> [[Int32]] {

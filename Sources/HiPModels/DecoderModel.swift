@@ -205,22 +205,35 @@ public final class DecoderModel {
       owners += part.map(\.slice)
     }
     for (index, slice) in plan.slices.enumerated() {
-      guard case .negativeLogLikelihoods(let targets) = slice.output else { continue }
-      for first in stride(from: 0, to: targets.count, by: Activations.logitRows) {
-        let count = min(Activations.logitRows, targets.count - first)
+      for first in stride(from: 0, to: slice.tokens.count, by: Activations.logitRows) {
+        let count = min(Activations.logitRows, slice.tokens.count - first)
         let start = plan.rows[index].lowerBound + first
         let rows = activations.last.rows(0..<count)
-        normalize(
-          hidden.rows(start..<start + count), weights.outputNorm, after: lastLayer, into: rows,
-          firstRow: start)
-        deliver(
-          rows, decodeRows: 0,
-          [
-            SampleCall.Item(
-              rows: 0..<count,
-              request: .negativeLogLikelihoods(Array(targets[first..<first + count])))
-          ])
-        owners.append(index)
+        func normalizeRows() {
+          normalize(
+            hidden.rows(start..<start + count), weights.outputNorm, after: lastLayer, into: rows,
+            firstRow: start)
+        }
+        switch slice.output {
+        case .nothing, .candidates: break
+        case .hiddenState:
+          normalizeRows()
+          backend.sample(
+            SampleCall(logits: rows, items: [SampleCall.Item(rows: 0..<count, request: .logits)]))
+          owners.append(index)
+        case .negativeLogLikelihoods(let targets, let alternatives):
+          normalizeRows()
+          var requests: [SampleCall.Request] = [
+            .negativeLogLikelihoods(Array(targets[first..<first + count]))
+          ]
+          if alternatives > 0 {
+            requests.append(.candidates(CandidateRequest(count: alternatives)))
+          }
+          deliver(
+            rows, decodeRows: 0,
+            requests.map { SampleCall.Item(rows: 0..<count, request: $0) })
+          owners += requests.map { _ in index }
+        }
       }
     }
     return owners

@@ -24,6 +24,19 @@ public struct LayerAttention: Sendable, Hashable {
     return (pruning, focus)
   }
 
+  /// Tokens of a prompt that one step takes at least, where there are as many: blocks of queries that select
+  /// together.
+  public var prefillUnit: Int {
+    guard case .hierarchical(let pruning) = policy else { return 64 }
+    let together = (pruning.stages + pruning.fine.stages).map(\.queryBlocks).max() ?? 1
+    var unit = 64
+    while unit < pruning.queryBlock * together { unit *= 2 }
+    return min(unit, DecoderModel.largestPrefill)
+  }
+
+  /// What the tokens that a text shares with others of its length are a multiple of: no block of queries is cut.
+  public func reuseUnit(of length: Int) -> Int { length <= denseLength ? 1 : prefillUnit }
+
   /// Tokens at the end of a prompt of `length` that are its question; nil where that makes no difference.
   public func questionLength(endingAt length: Int) -> Int? {
     guard case .hierarchical(let pruning) = policy else { return nil }

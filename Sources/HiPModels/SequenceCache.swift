@@ -27,7 +27,7 @@ public final class SequenceCache {
   private let shared: SharedBlocks
   private var blocks: BlockTable
   /// First blocks that lie behind every window of the sliding layers.
-  private var releasedCount = 0
+  private(set) var releasedCount = 0
   /// Its blocks as the device sees them.
   public let table: any DeviceBlockTable
   /// What it has selected, in all layers.
@@ -99,6 +99,16 @@ public final class SequenceCache {
       if case .copied(_, let source, let block) = change { store.copy(from: source, to: block) }
       table.set(place: change.place, to: change.block)
     }
+  }
+
+  /// Its full blocks, as far as tokens are stored.
+  var fullBlocks: [BlockID] { Array(blocks.blocks.prefix(length / blocks.blockSize)) }
+
+  /// Begins with blocks that another sequence has filled; this one is empty.
+  func adopt(_ shared: [BlockID]) {
+    blocks.adopt(shared, in: &self.shared.pool)
+    for (place, block) in shared.enumerated() { table.set(place: place, to: block) }
+    releasedCount = store.format.sliding.map { max(0, length - $0.window) / blocks.blockSize } ?? 0
   }
 
   /// Counts `count` reserved tokens as stored, and lets go of what lies behind the windows of sliding layers now.

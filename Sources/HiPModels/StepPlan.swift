@@ -59,8 +59,10 @@ public struct SequenceSlice: Sendable, Hashable {
     case nothing
     /// The tokens that may follow the last one.
     case candidates(CandidateRequest)
-    /// The negative log-likelihood of the token that follows each.
-    case negativeLogLikelihoods([Int32])
+    /// The negative log-likelihood of the token that follows each, and so many of the most probable ones.
+    case negativeLogLikelihoods([Int32], alternatives: Int)
+    /// The hidden state of each behind the last layer, normalised.
+    case hiddenState
   }
 
   /// Stores the parts.

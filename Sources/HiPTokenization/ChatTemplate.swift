@@ -1,27 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import HiPJSON
 public import HiPTemplates
 
-/// One turn of a conversation.
-public struct ChatMessage: Sendable, Hashable {
-  /// Who speaks.
-  public enum Role: String, Sendable, Hashable, CaseIterable {
-    case system, user, assistant
-  }
-
-  /// Who speaks.
-  public var role: Role
-  /// What is said.
-  public var content: String
-
-  /// Creates a message.
-  public init(role: Role, content: String) {
-    self.role = role
-    self.content = content
-  }
-}
-
-/// How a conversation is written for a model: the Jinja template of its file.
+/// How a conversation is written for a model: the Jinja template of its file, or the Go template of a store.
 ///
 /// Names of control tokens become those tokens where the template writes them, never where a message holds
 /// them.
@@ -30,6 +12,10 @@ public struct ChatTemplate: Sendable {
 
   /// What stands around the text of a user's turn, for texts that come in parts.
   public let frame: Frame
+  /// Whether it tells the model of tools.
+  public let writesTools: Bool
+  /// Its text.
+  public var source: String { renderer.language.source }
 
   /// A part of a rendered conversation.
   public enum Piece: Sendable, Hashable {
@@ -48,25 +34,28 @@ public struct ChatTemplate: Sendable {
     public let reopening: [Piece]?
   }
 
-  /// Reads the template of a model file.
+  /// Reads the template of a model file or store.
   /// - Parameters:
-  ///   - jinja: its text.
+  ///   - language: the template.
   ///   - controlTokens: names of the vocabulary's control tokens.
   ///   - begin: how the token is written that a text begins with, if there is one.
   ///   - end: how the one is written that ends it.
   ///   - clock: the date that the template may write.
-  /// - Throws: `TemplateError` when it is no template, or cannot write a question.
+  /// - Throws: `TemplateError` when it cannot write a question.
   public init(
-    jinja: String, controlTokens: [String], begin: String?, end: String?, clock: TemplateClock
+    _ language: TemplateLanguage, controlTokens: [String], begin: String?, end: String?,
+    clock: TemplateClock
   ) throws(TemplateError) {
-    let template = try Template(jinja)
-    var variables: [(key: String, value: TemplateValue)] = [("tools", .null), ("documents", .null)]
+    var variables: [(key: String, value: TemplateValue)] = [("documents", .null)]
     for (name, token) in [("bos_token", begin), ("eos_token", end)] {
       if let token { variables.append((name, .text(TemplateText(token)))) }
     }
-    renderer = Renderer(
-      template: template, variables: variables, clock: clock,
+    var renderer = Renderer(
+      language: language, variables: variables, clock: clock,
       controlTokens: Self.sorted(controlTokens))
+    renderer.argumentForm = Self.argumentForm(renderer)
+    self.renderer = renderer
+    writesTools = Self.writesTools(renderer)
     let first = try Self.parts(
       renderer.text([.init(role: .user, content: Self.marks[0])], openingAnswer: true),
       around: [Self.marks[0]])
@@ -77,7 +66,6 @@ public struct ChatTemplate: Sendable {
           .init(role: .assistant, content: Self.marks[1]),
           .init(role: .user, content: Self.marks[2]),
         ], openingAnswer: true), around: [Self.marks[1], Self.marks[2]])
-    let renderer = renderer
     frame = Frame(
       opening: renderer.pieces(first[0]), closing: renderer.pieces(first[1]),
       reopening: second.map { renderer.pieces($0[1]) })
@@ -101,12 +89,76 @@ public struct ChatTemplate: Sendable {
     return parts + [rest]
   }
 
-  /// The conversation in pieces; with `openingAnswer`, ends where the assistant is to speak.
+  /// The conversation in pieces; with `openingAnswer`, ends where the assistant is to speak, or behind what it has
+  /// said already where the last message is its own.
   /// - Throws: `TemplateError`; with `raised` the template refuses the conversation, in its own words.
   public func render(
-    _ messages: [ChatMessage], openingAnswer: Bool
+    _ messages: [ChatMessage], settings: Settings = Settings(), openingAnswer: Bool
   ) throws(TemplateError) -> [Piece] {
-    renderer.pieces(try renderer.text(messages, openingAnswer: openingAnswer))
+    guard openingAnswer, let last = messages.last, last.role == .assistant, last.toolCalls.isEmpty
+    else {
+      return renderer.pieces(
+        try renderer.text(messages, settings: settings, openingAnswer: openingAnswer))
+    }
+    let before = try renderer.text(messages.dropLast(), settings: settings, openingAnswer: true)
+    return renderer.pieces(before) + [.text(last.content)]
+  }
+
+  /// What a conversation is told besides its messages.
+  public struct Settings: Sendable, Hashable {
+    /// Tools that the model may call, as OpenAI's API describes them.
+    public var tools: [JSONValue] = []
+    /// Whether it is to think first; nil: as the template has it.
+    public var thinks: Bool?
+    /// How much it is to think, in the template's words.
+    public var effort: String?
+    /// What follows the place that is to be filled, for templates of stores.
+    public var suffix: String?
+
+    /// Nothing.
+    public init() {}
+  }
+
+  /// Some templates print arguments as they are, and want them as JSON text; others write the JSON themselves.
+  private static func argumentForm(_ renderer: Renderer) -> ToolArgumentForm {
+    let call = ToolCall(name: "f", arguments: .object([.init(key: "k", value: .integer(1))]))
+    let messages = [
+      ChatMessage(role: .user, content: marks[0]),
+      ChatMessage(role: .assistant, content: "", toolCalls: [call]),
+      ChatMessage(role: .user, content: marks[1]),
+    ]
+    func writes(_ form: ToolArgumentForm) -> Bool {
+      var renderer = renderer
+      renderer.argumentForm = form
+      let text = try? renderer.text(messages, openingAnswer: true).string
+      // Not as Python prints an object, nor as JSON in JSON.
+      return text.map { $0.contains("\"k\":") || $0.contains("k=1") } ?? false
+    }
+    return !writes(.object) && writes(.text) ? .text : .object
+  }
+
+  private static func writesTools(_ renderer: Renderer) -> Bool {
+    var settings = Settings()
+    settings.tools = [
+      .object([
+        .init(key: "type", value: .text("function")),
+        .init(
+          key: "function",
+          value: .object([
+            .init(key: "name", value: .text(marks[1])),
+            .init(key: "description", value: .text("")),
+            .init(
+              key: "parameters",
+              value: .object([
+                .init(key: "type", value: .text("object")),
+                .init(key: "properties", value: .object([])),
+              ])),
+          ])),
+      ])
+    ]
+    let text = try? renderer.text(
+      [ChatMessage(role: .user, content: marks[0])], settings: settings, openingAnswer: true)
+    return text?.string.contains(marks[1]) ?? false
   }
 
   /// A message behind an answer whose turn nothing has closed.
@@ -120,26 +172,54 @@ public struct ChatTemplate: Sendable {
   }
 }
 
+/// A chat template in one of the languages that there are.
+public enum TemplateLanguage: Sendable {
+  case jinja(Template)
+  case go(GoTemplate)
+
+  /// Its text.
+  public var source: String {
+    switch self {
+    case .jinja(let template): template.source
+    case .go(let template): template.source
+    }
+  }
+}
+
 /// A template with all that it sees besides messages.
 private struct Renderer: Sendable {
-  let template: Template
+  let language: TemplateLanguage
   let variables: [(key: String, value: TemplateValue)]
   let clock: TemplateClock
   /// Names of control tokens, the longest first.
   let controlTokens: [[Unicode.Scalar]]
+  var argumentForm = ToolArgumentForm.object
 
   func text(
-    _ messages: [ChatMessage], openingAnswer: Bool
+    _ messages: [ChatMessage], settings: ChatTemplate.Settings = .init(), openingAnswer: Bool
   ) throws(TemplateError) -> TemplateText {
-    let list = messages.map { message in
-      TemplateValue.object([
-        ("role", .text(TemplateText(message.role.rawValue))),
-        ("content", .text(TemplateText(message.content, isData: true))),
-      ])
+    let list = messages.map { $0.value(argumentForm) }
+    let tools = TemplateValue.list(settings.tools.map { TemplateValue($0) })
+    switch language {
+    case .go(let template):
+      var conversation = GoConversation(messages: list)
+      if !settings.tools.isEmpty { conversation.tools = tools }
+      conversation.think = settings.thinks
+      conversation.thinkLevel = settings.effort
+      conversation.suffix = settings.suffix
+      return try conversation.render(by: template, clock: clock, openingAnswer: openingAnswer)
+    case .jinja(let template):
+      var variables = variables
+      variables.append(("tools", settings.tools.isEmpty ? .null : tools))
+      if let thinks = settings.thinks {
+        variables += [("enable_thinking", .flag(thinks)), ("thinking", .flag(thinks))]
+      }
+      if let effort = settings.effort {
+        variables.append(("reasoning_effort", .text(TemplateText(effort))))
+      }
+      variables += [("messages", .list(list)), ("add_generation_prompt", .flag(openingAnswer))]
+      return try template.render(variables, clock: clock)
     }
-    return try template.render(
-      variables + [("messages", .list(list)), ("add_generation_prompt", .flag(openingAnswer))],
-      clock: clock)
   }
 
   func pieces(_ text: TemplateText) -> [ChatTemplate.Piece] {

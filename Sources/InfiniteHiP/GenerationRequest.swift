@@ -15,6 +15,30 @@ public struct GenerationRequest: Sendable, Hashable {
   public var maximumTokens: Int
   /// Texts that end the answer; they are not part of it.
   public var stop: [String]
+  /// What the answer must look like; nil: as it likes.
+  public var constraint: AnswerConstraint?
+  /// How many alternatives are reported with each token, of which 0 to 20; nil: no tokens are reported.
+  public var alternatives: Int?
+  /// Control tokens of the answer.
+  public var controlTokens: ControlTokens = .hidden
+  /// Whether tokens that end a turn end the answer.
+  public var endings: Endings = .ofTheModel
+
+  /// What becomes of control tokens in an answer's text.
+  public enum ControlTokens: Sendable, Hashable {
+    /// They are left out.
+    case hidden
+    /// They stand there by their names, for whoever reads calls of tools out of the text.
+    case named
+  }
+
+  /// What ends an answer besides its length and stop texts.
+  public enum Endings: Sendable, Hashable {
+    /// The tokens by which the model ends a turn.
+    case ofTheModel
+    /// Nothing: those tokens are text without characters.
+    case none
+  }
 
   /// Text in one of its forms.
   public enum Prompt: Sendable, Hashable {
@@ -28,6 +52,8 @@ public struct GenerationRequest: Sendable, Hashable {
     case pieces([ChatTemplate.Piece])
     /// Ids as they are: no begin-of-text token is added.
     case tokens([TokenID])
+    /// Ids of a conversation, up to where the assistant speaks.
+    case turn([TokenID])
   }
 
   /// Creates a request with greedy sampling.
@@ -44,14 +70,24 @@ public struct GenerationRequest: Sendable, Hashable {
   /// Whether the answer is a turn of its own, and not the continuation of a text.
   var opensTurn: Bool {
     switch prompt {
-    case .message, .pieces: true
+    case .message, .pieces, .turn: true
     case .raw, .text, .tokens: false
     }
   }
 
-  /// Throws unless it can be served.
-  func check() throws(InfiniteHiPError) {
+  /// Throws unless it can be served by a model with a vocabulary of so many tokens.
+  func check(vocabularySize: Int) throws(InfiniteHiPError) {
     try sampling.check()
+    if let token = sampling.bias.keys.first(where: { $0 < 0 || $0 >= vocabularySize }) {
+      throw InfiniteHiPError(
+        .request,
+        "there is a bias for token \(token), which is not of the vocabulary, 0 to \(vocabularySize - 1)"
+      )
+    }
+    if let alternatives, !(0...20).contains(alternatives) {
+      throw InfiniteHiPError(
+        .request, "\(alternatives) alternatives of each token are asked for; give 0 to 20")
+    }
     guard maximumTokens >= 0 else {
       throw InfiniteHiPError(
         .request, "the most tokens to generate are \(maximumTokens); give 0 or more")
@@ -59,14 +95,46 @@ public struct GenerationRequest: Sendable, Hashable {
   }
 }
 
-/// What happens while a request is served, in this order: progress, texts, one completion.
+/// What happens while a request is served, in this order: progress, tokens and texts, one completion.
 public enum GenerationEvent: Sendable, Hashable {
   /// So many of the prompt's tokens have been read.
   case progress(prefilled: Int, of: Int)
+  /// A token of the answer, where those are reported; comes before the text that it completes.
+  case token(GeneratedToken)
   /// More of the answer; whole characters.
   case text(String)
   /// The end.
   case finished(Completion)
+}
+
+/// A token of an answer, and how probable it was.
+public struct GeneratedToken: Sendable, Hashable {
+  /// A token and its probability.
+  public struct Choice: Sendable, Hashable {
+    /// The token.
+    public let id: TokenID
+    /// Logarithm of its probability, penalties and constraints included, before the temperature.
+    public let logProbability: Double
+
+    /// Stores the two.
+    public init(id: TokenID, logProbability: Double) {
+      self.id = id
+      self.logProbability = logProbability
+    }
+  }
+
+  /// What was chosen.
+  public let choice: Choice
+  /// The most probable ones, the best first.
+  public let alternatives: [Choice]
+}
+
+/// A stretch of the context that an answer attended to.
+public struct ReadPassage: Sendable, Hashable {
+  /// Positions of its tokens.
+  public let tokens: Range<Int>
+  /// Its share of what attention was measured to draw from far away, at most 1.
+  public let share: Float
 }
 
 /// An answer's end, with counts and timings.
@@ -87,6 +155,8 @@ public struct Completion: Sendable, Hashable {
   public let promptTokens: Int
   /// Those of them that had been read before this request.
   public let cachedTokens: Int
+  /// The first token that differed from a text that was read before, where only part of that could be used.
+  public let firstDifference: Int?
   /// Tokens generated, the one that ended the turn included.
   public let completionTokens: Int
   /// Name of the attention policy that ran on the last token.
@@ -95,4 +165,8 @@ public struct Completion: Sendable, Hashable {
   public let prefillSeconds: Double
   /// Time from there to the end of the answer.
   public let decodeSeconds: Double
+  /// The tokens of the answer.
+  public let tokens: [TokenID]
+  /// Where the answer looked, the most first; empty where attention was dense.
+  public let passages: [ReadPassage]
 }

@@ -2,10 +2,12 @@
 
 public import HiPAttention
 public import HiPCompute
+public import HiPGrammar
 public import HiPModelFiles
 public import HiPModels
 internal import HiPTemplates
 public import HiPTokenization
+internal import Synchronization
 
 /// A model that is ready to read and answer.
 ///
@@ -25,6 +27,7 @@ public final class LanguageModel: Sendable {
   /// The most bytes that the keys and values of all sessions take together.
   public let cacheLimit: Int
   let engine: Engine
+  private let vocabulary = Mutex<TokenTrie?>(nil)
 
   /// Where it was loaded from.
   public var path: String { description.path }
@@ -56,7 +59,8 @@ public final class LanguageModel: Sendable {
   ///   - makeBackend: makes the device, on the thread that will use it.
   /// - Throws: `FileError`, `TokenizerError` or `ComputeError`, naming what is wrong.
   public static func load(
-    _ path: String, template: String? = nil, kvType: KVType = .f16, weights: WeightFormat? = nil,
+    _ path: String, template: ModelDescription.TemplateSource? = nil, kvType: KVType = .f16,
+    weights: WeightFormat? = nil,
     cacheLimit: Int? = nil,
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws -> LanguageModel {
@@ -68,7 +72,8 @@ public final class LanguageModel: Sendable {
 
   /// Places the model of an opened file or folder on a device.
   public init(
-    _ file: ModelFile, template: String? = nil, kvType: KVType = .f16, weights: WeightFormat? = nil,
+    _ file: ModelFile, template: ModelDescription.TemplateSource? = nil, kvType: KVType = .f16,
+    weights: WeightFormat? = nil,
     cacheLimit: Int? = nil,
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws {
@@ -115,10 +120,12 @@ public final class LanguageModel: Sendable {
   ///   - attention: what its tokens attend to.
   ///   - contextLimit: the most tokens that prompt and answers may have together. A ceiling: memory
   ///     is taken as tokens come.
+  ///   - prefixes: whether it shares the beginning of its text with other sessions. Answers are the same to the bit;
+  ///     under H2O, and where positions are stretched, nothing is shared.
   ///   - sketched: policies whose sketches are kept besides, for whoever observes the session.
   public func makeSession(
     attention: AttentionChoice = .automatic, contextLimit: Int = defaultContextLimit,
-    alsoSketching sketched: [AttentionPolicy] = []
+    prefixes: PrefixSharing = .none, alsoSketching sketched: [AttentionPolicy] = []
   ) async throws -> Session {
     guard contextLimit > 0 else {
       throw InfiniteHiPError(.request, "the context is \(contextLimit) tokens; it must be positive")
@@ -133,7 +140,7 @@ public final class LanguageModel: Sendable {
     do {
       return Session(
         model: self, sequence: try await engine.open(layers, use), attention: attention,
-        contextLimit: contextLimit)
+        contextLimit: contextLimit, prefixes: prefixes)
     } catch let error as ComputeError {
       throw InfiniteHiPError(error)
     }
@@ -182,6 +189,22 @@ public final class LanguageModel: Sendable {
     return fitted
   }
 
+  /// Makes answers follow a grammar.
+  ///
+  /// The first one of a model costs a table of its vocabulary: 0.2 s for 128K tokens.
+  public func constraint(_ grammar: Grammar) -> AnswerConstraint {
+    let trie = vocabulary.withLock { vocabulary in
+      if let vocabulary { return vocabulary }
+      let trie = TokenTrie(count: architecture.vocabularySize) { [tokenizer] token in
+        tokenizer.isControl(token) || token >= tokenizer.vocabularySize
+          ? nil : tokenizer.bytes(of: token)
+      }
+      vocabulary = trie
+      return trie
+    }
+    return AnswerConstraint(grammar, vocabulary: trie)
+  }
+
   /// What the device calls itself, with the kernels in use.
   public func deviceName() async throws -> String {
     try await engine.ask { $0.backend.name }
@@ -221,7 +244,7 @@ public final class LanguageModel: Sendable {
     // What a text begins with itself is not put before it once more.
     func begun(_ ids: [TokenID]) -> [TokenID] { ids.starts(with: begin) ? ids : begin + ids }
     switch prompt {
-    case .tokens(let ids): return ids
+    case .tokens(let ids), .turn(let ids): return ids
     case .raw(let text): return begun(tokenizer.encode(text, special: .parse))
     case .text(let text): return begin + tokenizer.encode(text, special: .text)
     case .pieces(let pieces): return begun(try encode(pieces))

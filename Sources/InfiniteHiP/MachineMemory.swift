@@ -31,6 +31,15 @@ public enum MachineMemory {
     return max(0, most - used * Int(getpagesize()))
   }
 
+  /// Bytes that the process holds in memory now; its peak where the system does not tell.
+  public static var residentByteCount: Int {
+    guard let pages = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else {
+      return peakByteCount
+    }
+    let numbers = pages.split(separator: " ").compactMap { Int($0) }
+    return numbers.count > 1 ? numbers[1] * Int(getpagesize()) : peakByteCount
+  }
+
   /// The most bytes that the process has held in memory since it started or since `resetPeak`.
   public static var peakByteCount: Int {
     if let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),

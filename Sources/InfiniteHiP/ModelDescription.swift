@@ -2,6 +2,7 @@
 
 public import HiPModelFiles
 public import HiPModels
+internal import HiPTemplates
 internal import HiPTensors
 public import HiPTokenization
 
@@ -27,13 +28,15 @@ public struct ModelDescription: Sendable {
   public let sampling: SamplingDefaults
   /// What the files leave unsaid, and what was taken instead.
   public let notices: [String]
+  /// How begin and end tokens are written.
+  private let writtenBegin, writtenEnd: String?
 
   /// What the weights make up.
   public var architecture: DecoderArchitecture { plan.architecture }
 
   /// Describes the model of a file or folder.
   /// - Parameter template: a chat template in place of its own.
-  public init(_ file: ModelFile, template: String? = nil) throws {
+  public init(_ file: ModelFile, template: TemplateSource? = nil) throws {
     path = file.path
     plan = try ModelPlan(file)
     weightByteCount = file.weightByteCount
@@ -46,20 +49,51 @@ public struct ModelDescription: Sendable {
     notices = text.notices
     beginToken = text.addsBegin ? text.begin : nil
     endTokens = text.ends
-    guard let jinja = template ?? text.template else {
+    writtenBegin = text.name(text.begin)
+    writtenEnd = text.name(text.end)
+    guard let template = template ?? text.template.map({ .jinja($0) }) else {
       chatTemplate = nil
       chatTemplateProblem =
         "\(path) has no chat template. Give the prompt as it is with --raw, or a template with --template"
       return
     }
     do {
-      chatTemplate = try text.chatTemplate(jinja)
+      chatTemplate = try Self.chatTemplate(
+        template, tokenizer, begin: writtenBegin, end: writtenEnd)
       chatTemplateProblem = nil
     } catch {
       chatTemplate = nil
       chatTemplateProblem =
         "\(path): the chat template cannot be used: \(error). Give the prompt as the model expects it "
         + "with --raw"
+    }
+  }
+
+  /// Conversations of this model by another template than its own.
+  /// - Throws: `TemplateError` when it is none.
+  public func chatTemplate(by source: TemplateSource) throws -> ChatTemplate {
+    try Self.chatTemplate(source, tokenizer, begin: writtenBegin, end: writtenEnd)
+  }
+
+  private static func chatTemplate(
+    _ source: TemplateSource, _ tokenizer: any Tokenizer, begin: String?, end: String?
+  ) throws(TemplateError) -> ChatTemplate {
+    try ChatTemplate(
+      source.parsed(), controlTokens: tokenizer.controlTokens, begin: begin, end: end, clock: .now)
+  }
+
+  /// A chat template by its language.
+  public enum TemplateSource: Sendable, Hashable {
+    /// As model files have it.
+    case jinja(String)
+    /// As stores of models have it.
+    case go(String)
+
+    func parsed() throws(TemplateError) -> TemplateLanguage {
+      switch self {
+      case .jinja(let text): .jinja(try Template(text))
+      case .go(let text): .go(try GoTemplate(text))
+      }
     }
   }
 

@@ -43,13 +43,6 @@ package struct ModelText {
   func endsByName() -> [TokenID] {
     Self.usualEnds.compactMap { tokenizer.specialToken($0) }
   }
-
-  /// The template with the tokens that it may write.
-  func chatTemplate(_ jinja: String) throws(TemplateError) -> ChatTemplate {
-    try ChatTemplate(
-      jinja: jinja, controlTokens: tokenizer.controlTokens, begin: name(begin), end: name(end),
-      clock: .now)
-  }
 }
 
 extension TemplateClock {

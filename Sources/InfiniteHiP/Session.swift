@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import HiPAttention
+internal import HiPCompute
 package import HiPModels
 public import HiPTokenization
 
@@ -15,13 +16,16 @@ public final class Session: Sendable {
   public let attention: AttentionChoice
   /// The most tokens that the context may have.
   public let contextLimit: Int
+  /// Whether it begins with what earlier sessions have prefilled of the same text.
+  public let prefixes: PrefixSharing
   let sequence: SequenceID
   let status: SessionStatus
 
   init(
     model: LanguageModel, sequence: SequenceID, attention: AttentionChoice, contextLimit: Int,
-    status: SessionStatus = SessionStatus()
+    prefixes: PrefixSharing, status: SessionStatus = SessionStatus()
   ) {
+    self.prefixes = prefixes
     self.model = model
     self.sequence = sequence
     self.attention = attention
@@ -50,7 +54,7 @@ public final class Session: Sendable {
     let fork = try await model.engine.fork(sequence, status)
     return Session(
       model: model, sequence: fork.sequence, attention: attention, contextLimit: contextLimit,
-      status: fork.status)
+      prefixes: prefixes, status: fork.status)
   }
 
   /// Forgets the whole context.
@@ -77,8 +81,9 @@ public final class Session: Sendable {
         switch event {
         case .progress(let prefilled, let count):
           continuation.yield(.progress(prefilled: prefilled, of: count))
+        case .token(let token): continuation.yield(.token(token))
         case .text(let text): continuation.yield(.text(text))
-        case .negativeLogLikelihoods: break
+        case .negativeLogLikelihoods, .alternatives, .hiddenState: break
         case .finished(let completion):
           continuation.yield(.finished(completion))
           continuation.finish()
@@ -89,7 +94,7 @@ public final class Session: Sendable {
   }
 
   private func work(of request: GenerationRequest) throws -> Prompt {
-    try request.check()
+    try request.check(vocabularySize: model.architecture.vocabularySize)
     let new = try model.tokens(
       of: request.prompt, atBeginning: tokenCount == 0, afterAnswer: status.endsInAnswer)
     guard tokenCount > 0 || new.contains(where: { $0 != model.beginToken }) else {
@@ -97,7 +102,7 @@ public final class Session: Sendable {
     }
     let opensAnswer: Bool? =
       switch request.prompt {
-      case .message, .pieces: request.maximumTokens > 0
+      case .message, .pieces, .turn: request.maximumTokens > 0
       // Without tokens of its own a request goes on with what stands there.
       case .raw, .text, .tokens: new.isEmpty ? nil : false
       }
@@ -119,7 +124,37 @@ public final class Session: Sendable {
     }
     return try await complete(
       { Prompt(tokens: ids.dropLast(), goal: .score(targets: Array(ids.dropFirst()))) },
-      progress: progress)
+      progress: progress
+    ).negativeLogLikelihoods
+  }
+
+  /// Stores `tokens` and returns each but the first with its probability, given those before it, and the most
+  /// probable ones in its place.
+  /// - Parameter alternatives: how many of those, 1 to 20.
+  public func probabilities(
+    of tokens: [TokenID], alternatives: Int
+  ) async throws -> [GeneratedToken] {
+    let ids = try model.tokens(of: .tokens(tokens), atBeginning: tokenCount == 0)
+    guard ids.count >= 2 else { return [] }
+    let goal = SequenceWork.Goal.score(
+      targets: Array(ids.dropFirst()), alternatives: min(max(alternatives, 1), 20))
+    let found = try await complete({ Prompt(tokens: ids.dropLast(), goal: goal) }) { _, _ in }
+    return zip(ids.dropFirst(), zip(found.negativeLogLikelihoods, found.alternatives)).map {
+      id, row in
+      GeneratedToken(
+        choice: .init(id: id, logProbability: -row.0),
+        alternatives: zip(row.1.ids, row.1.logits).map {
+          .init(id: $0, logProbability: Double($1) - row.1.logSumExp)
+        })
+    }
+  }
+
+  /// The mean of the last layer's normalised hidden states of `tokens`, of length 1: `[hiddenSize]`.
+  public func embedding(of tokens: [TokenID]) async throws -> [Double] {
+    let ids = try model.tokens(of: .tokens(tokens), atBeginning: false)
+    let sum = try await complete({ Prompt(tokens: ids, goal: .embed) }) { _, _ in }.hiddenState
+    let length = sum.reduce(0) { $0 + $1 * $1 }.squareRoot()
+    return length > 0 ? sum.map { $0 / length } : sum
   }
 
   /// Stores `tokens`, and lets each layer of the last `observed` of them be observed.

@@ -178,7 +178,7 @@ import Testing
   }
 
   @Test func aPlanTakesWholeSlicesAndServesAllInTurn() throws {
-    var scheduler = Scheduler(prefillRows: 100, decodeRows: 2)
+    var scheduler = Scheduler(decodeRows: 2)
     let attention = LayerAttention(
       AttentionChoice(name: "dense", policy: .dense), trainedLength: 512)
     func slice(_ number: Int, _ count: Int) -> SequenceSlice {
@@ -192,7 +192,7 @@ import Testing
     ]
     for number in wanted.keys.sorted() { scheduler.add(SequenceID(number: number)) }
     func next() throws -> [Int] {
-      let plan = try #require(scheduler.next { wanted[$0.number] })
+      let plan = try #require(scheduler.next(prefillRows: 100) { wanted[$0.number] })
       #expect(plan.rowCount - plan.decodeRowCount <= 100 && plan.decodeRowCount <= 2)
       return plan.slices.map(\.sequence.number)
     }

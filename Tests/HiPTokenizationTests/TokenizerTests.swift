@@ -359,7 +359,8 @@ import Testing
 
   private func template(_ jinja: String) throws -> ChatTemplate {
     try ChatTemplate(
-      jinja: jinja, controlTokens: ["<|im_start|>", "<|im_end|>", "<s>"], begin: "<s>", end: nil,
+      .jinja(Template(jinja)), controlTokens: ["<|im_start|>", "<|im_end|>", "<s>"], begin: "<s>",
+      end: nil,
       clock: TemplateClock(year: 2026, month: 1, day: 2))
   }
 

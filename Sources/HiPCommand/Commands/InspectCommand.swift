@@ -76,7 +76,8 @@ struct InspectCommand: AsyncParsableCommand {
 
   private func describe(_ file: ModelFile, _ choice: AttentionChoice) async throws -> Output {
     let model = try await LanguageModel(
-      file, template: options.template.map { try TextFile.read($0) }, kvType: options.kvType,
+      file, template: options.template.map { .jinja(try TextFile.read($0)) },
+      kvType: options.kvType,
       weights: options.weights, on: options.makeBackend)
     let architecture = model.architecture
     let format = architecture.kvFormat(options.kvType, [choice.policy])

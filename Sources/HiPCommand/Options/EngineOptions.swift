@@ -148,7 +148,7 @@ struct EngineOptions: ParsableArguments {
 
   func loadModel() async throws -> LanguageModel {
     let model = try await LanguageModel.load(
-      modelPath(), template: template.map { try TextFile.read($0) }, kvType: kvType,
+      modelPath(), template: template.map { .jinja(try TextFile.read($0)) }, kvType: kvType,
       weights: weights, on: makeBackend)
     for notice in model.description.notices { Terminal.note("[\(notice)]\n") }
     return model

@@ -23,6 +23,24 @@ struct TokenSize: ExpressibleByArgument {
   }
 }
 
+/// A number of bytes, written as 64M or 8G, in powers of 1,024.
+struct ByteSize: ExpressibleByArgument {
+  let count: Int
+
+  init(count: Int) { self.count = count }
+
+  init?(argument: String) {
+    let shifts: [Character: Int] = ["K": 10, "M": 20, "G": 30, "T": 40]
+    let shift = argument.last.flatMap { shifts[Character($0.uppercased())] }
+    guard let number = Int(shift == nil ? Substring(argument) : argument.dropLast()), number > 0,
+      number < 1 << (50 - (shift ?? 0))
+    else { return nil }
+    count = number << (shift ?? 0)
+  }
+
+  var defaultValueDescription: String { "\(count >> 20)M" }
+}
+
 /// Bytes as people write them, in powers of 1,000.
 func byteText(_ count: Int) -> String {
   if count >= 1_000_000_000 { return decimal(Double(count) / 1e9, 2) + " GB" }

@@ -22,6 +22,7 @@ extension Session {
       case .progress(let prefilled, let total):
         display.update(prefilled: prefilled, of: total)
         if prefilled == total { display.finish() }
+      case .token: break
       case .text(let more):
         text += more
         onText(more)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import HiPCompute
+internal import HiPGrammar
 package import HiPTokenization
 
 /// The answer to one request as it grows.
@@ -9,47 +10,96 @@ package struct Answer: Sendable {
   private let tokenizer: any Tokenizer
   /// The most tokens that it may have.
   package let maximumTokens: Int
+  private let alternatives: Int?
+  private let controlTokens: GenerationRequest.ControlTokens
   private var sampler: Sampler
   private var decoder = IncrementalDecoder()
   private var stops: StopMatcher
+  private var constraint: ConstrainedText?
   /// The next text is the first, whose space the tokenizer has put there.
   private var dropsSpace: Bool
+  /// Its tokens, the one that ended it left out.
+  package private(set) var tokens: [TokenID] = []
+  /// Tokens generated, the one that ended it included.
   package private(set) var tokenCount = 0
   /// Nil while it goes on.
   package private(set) var reason: Completion.Reason?
 
   package init(_ request: GenerationRequest, tokenizer: any Tokenizer, endTokens: Set<TokenID>) {
     // A stop text that is a control token never comes as text.
-    self.endTokens = endTokens.union(request.stop.compactMap { tokenizer.specialToken($0) })
+    self.endTokens =
+      (request.endings == .ofTheModel ? endTokens : [])
+      .union(request.stop.compactMap { tokenizer.specialToken($0) })
     self.tokenizer = tokenizer
     maximumTokens = request.maximumTokens
+    alternatives = request.alternatives
+    controlTokens = request.controlTokens
     sampler = Sampler(request.sampling)
     stops = StopMatcher(request.stop)
     dropsSpace = tokenizer.prefixesSpace && request.opensTurn
-    if maximumTokens == 0 { reason = .length }
+    if maximumTokens == 0 {
+      reason = .length
+    } else {
+      constraint = request.constraint.map { ConstrainedText($0, endTokens: endTokens) }
+    }
   }
 
   /// What the device is to find for the next token.
-  package var request: CandidateRequest { sampler.request }
+  package var request: CandidateRequest {
+    var request = sampler.request
+    if let alternatives, request.count > 0 { request.count = max(request.count, alternatives) }
+    request.filter = constraint?.filter
+    return request
+  }
+
+  /// What a token brought.
+  package struct Step: Sendable {
+    /// What the context goes on with; nil at the end of the turn.
+    package var token: TokenID?
+    /// The text that can be shown now.
+    package var text = ""
+    /// The token with its probability, where that is reported.
+    package var report: GeneratedToken?
+  }
 
   /// Chooses the next token.
-  /// - Returns: the token, nil when it ends the turn; and the text that can be shown now.
-  package mutating func next(_ candidates: Candidates) -> (token: TokenID?, text: String) {
-    let token = sampler.next(candidates)
+  package mutating func next(_ candidates: Candidates) -> Step {
     tokenCount += 1
-    guard !endTokens.contains(token) else { return (nil, finish(.stop)) }
-    var bytes = tokenizer.isControl(token) ? [] : tokenizer.bytes(of: token)
+    // Without candidates a constraint cannot be met by any token of the vocabulary.
+    guard let token = sampler.next(candidates), !endTokens.contains(token) else {
+      return Step(text: finish(.stop))
+    }
+    tokens.append(token)
+    var step = Step(token: token, report: report(token, candidates))
+    var bytes =
+      controlTokens == .named || !tokenizer.isControl(token) ? tokenizer.bytes(of: token) : []
+    constraint?.append(bytes)
     if dropsSpace, !bytes.isEmpty {
       if bytes.first == 0x20 { bytes.removeFirst() }
       dropsSpace = false
     }
-    var (text, stopped) = stops.append(decoder.append(bytes))
+    let stopped: Bool
+    (step.text, stopped) = stops.append(decoder.append(bytes))
     if stopped {
       reason = .stop
+    } else if constraint?.isComplete ?? false {
+      step.text += finish(.stop)
     } else if tokenCount >= maximumTokens {
-      text += finish(.length)
+      step.text += finish(.length)
     }
-    return (token, text)
+    return step
+  }
+
+  private func report(_ token: TokenID, _ candidates: Candidates) -> GeneratedToken? {
+    guard let alternatives, let place = candidates.ids.firstIndex(of: token) else { return nil }
+    func choice(_ place: Int) -> GeneratedToken.Choice {
+      GeneratedToken.Choice(
+        id: candidates.ids[place],
+        logProbability: Double(candidates.logits[place]) - candidates.logSumExp)
+    }
+    let order = candidates.ids.indices.sorted { candidates.logits[$0] > candidates.logits[$1] }
+    return GeneratedToken(
+      choice: choice(place), alternatives: order.prefix(alternatives).map(choice))
   }
 
   /// Ends the answer; the text that was held back.

@@ -14,6 +14,7 @@ actor Engine {
   private let inbox = Mutex<[Job]>([])
   private var runner: ModelRunner?
   private var scheduler = Scheduler()
+  private var pace = PrefillPace()
   private var states: [SequenceID: SequenceState] = [:]
   private var jobs: [SequenceID: Job] = [:]
   private var isRunning = false
@@ -94,7 +95,9 @@ actor Engine {
     isRunning = true
     while let plan = nextPlan() {
       do {
+        let start = ContinuousClock.now
         let outputs = try loaded.run(plan, observe: observer(of: plan))
+        pace.note(plan, took: .now - start)
         for (slice, output) in zip(plan.slices, outputs) { publish(slice, output) }
       } catch {
         for slice in plan.slices { drop(slice.sequence, throwing: InfiniteHiPError(error)) }
@@ -107,12 +110,15 @@ actor Engine {
 
   private func nextPlan() -> StepPlan? {
     takeJobs()
-    while let plan = scheduler.next({ states[$0]?.nextSlice(of: $0) }) {
+    let rows = pace.rows(isShared: scheduler.count > 1)
+    while let plan = scheduler.next(
+      prefillRows: rows, { states[$0]?.nextSlice(of: $0, prefillRows: rows) })
+    {
       // A sequence for which there is no room leaves the step; the others go on.
       var isComplete = true
       for slice in plan.slices where jobs[slice.sequence] != nil {
         do {
-          try loaded.cache(slice.sequence).reserve(slice.tokens.count)
+          try loaded.reserve(slice.tokens.count, for: slice.sequence)
         } catch {
           drop(slice.sequence, throwing: InfiniteHiPError(error))
           isComplete = false
@@ -133,7 +139,8 @@ actor Engine {
     for job in new { begin(job) }
   }
 
-  private func begin(_ job: Job) {
+  private func begin(_ new: Job) {
+    var job = new
     let id = job.sequence
     guard !job.ticket.isCancelled, var state = states[id] else {
       job.finish(throwing: CancellationError())
@@ -141,23 +148,53 @@ actor Engine {
     }
     do {
       guard jobs[id] == nil else { throw InfiniteHiPError.busy }
-      state.begin(job.tokens, job.goal)
+      var tokens = job.tokens
+      if let kind = prefixKind(of: job, state), loaded.cache(id).length == 0 {
+        // A token at least is computed: its logits are wanted.
+        let (reused, common) = loaded.prefixes.adopt(
+          tokens.dropLast(), of: kind, unit: state.attention.reuseUnit(of: tokens.count),
+          into: loaded.cache(id))
+        state = SequenceState(attention: state.attention, length: reused)
+        if common > reused, common < tokens.count { job.firstDifference = common }
+        tokens.removeFirst(reused)
+      }
+      state.begin(tokens, job.goal)
       let count = state.work?.tokens.count ?? 0
       guard count > 0 else {
         throw InfiniteHiPError(.request, "the prompt is empty; give a text to read")
       }
       try job.checkContext(of: state, newTokens: count)
       // All of the prompt at once, and the beginning of the answer: who cannot end does not begin.
-      try loaded.cache(id).reserve(count + min(job.answerTokens, 512))
+      try loaded.reserve(count + min(job.answerTokens, 512), for: id)
       states[id] = state
       jobs[id] = job
       scheduler.add(id)
       job.yield(.progress(prefilled: 0, of: count))
-    } catch let error as ComputeError {
-      job.finish(throwing: InfiniteHiPError(error))
     } catch {
-      job.finish(throwing: error)
+      // What was taken of a known text goes back.
+      if jobs[id] == nil, states[id]?.length == 0 { loaded.cache(id).truncate(to: 0) }
+      let known = (error as? ComputeError).map { InfiniteHiPError($0) }
+      job.finish(throwing: known ?? error)
     }
+  }
+
+  /// What another text must have in common with a job's, to begin alike; nil where the job shares nothing.
+  private func prefixKind(of job: Job, _ state: SequenceState) -> PrefixKind? {
+    guard job.prefixes == .shared else { return nil }
+    return PrefixKind(
+      loaded.cache(job.sequence).store.format, state.attention, loaded.model.architecture,
+      length: job.tokens.count)
+  }
+
+  /// Keeps what a sequence has prefilled of its prompt for the next one that begins alike.
+  private func keepPrefix(_ id: SequenceID, _ state: SequenceState) {
+    guard let job = jobs[id], !job.isPrefixKept, state.work?.isFresh ?? false,
+      let kind = prefixKind(of: job, state)
+    else { return }
+    jobs[id]?.isPrefixKept = true
+    let unit = state.attention.reuseUnit(of: state.plainLength)
+    let count = min(state.plainLength, job.tokens.count) / unit * unit
+    loaded.prefixes.keep(job.tokens[..<count], of: kind, in: loaded.cache(id))
   }
 
   private func observer(of plan: StepPlan) -> ((Int, LayerObservation) -> Void)? {
@@ -186,12 +223,16 @@ actor Engine {
     }
     states[id] = state
     jobs[id]?.note(state)
+    if state.isPlainDone { keepPrefix(id, state) }
     if let stored = progress.stored, let count = state.work?.tokens.count {
       job.yield(.progress(prefilled: stored, of: count))
     }
     if !progress.negativeLogLikelihoods.isEmpty {
       job.yield(.negativeLogLikelihoods(progress.negativeLogLikelihoods))
     }
+    if !progress.alternatives.isEmpty { job.yield(.alternatives(progress.alternatives)) }
+    if !progress.hiddenState.isEmpty { job.yield(.hiddenState(progress.hiddenState)) }
+    if let token = progress.token { job.yield(.token(token)) }
     if !progress.text.isEmpty { job.yield(.text(progress.text)) }
     if progress.isFinished { finish(id) }
   }
@@ -200,13 +241,15 @@ actor Engine {
     guard var job = jobs.removeValue(forKey: id), var state = states[id] else { return }
     job.note(state)
     let work = state.work
+    let passages = work?.answer == nil ? [] : loaded.readPassages(id, state)
     state.end()
     release(id, state)
-    job.finish(state, work)
+    job.finish(state, work, passages)
   }
 
   /// Ends a sequence's job, if it has one, with an error; what is stored stays.
   private func drop(_ id: SequenceID, throwing error: any Error) {
+    if let state = states[id] { keepPrefix(id, state) }
     guard var job = jobs.removeValue(forKey: id), var state = states[id] else { return }
     job.note(state)
     state.abort()

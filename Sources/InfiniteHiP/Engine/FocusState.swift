@@ -7,6 +7,8 @@ package struct FocusState: Sendable, Hashable {
   /// The passages; nil: everywhere.
   package private(set) var passages: Passages?
   private var question: PassageVotes?
+  /// What question and answer drew on so far, the most first.
+  package private(set) var drawn: [ReadPassage] = []
   /// Tokens decoded since the question.
   private var decodedCount = 0
 
@@ -22,6 +24,7 @@ package struct FocusState: Sendable, Hashable {
     guard !best.starts.isEmpty else { return }
     question = votes
     passages = best
+    note(votes, end: end)
   }
 
   /// Whether the next decoded token is to be probed first.
@@ -35,6 +38,19 @@ package struct FocusState: Sendable, Hashable {
     let half = focus.keep / focus.passage / 2 * focus.passage
     passages = question.best(keep: focus.keep - half, end: end)
       .joined(with: votes.best(keep: half, end: end))
+    note(votes, end: end)
+  }
+
+  private mutating func note(_ votes: PassageVotes, end: Int) {
+    var shares: [Range<Int>: Float] = [:]
+    for passage in drawn { shares[passage.tokens] = passage.share }
+    for (tokens, share) in votes.ranked(16, end: end) {
+      shares[tokens] = max(shares[tokens] ?? 0, min(1, share))
+    }
+    drawn = shares.map { ReadPassage(tokens: $0.key, share: $0.value) }.sorted {
+      $0.share != $1.share ? $0.share > $1.share : $0.tokens.lowerBound < $1.tokens.lowerBound
+    }
+    if drawn.count > 16 { drawn.removeLast(drawn.count - 16) }
   }
 
   /// Counts a token of the answer.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HiPCompute
 internal import HiPModels
 internal import HiPTokenization
 internal import Synchronization
@@ -13,6 +14,14 @@ struct Prompt: Sendable {
   var opensAnswer: Bool? = false
 }
 
+/// Whether the sessions of a model share what they have in common at the beginning of their texts.
+public enum PrefixSharing: Sendable, Hashable {
+  /// A session computes all of its text.
+  case none
+  /// It begins with what an earlier one has prefilled of the same text, and leaves what it prefills for others.
+  case shared
+}
+
 /// What a session asks of the engine, and where the answer goes.
 struct Job: Sendable {
   let sequence: SequenceID
@@ -24,6 +33,12 @@ struct Job: Sendable {
   let ticket: JobTicket
   /// Whether the context ends in an answer once the prompt is stored; nil: as before.
   let opensAnswer: Bool?
+  /// Whether it begins with what is known of its text, and leaves what it learns of it.
+  let prefixes: PrefixSharing
+  /// What it has prefilled is kept.
+  var isPrefixKept = false
+  /// The first token that differed from a known text, of which less could be used.
+  var firstDifference: Int?
   /// Called for each layer of the tokens that are observed.
   var observe: (@Sendable (LayerObservation) -> Void)?
   /// Name of the policy that a context of a length runs under.
@@ -35,7 +50,8 @@ struct Job: Sendable {
   private var prefilled: ContinuousClock.Instant?
 
   init(
-    _ sequence: SequenceID, _ prompt: Prompt, contextLimit: Int, ticket: JobTicket,
+    _ sequence: SequenceID, _ prompt: Prompt, contextLimit: Int, prefixes: PrefixSharing,
+    ticket: JobTicket,
     policyName: @escaping @Sendable (Int) -> String,
     deliver: @escaping @Sendable (EngineEvent) -> Void
   ) {
@@ -44,6 +60,7 @@ struct Job: Sendable {
     goal = prompt.goal
     opensAnswer = prompt.opensAnswer
     self.contextLimit = contextLimit
+    self.prefixes = prefixes
     self.ticket = ticket
     self.policyName = policyName
     self.deliver = deliver
@@ -88,7 +105,7 @@ struct Job: Sendable {
   /// Tells the end.
   ///
   /// The session is free before: whoever sees the end may send the next request at once.
-  func finish(_ state: SequenceState, _ work: SequenceWork?) {
+  func finish(_ state: SequenceState, _ work: SequenceWork?, _ passages: [ReadPassage]) {
     let finished = ContinuousClock.now
     let (count, cached) = (work?.tokens.count ?? 0, work?.cached ?? 0)
     ticket.end()
@@ -96,10 +113,12 @@ struct Job: Sendable {
       .finished(
         Completion(
           reason: work?.answer?.reason ?? .length, promptTokens: cached + count,
-          cachedTokens: cached, completionTokens: work?.answer?.tokenCount ?? 0,
+          cachedTokens: cached, firstDifference: firstDifference,
+          completionTokens: work?.answer?.tokenCount ?? 0,
           policy: policyName(state.length),
           prefillSeconds: ((prefilled ?? finished) - start) / .seconds(1),
-          decodeSeconds: (finished - (prefilled ?? finished)) / .seconds(1))))
+          decodeSeconds: (finished - (prefilled ?? finished)) / .seconds(1),
+          tokens: work?.answer?.tokens ?? [], passages: passages)))
   }
 
   /// Tells that there is no end.
@@ -112,8 +131,11 @@ struct Job: Sendable {
 /// What happens to a job; ends with `finished` or `failed`.
 enum EngineEvent: Sendable {
   case progress(prefilled: Int, of: Int)
+  case token(GeneratedToken)
   case text(String)
   case negativeLogLikelihoods([Double])
+  case alternatives([Candidates])
+  case hiddenState([Double])
   case finished(Completion)
   case failed(any Error)
 }

@@ -10,14 +10,18 @@ package import HiPModels
 package final class ModelRunner {
   package let model: DecoderModel
   package let blocks: SharedBlocks
+  /// What later texts can begin with.
+  package let prefixes: PrefixCache
   private var stores: [KVFormat: any KVStore] = [:]
   private var caches: [SequenceID: SequenceCache] = [:]
   private var lastNumber = 0
 
-  /// A runner whose sequences together take at most `capacity` bytes of keys and values.
+  /// A runner whose sequences together take at most `capacity` bytes of keys and values, half of which may be kept
+  /// for later texts.
   package init(_ model: DecoderModel, capacity: Int) {
     self.model = model
     blocks = SharedBlocks(capacity: capacity)
+    prefixes = PrefixCache(blocks, limit: capacity / 2)
   }
 
   package var backend: any ComputeBackend { model.backend }
@@ -46,6 +50,14 @@ package final class ModelRunner {
   package func cache(_ id: SequenceID) -> SequenceCache {
     guard let cache = caches[id] else { preconditionFailure("the sequence was closed") }
     return cache
+  }
+
+  /// Makes room for `count` more tokens of a sequence, of what is kept for later texts where need be.
+  package func reserve(_ count: Int, for id: SequenceID) throws(ComputeError) {
+    let cache = cache(id)
+    let missing = cache.missingByteCount(for: count)
+    if missing > 0 { prefixes.makeRoom(blocks.capacity - blocks.usedByteCount + missing) }
+    try cache.reserve(count)
   }
 
   /// Runs a step, waits for it once, and counts its tokens as stored.
@@ -79,7 +91,9 @@ package final class ModelRunner {
       guard let owner = plan.rows.firstIndex(where: { $0.contains(fault.row) }) else { continue }
       outputs[owner].fail(fault.layer, of: model.architecture.layerCount)
     }
-    for (owner, result) in zip(owners, step.results) { outputs[owner].add(result) }
+    for (owner, result) in zip(owners, step.results) {
+      outputs[owner].add(result, of: plan.slices[owner].output, model.architecture.hiddenSize)
+    }
     for (number, votes) in step.votes { outputs[number].votes = votes }
     for (index, slice) in plan.slices.enumerated() {
       if slice.kind == .probe || outputs[index].failure != nil {
@@ -98,16 +112,25 @@ package struct SliceOutput: Sendable {
   package fileprivate(set) var candidates: Candidates?
   /// One for each target.
   package fileprivate(set) var negativeLogLikelihoods: [Double] = []
+  /// The most probable tokens in the place of each target, where they were asked for.
+  package fileprivate(set) var alternatives: [Candidates] = []
+  /// Sum of the hidden states of all rows, where it was asked for.
+  package fileprivate(set) var hiddenState: [Double] = []
   /// What a probe drew on.
   package fileprivate(set) var votes: PassageVotes?
   /// Why the slice is void.
   package fileprivate(set) var failure: ComputeError?
 
-  fileprivate mutating func add(_ result: SampleResult) {
+  fileprivate mutating func add(
+    _ result: SampleResult, of output: SequenceSlice.Output, _ hiddenSize: Int
+  ) {
     switch result {
-    case .candidates(let rows): candidates = rows.first
+    case .candidates(let rows):
+      if case .candidates = output { candidates = rows.first } else { alternatives += rows }
     case .negativeLogLikelihoods(let values): negativeLogLikelihoods += values
-    case .logits: break
+    case .logits(let rows):
+      if hiddenState.isEmpty { hiddenState = .init(repeating: 0, count: hiddenSize) }
+      for (index, value) in rows.enumerated() { hiddenState[index % hiddenSize] += Double(value) }
     case .notFinite: fail("the logits", layer: nil)
     }
   }

@@ -8,17 +8,14 @@ package import HiPModels
 /// Sequences that were served go to the end of the line.
 package struct Scheduler: Sendable {
   private var line: [SequenceID] = []
-  /// Rows of prompts, and of decoding, in a step.
-  private let prefillRows: Int
+  /// Rows of decoding in a step.
   private let decodeRows: Int
 
   /// A scheduler with room for so many rows in a step.
-  package init(
-    prefillRows: Int = DecoderModel.largestPrefill, decodeRows: Int = DecoderModel.largestDecode
-  ) {
-    self.prefillRows = prefillRows
-    self.decodeRows = decodeRows
-  }
+  package init(decodeRows: Int = DecoderModel.largestDecode) { self.decodeRows = decodeRows }
+
+  /// Sequences that have something to do.
+  package var count: Int { line.count }
 
   /// Puts a sequence that has something to do at the end of the line.
   package mutating func add(_ id: SequenceID) { if !line.contains(id) { line.append(id) } }
@@ -27,7 +24,10 @@ package struct Scheduler: Sendable {
   package mutating func remove(_ id: SequenceID) { line.removeAll { $0 == id } }
 
   /// The next step, of what each sequence in line wants; nil when none wants anything.
-  package mutating func next(_ slice: (SequenceID) -> SequenceSlice?) -> StepPlan? {
+  /// - Parameter prefillRows: rows of prompts in it; the first prompt in line is served even with more.
+  package mutating func next(
+    prefillRows: Int = DecoderModel.largestPrefill, _ slice: (SequenceID) -> SequenceSlice?
+  ) -> StepPlan? {
     var slices: [SequenceSlice] = []
     var (prefill, decode) = (0, 0)
     var isPrefillFull = false
@@ -38,7 +38,8 @@ package struct Scheduler: Sendable {
         decode += 1
       } else {
         // Nobody overtakes: a long prompt would wait for ever.
-        isPrefillFull = isPrefillFull || prefill + wanted.tokens.count > prefillRows
+        isPrefillFull =
+          isPrefillFull || (prefill > 0 && prefill + wanted.tokens.count > prefillRows)
         guard !isPrefillFull else { continue }
         prefill += wanted.tokens.count
       }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import HiPAttention
+package import HiPCompute
 package import HiPModels
 package import HiPTokenization
 
@@ -11,7 +12,9 @@ package struct SequenceState: Sendable {
   package private(set) var length = 0
   /// Tokens that were generated, but not stored yet.
   package private(set) var pending: [TokenID] = []
-  private var focus = FocusState()
+  /// First tokens that were prefilled attending everywhere, as they would be in any text that begins alike.
+  package private(set) var plainLength = 0
+  package private(set) var focus = FocusState()
   /// Decoding steps since the last prefill: what refresh intervals count.
   private var decodingStep = 0
   /// What is being served.
@@ -23,6 +26,7 @@ package struct SequenceState: Sendable {
   package init(attention: LayerAttention, length: Int = 0) {
     self.attention = attention
     self.length = length
+    plainLength = length
   }
 
   /// Tokens in the context, stored or not.
@@ -33,13 +37,14 @@ package struct SequenceState: Sendable {
   /// Those that are pending come first.
   package mutating func begin(_ tokens: [TokenID], _ goal: SequenceWork.Goal) {
     var work = SequenceWork(
-      tokens: pending + tokens, newCount: tokens.count, goal: goal, cached: length)
+      tokens: pending + tokens, newCount: tokens.count, goal: goal, cached: length,
+      isFresh: plainLength == length && pending.isEmpty)
     if case .answer(let answer) = goal, answer.reason == nil, !tokens.isEmpty,
       let count = attention.questionLength(endingAt: length + work.tokens.count)
     {
       work.questionStart = max(0, work.tokens.count - count)
     }
-    if case .score(let targets) = goal { work.scoreStart = work.tokens.count - targets.count }
+    if case .score(let targets, _) = goal { work.scoreStart = work.tokens.count - targets.count }
     self.work = work
     isProbed = false
   }
@@ -64,7 +69,10 @@ package struct SequenceState: Sendable {
   }
 
   /// The next step of this sequence; nil when there is nothing to do.
-  package func nextSlice(of id: SequenceID) -> SequenceSlice? {
+  /// - Parameter prefillRows: tokens of a prompt that it takes at most, a power of two.
+  package func nextSlice(
+    of id: SequenceID, prefillRows: Int = DecoderModel.largestPrefill
+  ) -> SequenceSlice? {
     guard let work else { return nil }
     guard work.stored < work.tokens.count else {
       guard case .answer(let answer) = work.goal, answer.reason == nil, let token = pending.first
@@ -74,7 +82,13 @@ package struct SequenceState: Sendable {
     if case .answer(let answer) = work.goal, answer.reason == nil, work.newCount == 0 {
       return decode(work.tokens[work.stored], of: id, answer)
     }
-    return prefill(of: id, work)
+    return prefill(of: id, work, prefillRows)
+  }
+
+  /// Whether what is plain of the prompt has been prefilled.
+  package var isPlainDone: Bool {
+    guard let work else { return true }
+    return work.stored >= work.questionStart ?? work.tokens.count
   }
 
   private func decode(_ token: TokenID, of id: SequenceID, _ answer: Answer) -> SequenceSlice {
@@ -94,10 +108,11 @@ package struct SequenceState: Sendable {
     return slice(.decode, selection, .candidates(answer.request))
   }
 
-  /// Steps end at multiples of the largest one, so that blocks of queries fall alike however a text comes in
+  /// Steps end at multiples of their size, so that blocks of queries fall alike however a text comes in
   /// and whoever else is served.
-  private func prefill(of id: SequenceID, _ work: SequenceWork) -> SequenceSlice {
-    let largest = DecoderModel.largestPrefill
+  private func prefill(of id: SequenceID, _ work: SequenceWork, _ rows: Int) -> SequenceSlice {
+    // Blocks of queries that share a scan are computed in one step.
+    let largest = max(rows, attention.prefillUnit)
     var end = min(work.tokens.count, work.stored + largest - length % largest)
     for border in [work.questionStart, work.observedFrom, work.scoreStart].compactMap({ $0 })
     where work.stored < border {
@@ -116,13 +131,15 @@ package struct SequenceState: Sendable {
     }
     switch work.goal {
     case .store: return slice(.prefill, .everywhere, .nothing)
-    case .score(let targets):
+    case .embed: return slice(.prefill, .everywhere, .hiddenState)
+    case .score(let targets, let alternatives):
       guard let start = work.scoreStart, work.stored >= start else {
         return slice(.prefill, .everywhere, .nothing)
       }
       return slice(
         .score, .everywhere,
-        .negativeLogLikelihoods(Array(targets[work.stored - start..<end - start])))
+        .negativeLogLikelihoods(
+          Array(targets[work.stored - start..<end - start]), alternatives: alternatives))
     case .answer(let answer):
       let output: SequenceSlice.Output =
         end == work.tokens.count && answer.reason == nil ? .candidates(answer.request) : .nothing
@@ -151,6 +168,9 @@ package struct SequenceState: Sendable {
     }
     let isQuestion = isProbed && slice.kind == .prefill
     isProbed = false
+    if slice.kind == .prefill, !isQuestion, plainLength == length {
+      plainLength += slice.tokens.count
+    }
     length += slice.tokens.count
     switch slice.kind {
     case .decode:
@@ -174,13 +194,16 @@ package struct SequenceState: Sendable {
       progress.stored = work.stored
     }
     progress.negativeLogLikelihoods = output.negativeLogLikelihoods
+    progress.alternatives = output.alternatives
+    progress.hiddenState = output.hiddenState
     switch work.goal {
-    case .store, .score: progress.isFinished = work.stored == work.tokens.count
+    case .store, .score, .embed: progress.isFinished = work.stored == work.tokens.count
     case .answer(var answer):
       if let candidates = output.candidates {
-        let (token, text) = answer.next(candidates)
-        progress.text = text
-        pending = token.map { [$0] } ?? []
+        let step = answer.next(candidates)
+        progress.text = step.text
+        progress.token = step.report
+        pending = step.token.map { [$0] } ?? []
       }
       progress.isFinished = work.stored == work.tokens.count && answer.reason != nil
       work.goal = .answer(answer)
@@ -203,7 +226,13 @@ package struct SequenceState: Sendable {
     package var stored: Int?
     /// More of the answer.
     package var text = ""
+    /// The token that it ends in, where that is reported.
+    package var token: GeneratedToken?
     package var negativeLogLikelihoods: [Double] = []
+    /// Of each of these the most probable tokens, where they were asked for.
+    package var alternatives: [Candidates] = []
+    /// Sum of the last hidden states of some more tokens.
+    package var hiddenState: [Double] = []
     package var isFinished = false
   }
 }
@@ -216,6 +245,8 @@ package struct SequenceWork: Sendable {
   package fileprivate(set) var goal: Goal
   /// Tokens of the context that were stored before.
   package let cached: Int
+  /// Whether the context holds nothing that was generated, or asked for by an earlier request.
+  package let isFresh: Bool
   /// Tokens that are stored by now.
   package fileprivate(set) var stored = 0
   /// Where the question begins that is probed.
@@ -223,7 +254,10 @@ package struct SequenceWork: Sendable {
   /// Where scoring begins.
   fileprivate var scoreStart: Int?
 
-  fileprivate init(tokens: [TokenID], newCount: Int, goal: Goal, cached: Int) {
+  fileprivate init(
+    tokens: [TokenID], newCount: Int, goal: Goal, cached: Int, isFresh: Bool
+  ) {
+    self.isFresh = isFresh
     self.tokens = tokens
     self.newCount = newCount
     self.goal = goal
@@ -241,8 +275,11 @@ package struct SequenceWork: Sendable {
     /// To be there; the last so many are observed.
     case store(observed: Int)
     case answer(Answer)
-    /// To learn how probable these tokens are, the last of which follows the last token.
-    case score(targets: [TokenID])
+    /// To learn how probable these tokens are, the last of which follows the last token, and so many of the most
+    /// probable ones in their places.
+    case score(targets: [TokenID], alternatives: Int = 0)
+    /// To learn the sum of the last hidden states.
+    case embed
   }
 
   /// The answer, where there is to be one.

@@ -11,6 +11,8 @@ package struct Sampler: Sendable {
   private let options: SamplingOptions
   private var generator: SeededGenerator
   private var recent: [TokenID] = []
+  /// How often the answer holds each token, where penalties go by that.
+  private var counts: [TokenID: Int] = [:]
 
   package init(_ options: SamplingOptions) {
     self.options = options
@@ -30,20 +32,37 @@ package struct Sampler: Sendable {
       request.repeated = recent
       request.penalty = Float(options.repeatPenalty)
     }
+    request.bias = options.bias.mapValues { Float($0) }
+    for (token, count) in counts {
+      let penalty = options.presencePenalty + options.frequencyPenalty * Double(count)
+      request.bias[token, default: 0] -= Float(penalty)
+    }
     return request
   }
 
-  /// The next token, of the candidates that `request` led to.
-  package mutating func next(_ candidates: Candidates) -> TokenID {
-    let token = choose(candidates)
+  /// The next token, of the candidates that `request` led to; nil when there are none.
+  package mutating func next(_ candidates: Candidates) -> TokenID? {
+    guard let token = choose(wanted(of: candidates)) else { return nil }
     recent.append(token)
     if recent.count > options.repeatWindow { recent.removeFirst() }
+    if options.presencePenalty != 0 || options.frequencyPenalty != 0 {
+      counts[token, default: 0] += 1
+    }
     return token
   }
 
-  private mutating func choose(_ candidates: Candidates) -> TokenID {
+  /// Those that the options ask for, where more were found to be reported.
+  private func wanted(of candidates: Candidates) -> Candidates {
+    let count = request.count
+    guard count > 0, candidates.ids.count > count else { return candidates }
+    return Candidates(
+      ids: Array(candidates.ids.prefix(count)), logits: Array(candidates.logits.prefix(count)),
+      logSumExp: candidates.logSumExp)
+  }
+
+  private mutating func choose(_ candidates: Candidates) -> TokenID? {
     guard options.temperature > 0, let top = candidates.logits.max().map(Double.init) else {
-      return candidates.ids.first ?? 0
+      return candidates.ids.first
     }
     let masses = candidates.logits.map { exp(Double($0) - top) }
     let total =

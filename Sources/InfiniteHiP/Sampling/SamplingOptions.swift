@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import HiPTokenization
+
 /// How the next token is chosen from its probabilities.
 public struct SamplingOptions: Sendable, Hashable {
   /// Divides the logits; 0 always takes the most probable token.
@@ -14,6 +16,12 @@ public struct SamplingOptions: Sendable, Hashable {
   public var repeatPenalty: Double = 1
   /// Tokens that count as recent.
   public var repeatWindow: Int = 64
+  /// Is taken from the logits of tokens that the answer holds already; 0 changes nothing.
+  public var presencePenalty: Double = 0
+  /// Is taken from the logits of tokens once for each time that the answer holds them; 0 changes nothing.
+  public var frequencyPenalty: Double = 0
+  /// What is added to the logits of some tokens.
+  public var bias: [TokenID: Double] = [:]
   /// Two runs with the same seed choose alike.
   public var seed: UInt64
 
@@ -41,6 +49,16 @@ public struct SamplingOptions: Sendable, Hashable {
     guard minP >= 0, minP <= 1 else { throw refuse("min-p", minP, "between 0 and 1") }
     guard (0.01...100).contains(repeatPenalty) else {
       throw refuse("repeat penalty", repeatPenalty, "between 0.01 and 100")
+    }
+    for (name, value) in [
+      ("presence penalty", presencePenalty), ("frequency penalty", frequencyPenalty),
+    ] {
+      guard (-100...100).contains(value) else { throw refuse(name, value, "between -100 and 100") }
+    }
+    for (token, value) in bias {
+      guard (-1000...1000).contains(value) else {
+        throw refuse("the bias of token \(token)", value, "between -1000 and 1000")
+      }
     }
     guard repeatWindow >= 0 else { throw refuse("repeat window", repeatWindow, "0 or more") }
   }
