@@ -124,8 +124,8 @@ let package = Package(
     .target(
       name: "HiPServer",
       dependencies: [
-        "InfiniteHiP", "HiPModelStore", "HiPModels", "HiPCompute", "HiPAttention",
-        "HiPTokenization", "HiPTemplates", "HiPGrammar", "HiPModelFiles", "HiPTensors", "HiPJSON",
+        "InfiniteHiP", "HiPModelStore", "HiPModels", "HiPAttention", "HiPTokenization",
+        "HiPTemplates", "HiPGrammar", "HiPModelFiles", "HiPTensors", "HiPJSON",
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Hummingbird", package: "hummingbird"),
@@ -181,8 +181,14 @@ let package = Package(
       "EndToEndTests",
       [
         "InfiniteHiP", "HiPBench", "HiPModels", "HiPCPU", "HiPCompute", "HiPAttention",
-        "HiPTokenization", "HiPModelFiles", "HiPTensors", "HiPTemplates", "HiPJSON",
+        "HiPTokenization", "HiPModelFiles", "HiPTensors", "HiPTemplates", "HiPJSON", "HiPGrammar",
       ],
       resources: [.copy("Fixtures")]),
+    tests(
+      "HiPServerTests",
+      [
+        "HiPServer", "HiPModelStore", "HiPTokenization", "HiPTemplates", "HiPTensors", "HiPJSON",
+        .product(name: "CoreMetrics", package: "swift-metrics"),
+      ]),
   ]
 )

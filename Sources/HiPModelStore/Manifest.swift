@@ -4,8 +4,8 @@ public import HiPJSON
 
 /// What makes up a model in a store: layers by their digests.
 public struct Manifest: Sendable, Hashable {
-  /// The whole document, members that nobody here knows included.
-  public let document: JSONValue
+  /// The whole document as it came, members that nobody here knows included.
+  public let bytes: [UInt8]
   /// The description of the model.
   public let config: Layer
   /// Its parts.
@@ -28,12 +28,12 @@ public struct Manifest: Sendable, Hashable {
     }
 
     init?(_ value: JSONValue?) {
-      guard let value, let digest = value["digest"]?.text.flatMap({ Digest($0) }) else {
-        return nil
-      }
+      guard let value, let digest = value["digest"]?.text.flatMap({ Digest($0) }),
+        let size = value["size"]?.integer, size >= 0
+      else { return nil }
       mediaType = value["mediaType"]?.text ?? ""
       self.digest = digest
-      size = max(0, value["size"]?.integer ?? 0)
+      self.size = size
     }
 
     var value: JSONValue {
@@ -51,12 +51,12 @@ public struct Manifest: Sendable, Hashable {
     public var mediaType: String { "application/vnd.ollama.image." + rawValue }
   }
 
-  /// Reads a manifest; nil when it is none.
-  public init?(_ document: JSONValue) {
+  /// Reads a manifest; nil when it is none, or a layer lacks its digest or size.
+  public init?(_ document: JSONValue, bytes: [UInt8]) {
     guard let config = Layer(document["config"]),
       let items = document["layers"]?.items
     else { return nil }
-    self.document = document
+    self.bytes = bytes
     self.config = config
     layers = items.compactMap { Layer($0) }
     guard layers.count == items.count else { return nil }
@@ -64,10 +64,11 @@ public struct Manifest: Sendable, Hashable {
 
   /// Writes a manifest.
   public init(config: Layer, layers: [Layer]) {
-    document = [
+    let document: JSONValue = [
       "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
       "config": config.value, "layers": .list(layers.map(\.value)),
     ]
+    bytes = document.utf8
     self.config = config
     self.layers = layers
   }

@@ -42,7 +42,13 @@ public struct ModelCatalog: Sendable {
   public func model(named text: String) -> StoredModel? {
     let text = text.hasSuffix(".gguf") ? String(text.dropLast(5)) : text
     guard let name = ModelName(text) else { return nil }
-    return models().first { $0.name.matches(name) }
+    let models = models()
+    // Where no registry is named, one that has such a model is meant.
+    return models.first { $0.name.matches(name) }
+      ?? models.first { stored in
+        stored.name.withoutHost.matches(name.withoutHost)
+          && (name.host == nil || name.host?.lowercased() == stored.registry?.lowercased())
+      }
   }
 
   /// The model that is meant where no name is given.

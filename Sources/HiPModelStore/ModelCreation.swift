@@ -106,18 +106,20 @@ public struct ModelCreation: Sendable {
     guard !store.contains(digest) else { return }
     let partial = try store.makePartialFile(for: digest)
     try? FileManager.default.removeItem(atPath: partial)
-    do {
-      do {
-        try FileManager.default.linkItem(atPath: path, toPath: store.path(of: digest))
-      } catch {
-        try FileManager.default.copyItem(atPath: path, toPath: partial)
-        try store.commit(partial, as: digest)
-      }
-    } catch let error as FileError {
-      throw error
-    } catch {
-      throw FileError(.unwritable, path: store.root, problem: "has no room", cause: error)
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw FileError(
+        .missing, path: path, problem: "is missing, which the model needs; pull the model again")
     }
+    if (try? FileManager.default.linkItem(atPath: path, toPath: store.path(of: digest))) != nil {
+      return
+    }
+    do {
+      try FileManager.default.copyItem(atPath: path, toPath: partial)
+    } catch {
+      throw FileError(
+        .unwritable, path: store.root, problem: "\(path) cannot be copied here", cause: error)
+    }
+    try store.commit(partial, as: digest)
   }
 }
 

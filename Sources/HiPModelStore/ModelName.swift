@@ -75,12 +75,17 @@ public struct ModelName: Sendable, Hashable, CustomStringConvertible {
     return "\(hostPart)\(namespacePart)\(model):\(tag)"
   }
 
+  /// The same name without its registry.
+  public var withoutHost: ModelName {
+    ModelName(host: nil, namespace: namespace, model: model, tag: tag) ?? self
+  }
+
   /// Whether both mean the same model: letters count alike, great or small.
   public func matches(_ other: ModelName) -> Bool {
     let same = (namespace, model, tag)
     return same.0.lowercased() == other.namespace.lowercased()
       && same.1.lowercased() == other.model.lowercased()
       && same.2.lowercased() == other.tag.lowercased()
-      && (host == nil || other.host == nil || host?.lowercased() == other.host?.lowercased())
+      && host?.lowercased() == other.host?.lowercased()
   }
 }

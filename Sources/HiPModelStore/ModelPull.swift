@@ -6,6 +6,7 @@ public import HiPJSON
 internal import HiPTensors
 internal import NIOCore
 internal import NIOHTTP1
+internal import Synchronization
 
 /// Fetches a model from a registry into a store, layer by layer.
 ///
@@ -60,12 +61,23 @@ public struct ModelPull: Sendable {
   /// Fetches what is missing.
   /// - Throws: `PullError` or `FileError`.
   public func run(_ report: @escaping @Sendable (Progress) -> Void) async throws {
-    let client = HTTPClient(eventLoopGroupProvider: .singleton)
+    var configuration = HTTPClient.Configuration()
+    configuration.timeout.connect = .seconds(10)
+    configuration.connectionPool.retryConnectionEstablishment = false
+    let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
     do {
       try await run(client, report)
     } catch {
       try? await client.shutdown()
-      throw error
+      switch error {
+      case is PullError, is FileError, is CancellationError: throw error
+      case let error as HTTPClientError where error == .redirectCycleDetected:
+        throw PullError("the registry at \(base) sends round in circles")
+      case is NIOTooManyBytesError:
+        throw PullError("pull model manifest: what \(base) sends is larger than any manifest")
+      default:
+        throw PullError("the registry at \(base) cannot be reached, or broke off: \(error)")
+      }
     }
     try await client.shutdown()
   }
@@ -75,7 +87,8 @@ public struct ModelPull: Sendable {
   ) async throws {
     report(.status("pulling manifest"))
     let bytes = try await manifest(client)
-    guard let document = try? JSONValue(bytes), let manifest = Manifest(document) else {
+    guard let document = try? JSONValue(bytes), let manifest = Manifest(document, bytes: bytes)
+    else {
       throw PullError("pull model manifest: the registry's answer is no manifest")
     }
     for layer in manifest.layers + [manifest.config] {
@@ -111,6 +124,13 @@ public struct ModelPull: Sendable {
       return
     }
     let partial = try store.makePartialFile(for: digest)
+    try await PartialFiles.claim(partial)
+    defer { PartialFiles.release(partial) }
+    // Another pull may have brought it meanwhile.
+    guard !store.contains(digest) else {
+      report(.layer(digest, completed: layer.size, total: layer.size))
+      return
+    }
     if !FileManager.default.fileExists(atPath: partial) {
       _ = FileManager.default.createFile(atPath: partial, contents: nil)
     }
@@ -140,9 +160,25 @@ public struct ModelPull: Sendable {
         report(.layer(digest, completed: completed, total: layer.size))
       }
     }
+    guard completed == layer.size else {
+      throw PullError("\(digest): \(completed) bytes of \(layer.size) came; pull again to go on")
+    }
     report(.layer(digest, completed: completed, total: layer.size))
     try store.commit(partial, as: digest)
   }
+}
+
+/// Files that are being written: two pulls of one layer take turns.
+private enum PartialFiles {
+  private static let claimed = Mutex<Set<String>>([])
+
+  static func claim(_ path: String) async throws {
+    while !claimed.withLock({ $0.insert(path).inserted }) {
+      try await Task.sleep(for: .milliseconds(50))
+    }
+  }
+
+  static func release(_ path: String) { claimed.withLock { _ = $0.remove(path) } }
 }
 
 /// Why a model cannot be pulled.

@@ -25,16 +25,20 @@ public struct ModelStore: Sendable {
   /// Every model in it.
   public func models() -> [StoredModel] {
     var found: [StoredModel] = []
-    for host in Self.folders(in: manifests) {
+    let hosts = Self.folders(in: manifests)
+    let usual = isWritable ? Self.ownHost : usualHost(of: hosts)
+    for host in hosts {
+      let hostName = host.lastPathComponent == usual ? nil : host.lastPathComponent
       for namespace in Self.folders(in: host) {
         for model in Self.folders(in: namespace) {
           for tag in Self.entries(of: model) where !tag.hasDirectoryPath {
             guard
               let name = ModelName(
-                host: nil, namespace: namespace.lastPathComponent,
+                host: hostName, namespace: namespace.lastPathComponent,
                 model: model.lastPathComponent, tag: tag.lastPathComponent),
-              let stored = stored(name, tag)
+              var stored = stored(name, tag)
             else { continue }
+            stored.registry = host.lastPathComponent
             found.append(stored)
           }
         }
@@ -43,9 +47,18 @@ public struct ModelStore: Sendable {
     return found
   }
 
+  /// The registry whose models are named without it: the one that has most of the library's.
+  private func usualHost(of hosts: [URL]) -> String? {
+    hosts.max { left, right in libraryCount(of: left) < libraryCount(of: right) }?.lastPathComponent
+  }
+
+  private func libraryCount(of host: URL) -> Int {
+    Self.folders(in: host.appending(path: ModelName.library)).count
+  }
+
   private func stored(_ name: ModelName, _ file: URL) -> StoredModel? {
     guard let bytes = try? Data(contentsOf: file), let document = try? JSONValue(Array(bytes)),
-      let manifest = Manifest(document)
+      let manifest = Manifest(document, bytes: Array(bytes))
     else { return nil }
     let values = try? file.resourceValues(forKeys: [.contentModificationDateKey])
     let size = manifest.layers.reduce(manifest.config.size) { sum, layer in
@@ -114,7 +127,7 @@ public struct ModelStore: Sendable {
 
   /// Gives a model a name, or another one of that name its place.
   public func write(_ manifest: Manifest, as name: ModelName) throws(FileError) {
-    try write(Data(manifest.document.utf8), to: file(of: name))
+    try write(Data(manifest.bytes), to: file(of: name))
   }
 
   /// Forgets a model, and the blobs that no other one here needs.

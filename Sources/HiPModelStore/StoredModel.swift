@@ -2,11 +2,14 @@
 
 public import Foundation
 public import HiPJSON
+public import HiPTensors
 
 /// A model that can be loaded by its name.
 public struct StoredModel: Sendable {
   /// What it is called.
   public let name: ModelName
+  /// The folder of its registry in a store, which its name need not have.
+  var registry: String?
   /// Where it comes from.
   public let place: Place
   /// Its GGUF file or Hugging Face folder; nil where a manifest names none.
@@ -56,6 +59,27 @@ public struct StoredModel: Sendable {
     guard case .store(let store, let manifest) = place else { return [] }
     return manifest.layers(kind).compactMap { store.bytes(of: $0.digest) }
       .map { String(decoding: $0, as: UTF8.self) }
+  }
+
+  /// Throws where a layer that shapes its answers is not there, or is not what it should be.
+  public func checkLayers() throws(FileError) {
+    guard case .store(let store, let manifest) = place else { return }
+    func refuse(_ problem: String) -> FileError { FileError(path: "\(name)", problem: problem) }
+    for kind in [Manifest.Kind.template, .prompt, .system, .params, .messages] {
+      for layer in manifest.layers(kind) {
+        guard let bytes = store.bytes(of: layer.digest) else {
+          throw refuse(
+            "its \(kind.rawValue) layer, \(layer.digest), is missing from the store; pull the model again"
+          )
+        }
+        guard kind == .params || kind == .messages else { continue }
+        let value = try? JSONValue(bytes)
+        guard kind == .params ? value?.members != nil : value?.items != nil else {
+          throw refuse(
+            "its \(kind.rawValue) layer, \(layer.digest), is damaged; pull the model again")
+        }
+      }
+    }
   }
 
   /// The Go template that its conversations are written by; nil: its file's own.

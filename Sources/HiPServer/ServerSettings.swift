@@ -37,7 +37,9 @@ public struct ServerSettings: Sendable {
   /// The usual settings.
   public init() {}
 
-  /// Seconds that a text says, as `5m` or `-1`; nil where it says none. Negative: for ever.
+  /// Seconds that a text says, as `5m` or `-1`.
+  ///
+  /// Nil where it says none; negative: for ever.
   public static func keepAliveSeconds(_ text: String) -> Double? {
     switch KeepAlive(text) {
     case nil: nil

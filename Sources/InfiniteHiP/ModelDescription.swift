@@ -2,7 +2,7 @@
 
 public import HiPModelFiles
 public import HiPModels
-internal import HiPTemplates
+public import HiPTemplates
 internal import HiPTensors
 public import HiPTokenization
 
@@ -20,6 +20,8 @@ public struct ModelDescription: Sendable {
   public let chatTemplate: ChatTemplate?
   /// Why there is no chat template.
   public let chatTemplateProblem: String?
+  /// What is wrong with the template that it has.
+  public let chatTemplateError: TemplateError?
   /// What a text begins with, if anything.
   public let beginToken: TokenID?
   /// Tokens that end an answer.
@@ -53,6 +55,7 @@ public struct ModelDescription: Sendable {
     writtenEnd = text.name(text.end)
     guard let template = template ?? text.template.map({ .jinja($0) }) else {
       chatTemplate = nil
+      chatTemplateError = nil
       chatTemplateProblem =
         "\(path) has no chat template. Give the prompt as it is with --raw, or a template with --template"
       return
@@ -61,8 +64,10 @@ public struct ModelDescription: Sendable {
       chatTemplate = try Self.chatTemplate(
         template, tokenizer, begin: writtenBegin, end: writtenEnd)
       chatTemplateProblem = nil
+      chatTemplateError = nil
     } catch {
       chatTemplate = nil
+      chatTemplateError = error
       chatTemplateProblem =
         "\(path): the chat template cannot be used: \(error). Give the prompt as the model expects it "
         + "with --raw"

@@ -85,7 +85,8 @@ def run_checks(only=""):
 
 def explained(error):
     """An error in one line, with the line of the script that raised it."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == sys.argv[0]]
+    script = os.path.abspath(sys.argv[0])
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == script]
     place = f" [line {frames[-1].lineno}]" if frames else ""
     text = " ".join(str(error).split()) or (frames[-1].line if frames else "")
     return f"{type(error).__name__}: {text[:500]}{place}"
@@ -234,17 +235,23 @@ def listening_addresses(pid):
 
 
 class Server:
-    """A server of its own, with a model store and caches of its own, for `with`."""
+    """A server of its own, with a model store and caches of its own, for `with`.
 
-    def __init__(self, binary, model_file, arguments=()):
+    Without a model file it serves what the arguments and the environment name.
+    """
+
+    def __init__(self, binary, model_file=None, arguments=(), environment=None):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.command = [binary, "serve", "--port", str(self.port), "--model", model_file, *arguments]
+        model = ["--model", model_file] if model_file else []
+        self.command = [binary, "serve", "--port", str(self.port), *model, *arguments]
+        self.environment = environment or {}
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
         places = ("OLLAMA_MODELS", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
         environment = {**os.environ, **{name: f"{self.folder.name}/{name}" for name in places}}
+        environment |= self.environment
         self.log = open(f"{self.folder.name}/log", "w+b")
         self.process = subprocess.Popen(
             self.command, env=environment, stdout=self.log, stderr=self.log)
@@ -262,6 +269,9 @@ class Server:
         with contextlib.suppress(OSError):
             return http("GET", self.url + "/health", timeout=2)[0] == 200
         return False
+
+    def log_text(self):
+        return Path(f"{self.folder.name}/log").read_text(errors="replace")
 
     def terminate(self, seconds):
         """Sends SIGTERM; gives the exit status and the seconds that it took."""

@@ -230,6 +230,55 @@ import Testing
       within: tested.tolerance > 1e-3 ? 3e-4 : 1e-5)
   }
 
+  /// Biases are added, and a filter leaves what it allows, whichever candidates are asked for.
+  @Test(arguments: TestedBackend.available)
+  func biasesAndFiltersShapeTheCandidates(_ tested: TestedBackend) throws {
+    final class Fixed: TokenFilterSource {
+      let bits: [UInt64]
+      init(_ allowed: [Int], of count: Int) {
+        var bits = [UInt64](repeating: 0, count: (count + 63) / 64)
+        for token in allowed { bits[token / 64] |= 1 << UInt64(token % 64) }
+        self.bits = bits
+      }
+      func words() -> [UInt64] { bits }
+    }
+    let backend = try tested.make()
+    var numbers = SeededNumbers(6)
+    let logits = numbers.normals(300)
+    let allowed = [3, 64, 127, 299]
+    let requests = [(1, 1.0), (3, 1.0), (0, 1.0), (0, 0.9)].map { count, mass in
+      var request = CandidateRequest(count: count, mass: mass)
+      request.bias = [64: 2.5, 5: 100]
+      request.filter = TokenFilter(Fixed(allowed, of: 300))
+      return request
+    }
+    var nothing = CandidateRequest.greedy
+    nothing.filter = TokenFilter(Fixed([], of: 300))
+    for request in requests + [nothing] {
+      backend.sample(
+        SampleCall(
+          logits: try tensor(logits, 300, on: backend),
+          items: [.init(rows: 0..<1, request: .candidates(request))]))
+      guard case .candidates(let rows)? = try backend.submit().results.first else {
+        Issue.record("no candidates")
+        continue
+      }
+      guard request != nothing else {
+        #expect(rows[0].ids.isEmpty)
+        continue
+      }
+      let values = allowed.map { ($0, Double(logits[$0]) + ($0 == 64 ? 2.5 : 0)) }
+      let total = log(values.reduce(0) { $0 + exp($1.1) })
+      #expect(abs(rows[0].logSumExp - total) < 1e-4)
+      let order =
+        request.isWhole
+        ? allowed : values.sorted { $0.1 > $1.1 }.map(\.0)
+      #expect(rows[0].ids.map(Int.init) == Array(order.prefix(rows[0].ids.count)))
+      #expect(rows[0].ids.count == (request.count > 0 ? request.count : rows[0].ids.count))
+      #expect(!rows[0].ids.isEmpty)
+    }
+  }
+
   @Test(arguments: TestedBackend.available)
   func samplesAreTheMostProbableTokens(_ tested: TestedBackend) throws {
     let backend = try tested.make()

@@ -52,6 +52,8 @@ import Testing
   private struct Server {
     let runner: ModelRunner
     var scheduler = Scheduler()
+    /// Tokens of prompts that a step takes.
+    var prefillRows = DecoderModel.largestPrefill
     var states: [SequenceID: SequenceState] = [:]
     var offered: [SequenceID: [Candidates]] = [:]
 
@@ -91,7 +93,11 @@ import Testing
     /// Runs a step; false when there is none.
     mutating func step() throws -> Bool {
       let now = states
-      guard let plan = scheduler.next({ now[$0]?.nextSlice(of: $0) }) else { return false }
+      let rows = prefillRows
+      guard
+        let plan = scheduler.next(
+          prefillRows: rows, { now[$0]?.nextSlice(of: $0, prefillRows: rows) })
+      else { return false }
       for slice in plan.slices { try runner.cache(slice.sequence).reserve(slice.tokens.count) }
       for (slice, output) in zip(plan.slices, try runner.run(plan)) {
         #expect(output.failure == nil)
@@ -173,6 +179,18 @@ import Testing
       var server = try Server(.best, threads: threads)
       let id = server.join(request)
       try server.finish()
+      #expect(try server.offered[id] == alone(request, .best), "\(request)")
+    }
+  }
+
+  /// Prompts that are cut into smaller steps, so that others wait less long.
+  @Test(arguments: [64, 128, 256]) func theSizeOfStepsChangesNothing(_ rows: Int) throws {
+    let requests = Request.make(7)
+    var server = try Server(.best)
+    server.prefillRows = rows
+    let ids = requests.map { server.join($0) }
+    try server.finish()
+    for (request, id) in zip(requests, ids) {
       #expect(try server.offered[id] == alone(request, .best), "\(request)")
     }
   }

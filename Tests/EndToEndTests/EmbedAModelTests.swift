@@ -41,7 +41,7 @@ func answers(about text: String, questions: [String], modelPath: String) async t
     var answer = ""
     for try await event in fork.respond(to: request) {
       switch event {
-      case .progress: break
+      case .progress, .token: break
       case .text(let more): answer += more
       case .finished(let completion): print("\(completion.completionTokens) tokens")
       }

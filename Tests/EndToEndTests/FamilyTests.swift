@@ -186,7 +186,7 @@ extension ModelRunner {
       return SequenceSlice(
         sequence: id, tokens: Array(text.ids[text.part]), start: text.part.lowerBound,
         length: text.ids.count, kind: .score, attention: try attention(),
-        output: .negativeLogLikelihoods(targets))
+        output: .negativeLogLikelihoods(targets, alternatives: 0))
     }
     return try run(StepPlan(slices)).map(\.negativeLogLikelihoods)
   }

@@ -115,7 +115,7 @@ extension Session {
       switch event {
       case .text(let more): text += more
       case .finished(let completion): return Collected(text: text, completion: completion)
-      case .progress: break
+      case .progress, .token: break
       }
     }
     throw CancellationError()

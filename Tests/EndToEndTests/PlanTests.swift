@@ -138,7 +138,8 @@ import Testing
       StepPlan([
         SequenceSlice(
           sequence: id, tokens: Array(ids.dropLast()), start: 0, length: ids.count, kind: .score,
-          attention: attention, output: .negativeLogLikelihoods(Array(ids.dropFirst())))
+          attention: attention,
+          output: .negativeLogLikelihoods(Array(ids.dropFirst()), alternatives: 0))
       ]))[0]
     if let failure = output.failure { throw failure }
     // Float32 against double: measured worst 2e-5; factors in bfloat16 2^-9 each: 0.2, and more where experts change.
@@ -167,7 +168,8 @@ import Testing
         StepPlan([
           SequenceSlice(
             sequence: id, tokens: Array(ids[part]), start: part.lowerBound, kind: .score,
-            attention: attention, output: .negativeLogLikelihoods(Array(ids[part])))
+            attention: attention, output: .negativeLogLikelihoods(Array(ids[part]), alternatives: 0)
+          )
         ]))[0].negativeLogLikelihoods
     }
     let runner = try runner()

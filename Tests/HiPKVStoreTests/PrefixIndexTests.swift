@@ -44,6 +44,27 @@ import Testing
     #expect(PrefixIndex(blockSize: 1, seed: 2).match([7]) == [])
   }
 
+  @Test func theFirstDifferenceIsTold() {
+    var index = PrefixIndex(blockSize: 4)
+    _ = index.insert(Array(1...12), blocks: blocks(0, 1, 2))
+    _ = index.insert([1, 2, 9, 9], blocks: blocks(3))
+    #expect(index.commonLength(with: [1, 2, 3, 4, 5, 6, 0, 0]) == 6)
+    #expect(index.commonLength(with: [1, 2, 9, 0]) == 3)
+    #expect(index.commonLength(with: Array(1...20)) == 12)
+    #expect(index.commonLength(with: [7]) == 0)
+  }
+
+  /// In the order of their last use nothing is left behind what has gone.
+  @Test func theLeastRecentComesOutFirst() {
+    var index = PrefixIndex(blockSize: 1)
+    _ = index.insert([1, 2, 3], blocks: blocks(0, 1, 2))
+    _ = index.insert([4, 5], blocks: blocks(3, 4))
+    index.touch([1, 2])
+    #expect(index.leastRecent() == blocks(2, 4, 3, 1, 0))
+    for block in index.leastRecent() { #expect(index.remove(block) == [block]) }
+    #expect(index.count == 0)
+  }
+
   /// Against a model that compares whole beginnings.
   @Test func randomTextsMatchWhatComparingWouldFind() {
     var numbers = SeededNumbers(3)

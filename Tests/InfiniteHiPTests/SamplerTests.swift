@@ -31,7 +31,7 @@ import Testing
   }
 
   private func next(_ sampler: inout Sampler) -> TokenID {
-    sampler.next(candidates(sampler.request))
+    sampler.next(candidates(sampler.request)) ?? -1
   }
 
   private func draw(_ options: SamplingOptions, _ count: Int = 400) -> [TokenID: Int] {
@@ -39,6 +39,22 @@ import Testing
     return (0..<count).reduce(into: [:]) { counts, _ in
       counts[next(&sampler), default: 0] += 1
     }
+  }
+
+  @Test func penaltiesGrowWithTheAnswer() {
+    var options = SamplingOptions()
+    options.presencePenalty = 0.25
+    options.frequencyPenalty = 0.5
+    options.bias = [4: 2]
+    var sampler = Sampler(options)
+    #expect(sampler.request.bias == [4: 2])
+    #expect(next(&sampler) == 1 && sampler.request.bias == [4: 2, 1: -0.75])
+    #expect(next(&sampler) == 1 && sampler.request.bias == [4: 2, 1: -1.25])
+  }
+
+  @Test func withoutCandidatesNothingIsChosen() {
+    var sampler = Sampler(SamplingOptions(temperature: 1))
+    #expect(sampler.next(Candidates(ids: [], logits: [], logSumExp: 0)) == nil)
   }
 
   @Test func zeroTemperatureTakesTheBest() {

@@ -159,7 +159,6 @@ struct ServeCommand: AsyncParsableCommand {
     let named = ModelCatalog(
       own: own, stores: others.map { ModelStore(root: $0, isWritable: false) }, folders: models)
     // --model is a path, or the name of a model in one of the places above.
-    let path = try options.modelPath()
     if let model = options.model, !FileManager.default.fileExists(atPath: model) {
       guard let stored = named.model(named: model) else {
         throw ValidationError(
@@ -168,6 +167,9 @@ struct ServeCommand: AsyncParsableCommand {
       return ModelCatalog(
         own: own, stores: named.stores, folders: models, preferred: stored.name)
     }
-    return ModelCatalog(own: own, stores: named.stores, folders: models, files: [path])
+    // Without the source, and its demo model, there are those of the stores.
+    let path = options.model ?? (try? BundledFile.demoModel.path())
+    return ModelCatalog(
+      own: own, stores: named.stores, folders: models, files: path.map { [$0] } ?? [])
   }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CoreMetrics
+package import CoreMetrics
 internal import Synchronization
 
 /// Keeps metrics, and writes them as Prometheus reads them.
-final class PrometheusRegistry: MetricsFactory {
+package final class PrometheusRegistry: MetricsFactory {
   /// What a metric is, and its values by their labels.
   private struct Family {
     let kind: Kind
@@ -21,6 +21,8 @@ final class PrometheusRegistry: MetricsFactory {
 
   /// Upper bounds, in seconds.
   private static let bounds = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800]
+
+  package init() {}
 
   private let families = Mutex<[String: Family]>([:])
 
@@ -50,7 +52,7 @@ final class PrometheusRegistry: MetricsFactory {
   }
 
   /// All of them in Prometheus' text format.
-  var text: String {
+  package var text: String {
     families.withLock { families in
       families.sorted { $0.key < $1.key }.map { name, family in
         "# TYPE \(name) \(family.kind.rawValue)\n"
@@ -80,13 +82,13 @@ final class PrometheusRegistry: MetricsFactory {
 
   // MARK: MetricsFactory
 
-  func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
+  package func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
     let handler = MetricHandler(self, label, dimensions, isHistogram: false)
     add(0, handler.key)
     return handler
   }
 
-  func makeFloatingPointCounter(
+  package func makeFloatingPointCounter(
     label: String, dimensions: [(String, String)]
   ) -> any FloatingPointCounterHandler {
     let handler = MetricHandler(self, label, dimensions, isHistogram: false)
@@ -94,11 +96,11 @@ final class PrometheusRegistry: MetricsFactory {
     return handler
   }
 
-  func makeMeter(label: String, dimensions: [(String, String)]) -> any MeterHandler {
+  package func makeMeter(label: String, dimensions: [(String, String)]) -> any MeterHandler {
     MetricHandler(self, label, dimensions, isHistogram: false)
   }
 
-  func makeRecorder(
+  package func makeRecorder(
     label: String, dimensions: [(String, String)], aggregate: Bool
   ) -> any RecorderHandler {
     let handler = MetricHandler(self, label, dimensions, isHistogram: aggregate)
@@ -106,15 +108,15 @@ final class PrometheusRegistry: MetricsFactory {
     return handler
   }
 
-  func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
+  package func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
     MetricHandler(self, label, dimensions, isHistogram: true)
   }
 
-  func destroyCounter(_ handler: any CounterHandler) {}
-  func destroyFloatingPointCounter(_ handler: any FloatingPointCounterHandler) {}
-  func destroyMeter(_ handler: any MeterHandler) {}
-  func destroyRecorder(_ handler: any RecorderHandler) {}
-  func destroyTimer(_ handler: any TimerHandler) {}
+  package func destroyCounter(_ handler: any CounterHandler) {}
+  package func destroyFloatingPointCounter(_ handler: any FloatingPointCounterHandler) {}
+  package func destroyMeter(_ handler: any MeterHandler) {}
+  package func destroyRecorder(_ handler: any RecorderHandler) {}
+  package func destroyTimer(_ handler: any TimerHandler) {}
 }
 
 /// A metric with its labels, as Prometheus writes them.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import HiPJSON
-internal import HiPTokenization
+package import HiPTokenization
 
 /// Takes an answer apart as it comes: thoughts, calls of tools, and what is said.
-struct AnswerParser: Sendable {
+package struct AnswerParser: Sendable {
   /// A part of an answer.
-  enum Part: Sendable, Hashable {
+  package enum Part: Sendable, Hashable {
     case content(String)
     case thinking(String)
     case call(ToolCall)
@@ -17,6 +17,8 @@ struct AnswerParser: Sendable {
   private var state: State
   private var held = ""
   private var isAtStart = true
+  /// White space behind a thought or a call belongs to neither what is said nor another call.
+  private var skipsSpace = false
 
   private enum State: Sendable, Hashable {
     case text, thinking
@@ -28,22 +30,37 @@ struct AnswerParser: Sendable {
   ///   - dialect: how the model writes calls and thoughts.
   ///   - readsCalls: whether calls are looked for.
   ///   - splitsThinking: whether thoughts are told apart.
-  init(_ dialect: ToolDialect, readsCalls: Bool, splitsThinking: Bool) {
+  package init(_ dialect: ToolDialect, readsCalls: Bool, splitsThinking: Bool) {
     form = readsCalls ? dialect.form : nil
     thinking = splitsThinking ? dialect.thinking : nil
     state = splitsThinking && dialect.thinking?.isOpened ?? false ? .thinking : .text
   }
 
   /// Takes more of the answer; what can be told of it by now.
-  mutating func append(_ text: String) -> [Part] {
+  package mutating func append(_ text: String) -> [Part] {
     held += text
+    skipSpace()
     var parts: [Part] = []
     while let part = next(&parts) { parts.append(part) }
     return parts
   }
 
+  private mutating func skipSpace() {
+    guard skipsSpace else { return }
+    held = String(held.drop { $0.isWhitespace })
+    if !held.isEmpty { skipsSpace = false }
+  }
+
+  /// Goes on behind a mark with what is said.
+  private mutating func leave(_ range: Range<String.Index>) {
+    held = String(held[range.upperBound...])
+    state = .text
+    skipsSpace = true
+    skipSpace()
+  }
+
   /// What is left when the answer has ended.
-  mutating func finish() -> [Part] {
+  package mutating func finish() -> [Part] {
     defer { held = "" }
     var parts: [Part] = []
     switch state {
@@ -63,8 +80,7 @@ struct AnswerParser: Sendable {
       guard let mark = thinking?.close else { return nil }
       if let range = held.firstRange(of: mark) {
         let thought = String(held[..<range.lowerBound])
-        held = String(held[range.upperBound...].drop { $0.isWhitespace })
-        state = .text
+        leave(range)
         return thought.isEmpty ? next(&parts) : .thinking(thought)
       }
       return take(allBut: [mark]).map { .thinking($0) }
@@ -73,8 +89,7 @@ struct AnswerParser: Sendable {
       guard form == .tagged, let end = held.firstRange(of: "</tool_call>") else { return nil }
       let calls = ToolCallText.calls(in: String(held[..<end.lowerBound]))
       let whole = String(held[..<end.upperBound])
-      held = String(held[end.upperBound...].drop { $0.isWhitespace })
-      state = .text
+      leave(end)
       guard let last = calls.last else { return .content(whole) }
       parts += calls.dropLast().map { .call($0) }
       return .call(last)
@@ -102,8 +117,9 @@ struct AnswerParser: Sendable {
     }
     if isAtStart, form != nil {
       // A call that stands there without its marks.
-      guard let start = held.first(where: { !$0.isWhitespace }) else { return nil }
-      if start == "{" || start == "[" {
+      let start = held.drop { $0.isWhitespace }
+      guard !start.isEmpty, !marks.contains(where: { $0.hasPrefix(start) }) else { return nil }
+      if start.hasPrefix("{") || start.hasPrefix("[") {
         isAtStart = false
         state = .call
         return nil

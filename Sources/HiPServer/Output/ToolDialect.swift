@@ -2,12 +2,12 @@
 
 internal import HiPGrammar
 internal import HiPJSON
-internal import HiPTokenization
+package import HiPTokenization
 
 /// How a model's family writes calls of tools, and thoughts, into its text.
-struct ToolDialect: Sendable, Hashable {
+package struct ToolDialect: Sendable, Hashable {
   /// How a call is written.
-  enum Form: Sendable, Hashable {
+  package enum Form: Sendable, Hashable {
     /// `<tool_call>{"name": …, "arguments": …}</tool_call>`: Hermes, Qwen, SmolLM, and models that are told so.
     case tagged
     /// The whole answer is `{"name": …, "parameters": …}`: Llama 3.
@@ -16,22 +16,22 @@ struct ToolDialect: Sendable, Hashable {
     case marked
   }
 
-  let form: Form
+  package let form: Form
   /// Whether the model's template tells it of tools; otherwise a system message does.
-  let isToldByTemplate: Bool
+  package let isToldByTemplate: Bool
   /// What thoughts stand between; nil for families that do not mark any.
-  let thinking: Marks?
+  package let thinking: Marks?
 
   /// What something stands between.
-  struct Marks: Sendable, Hashable {
-    let open: String
-    let close: String
+  package struct Marks: Sendable, Hashable {
+    package let open: String
+    package let close: String
     /// The template itself writes the opening mark.
-    let isOpened: Bool
+    package let isOpened: Bool
   }
 
   /// Goes by what the template writes.
-  init(_ template: ChatTemplate?) {
+  package init(_ template: ChatTemplate?) {
     let source = template?.source ?? ""
     isToldByTemplate = template?.writesTools ?? false
     if source.contains("[TOOL_CALLS]") {

@@ -64,7 +64,9 @@ struct OllamaModels: Sendable {
         "size": .integer(model.model.weightByteCount + used),
         "digest": .text(model.stored.digest.hex), "details": model.card.details,
         "expires_at": .text(min(expires, Date(timeIntervalSinceNow: 1e10)).rfc3339),
-        "size_vram": 0, "context_length": .integer(settings.contextLimit),
+        "size_vram": 0,
+        "context_length": .integer(
+          min(model.parameters["num_ctx"]?.integer ?? .max, settings.contextLimit)),
         "kv_bytes": ["memory": .integer(used)],
       ])
     }

@@ -4,6 +4,7 @@ internal import Foundation
 internal import HTTPTypes
 internal import HiPJSON
 internal import HiPModelStore
+internal import HiPTemplates
 internal import HiPTensors
 internal import Hummingbird
 internal import NIOCore
@@ -108,6 +109,7 @@ struct OllamaStore: Sendable {
       throw ServerError.badRequest("a model of several files cannot be made; join them first")
     }
     creation.template = try fields.text("template")
+    if let template = creation.template { _ = try GoTemplate(template) }
     creation.system = try fields.text("system")
     creation.licenses = try fields.texts("license") ?? []
     creation.parameters = try fields.fields("parameters")?.object

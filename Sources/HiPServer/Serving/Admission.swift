@@ -4,7 +4,7 @@ internal import Foundation
 internal import Synchronization
 
 /// Lets so many requests run at once, so many wait in their order, and refuses the rest.
-final class Admission: Sendable {
+package final class Admission: Sendable {
   private struct State {
     var running = 0
     var waiting: [(id: UUID, continuation: CheckedContinuation<Void, any Error>)] = []
@@ -15,13 +15,13 @@ final class Admission: Sendable {
   private let queue: Int
   private let state = Mutex(State())
 
-  init(parallel: Int, queue: Int) {
+  package init(parallel: Int, queue: Int) {
     self.parallel = parallel
     self.queue = queue
   }
 
-  var running: Int { state.withLock { $0.running } }
-  var waiting: Int { state.withLock { $0.waiting.count } }
+  package var running: Int { state.withLock { $0.running } }
+  package var waiting: Int { state.withLock { $0.waiting.count } }
 
   /// Takes a place at once; false where there is none.
   ///
@@ -37,7 +37,7 @@ final class Admission: Sendable {
   }
 
   /// Waits for a place.
-  func enter() async throws {
+  package func enter() async throws {
     let id = UUID()
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
@@ -63,7 +63,7 @@ final class Admission: Sendable {
   }
 
   /// Gives a place back.
-  func leave() {
+  package func leave() {
     let next = state.withLock { state -> CheckedContinuation<Void, any Error>? in
       guard !state.waiting.isEmpty else {
         state.running -= 1
@@ -75,7 +75,7 @@ final class Admission: Sendable {
   }
 
   /// Refuses all who wait, and all who come.
-  func close() {
+  package func close() {
     let waiting = state.withLock { state in
       state.isClosed = true
       defer { state.waiting = [] }

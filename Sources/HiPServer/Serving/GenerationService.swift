@@ -159,10 +159,11 @@ private struct ReadingPace {
 
   init(_ start: ContinuousClock.Instant) { time = start }
 
+  /// Nil for the short step at the end of a prompt, which says little.
   mutating func note(_ prefilled: Int) -> Double? {
     let now = ContinuousClock.now
     defer { (time, count) = (now, prefilled) }
     let seconds = (now - time) / .seconds(1)
-    return prefilled > count && seconds > 0 ? Double(prefilled - count) / seconds : nil
+    return prefilled - count >= 128 && seconds > 0 ? Double(prefilled - count) / seconds : nil
   }
 }

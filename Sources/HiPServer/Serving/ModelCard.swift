@@ -21,6 +21,7 @@ struct ModelCard: Sendable {
   let tensors: [ModelFile.TensorSummary]
 
   init(_ stored: StoredModel) throws {
+    try stored.checkLayers()
     guard let path = stored.path else {
       throw FileError(
         .unsupported, path: "\(stored.name)", problem: "its manifest names no GGUF file")

@@ -44,9 +44,10 @@ final class ServedModel: Sendable {
   /// How its conversations are written.
   func template() throws(ServerError) -> ChatTemplate {
     guard let template = model.chatTemplate else {
-      throw .badRequest(
-        "\"\(name)\" does not support chat: "
-          + (model.chatTemplateProblem ?? "it has no chat template"))
+      let problem =
+        model.description.chatTemplateError.map { "its chat template cannot be used: \($0)" }
+        ?? "it has no chat template; use /api/generate with \"raw\", or /v1/completions"
+      throw .badRequest("\"\(name)\" does not support chat: \(problem)")
     }
     return template
   }

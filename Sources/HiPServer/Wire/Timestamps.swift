@@ -15,12 +15,12 @@ extension Date {
 }
 
 /// How long a model stays loaded after its last request.
-enum KeepAlive: Sendable, Hashable {
+package enum KeepAlive: Sendable, Hashable {
   case seconds(Double)
   case forever
 
   /// Reads a number of seconds, or a text as Go writes durations: `5m`, `1h30m`, `-1`.
-  init?(_ text: String) {
+  package init?(_ text: String) {
     if let seconds = Double(text) {
       self.init(seconds: seconds)
       return

@@ -150,12 +150,14 @@ actor Engine {
       guard jobs[id] == nil else { throw InfiniteHiPError.busy }
       var tokens = job.tokens
       if let kind = prefixKind(of: job, state), loaded.cache(id).length == 0 {
-        // A token at least is computed: its logits are wanted.
+        // A question is computed as one, and a token at least, whose logits are wanted.
+        let question =
+          job.answerTokens > 0 ? state.attention.questionLength(endingAt: tokens.count) : nil
         let (reused, common) = loaded.prefixes.adopt(
-          tokens.dropLast(), of: kind, unit: state.attention.reuseUnit(of: tokens.count),
-          into: loaded.cache(id))
+          tokens.dropLast(question ?? 1), of: kind,
+          unit: state.attention.reuseUnit(of: tokens.count), into: loaded.cache(id))
         state = SequenceState(attention: state.attention, length: reused)
-        if common > reused, common < tokens.count { job.firstDifference = common }
+        if common > reused, common < tokens.count - (question ?? 1) { job.firstDifference = common }
         tokens.removeFirst(reused)
       }
       state.begin(tokens, job.goal)
