@@ -62,9 +62,10 @@ typedef float octet __attribute__((ext_vector_type(8)));
 
 /// 32 bytes of weights times 32 elements of an input in 15 bits, times a factor.
 INLINE octet add_block(const __m256i weights[2], const int16_t *input, float factor, octet total) {
-  __m256i sum = _mm256_dpwssd_epi32(_mm256_setzero_si256(), weights[0],
-                                    _mm256_loadu_si256((const __m256i *)input));
-  sum = _mm256_dpwssd_epi32(sum, weights[1], _mm256_loadu_si256((const __m256i *)(input + 16)));
+  __m256i sum = _mm256_madd_epi16(weights[0], _mm256_loadu_si256((const __m256i *)input));
+  __m256i second = _mm256_loadu_si256((const __m256i *)(input + 16));
+  // One instruction: compilers make two of the intrinsic.
+  __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(weights[1]), "v"(second));
   return __builtin_elementwise_fma((octet)_mm256_cvtepi32_ps(sum), (octet)factor, total);
 }
 
@@ -85,49 +86,65 @@ INLINE __m256 block_halves(const uint8_t *block, const size_t stride) {
   return _mm256_cvtph_ps(_mm_unpacklo_epi64(low, high));
 }
 
-/// A row of Q8_0 times up to four inputs. Sums of blocks alternate between two, whatever else is computed
-/// beside them.
-INLINE void dot_eight_bits(const int inputs, const uint8_t *row, const fine_input fine[4], size_t n,
-                           float *out, size_t out_ld) {
-  octet even[4], odd[4];
+/// One or two rows of Q8_0 times up to four inputs: two share what is loaded of the inputs. Sums of blocks
+/// alternate between two, whatever else is computed beside them.
+INLINE void dot_eight_bits(const int rows, const int inputs, const uint8_t *row, size_t stride,
+                           const fine_input fine[4], size_t n, float *out, size_t out_ld) {
+  octet sums[2][2][4];
 #pragma clang loop unroll(full)
-  for (int i = 0; i < inputs; i++) even[i] = odd[i] = 0.0f;
+  for (int r = 0; r < rows; r++)
+#pragma clang loop unroll(full)
+    for (int i = 0; i < inputs; i++) sums[r][0][i] = sums[r][1][i] = 0.0f;
   size_t blocks = n / BLOCK, b = 0;
   for (; b + 8 <= blocks; b += 8) {
-    __m256 scales = block_halves(row, BLOCK_BYTES);
-    float factors[4][8];
+    // Behind the end of a row stands one that is computed beside it: what comes next is behind that.
+    size_t skipped = b * BLOCK_BYTES + ROW_BYTES_AHEAD >= stride ? (size_t)(rows - 1) * stride : 0;
+    float factors[2][4][8];
 #pragma clang loop unroll(full)
-    for (int i = 0; i < inputs; i++)
-      _mm256_storeu_ps(factors[i], _mm256_mul_ps(scales, _mm256_loadu_ps(fine[i].steps + b)));
+    for (int r = 0; r < rows; r++) {
+      __m256 scales = block_halves(row + (size_t)r * stride, BLOCK_BYTES);
 #pragma clang loop unroll(full)
-    for (size_t k = 0; k < 8; k += 2, row += 2 * BLOCK_BYTES) {
-      __m256i first[2], second[2];
-      __builtin_prefetch(row + ROW_BYTES_AHEAD);
-      __builtin_prefetch(row + ROW_BYTES_AHEAD + BLOCK_BYTES);
-      load_block(row, first);
-      load_block(row + BLOCK_BYTES, second);
+      for (int i = 0; i < inputs; i++)
+        _mm256_storeu_ps(factors[r][i], _mm256_mul_ps(scales, _mm256_loadu_ps(fine[i].steps + b)));
+    }
+    // Factors are broadcast from memory: kept in registers they would push the sums out.
+    __asm__ volatile("" : : "r"(factors) : "memory");
 #pragma clang loop unroll(full)
-      for (int i = 0; i < inputs; i++) {
-        const int16_t *input = fine[i].elements + (b + k) * BLOCK;
-        even[i] = add_block(first, input, factors[i][k], even[i]);
-        odd[i] = add_block(second, input + BLOCK, factors[i][k + 1], odd[i]);
+    for (size_t k = 0; k < 8; k++, row += BLOCK_BYTES) {
+      __m256i weights[2][2];
+#pragma clang loop unroll(full)
+      for (int r = 0; r < rows; r++) {
+        __builtin_prefetch(row + (size_t)r * stride + ROW_BYTES_AHEAD + skipped);
+        load_block(row + (size_t)r * stride, weights[r]);
       }
+#pragma clang loop unroll(full)
+      for (int i = 0; i < inputs; i++)
+#pragma clang loop unroll(full)
+        for (int r = 0; r < rows; r++)
+          sums[r][k % 2][i] = add_block(weights[r], fine[i].elements + (b + k) * BLOCK,
+                                        factors[r][i][k], sums[r][k % 2][i]);
     }
   }
   for (; b < blocks; b++, row += BLOCK_BYTES) {
-    __m256i weights[2];
-    load_block(row, weights);
-    float scale = half_to_float(row);
 #pragma clang loop unroll(full)
-    for (int i = 0; i < inputs; i++)
-      even[i] = add_block(weights, fine[i].elements + b * BLOCK, scale * fine[i].steps[b], even[i]);
+    for (int r = 0; r < rows; r++) {
+      __m256i weights[2];
+      load_block(row + (size_t)r * stride, weights);
+      float scale = half_to_float(row + (size_t)r * stride);
+#pragma clang loop unroll(full)
+      for (int i = 0; i < inputs; i++)
+        sums[r][0][i] = add_block(weights, fine[i].elements + b * BLOCK, scale * fine[i].steps[b],
+                                  sums[r][0][i]);
+    }
   }
 #pragma clang loop unroll(full)
-  for (int i = 0; i < inputs; i++) {
-    octet total = even[i] + odd[i];
-    quad four = total.lo + total.hi;
-    out[(size_t)i * out_ld] = (four[0] + four[2]) + (four[1] + four[3]);
-  }
+  for (int r = 0; r < rows; r++)
+#pragma clang loop unroll(full)
+    for (int i = 0; i < inputs; i++) {
+      octet total = sums[r][0][i] + sums[r][1][i];
+      quad four = total.lo + total.hi;
+      out[(size_t)i * out_ld + (size_t)r] = (four[0] + four[2]) + (four[1] + four[3]);
+    }
 }
 
 /// Rows of weights that stay near while one group of inputs after the other takes them.
@@ -145,14 +162,20 @@ static void multiply_eight_bits(const uint8_t *row, size_t stride, size_t rows, 
       size_t count = inputs - i < 4 ? inputs - i : 4;
       for (size_t k = 0; k < count; k++) fine[k] = fine_part(prepared + (i + k) * prepared_ld, n);
       float *to = out + i * out_ld;
-#define ROWS_TIMES(inputs)                                                                         \
-  for (size_t r = first; r < end; r++) dot_eight_bits(inputs, row + r * stride, fine, n, to + r, out_ld); \
+#define ROWS_TIMES(together, inputs)                                                               \
+  {                                                                                                \
+    size_t r = first;                                                                              \
+    for (; r + together <= end; r += together)                                                     \
+      dot_eight_bits(together, inputs, row + r * stride, stride, fine, n, to + r, out_ld);         \
+    for (; r < end; r++)                                                                           \
+      dot_eight_bits(1, inputs, row + r * stride, stride, fine, n, to + r, out_ld);                \
+  }                                                                                                \
   break
       switch (count) {
-      case 1: ROWS_TIMES(1);
-      case 2: ROWS_TIMES(2);
-      case 3: ROWS_TIMES(3);
-      default: ROWS_TIMES(4);
+      case 1: ROWS_TIMES(1, 1);
+      case 2: ROWS_TIMES(1, 2);
+      case 3: ROWS_TIMES(1, 3);
+      default: ROWS_TIMES(2, 4);
       }
 #undef ROWS_TIMES
     }
