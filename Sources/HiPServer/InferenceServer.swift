@@ -36,7 +36,7 @@ public struct InferenceServer: Sendable {
       router: router,
       server: .http1(
         configuration: .init(
-          additionalChannelHandlers: [ClientWatch(requestSeconds: settings.bodySeconds)],
+          additionalChannelHandlers: [ClientWatch(settings)],
           idleTimeout: .seconds(120),
           httpDecoderConfiguration: .init(
             maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 64 << 10, maxHeaderFieldCount: 100))),

@@ -18,6 +18,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+# How many times longer than promised things may take: 1, but where the machine is shared with others.
+SLACK = float(os.environ.get("INFINITEHIP_SLACK", "1"))
+
 FACT = "The secret code of the lighthouse is 48213."
 FACT_QUESTION = "What is the secret code of the lighthouse?"
 

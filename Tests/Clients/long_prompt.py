@@ -8,14 +8,14 @@ import httpx
 import ollama
 import openai
 
-from harness import (FACT_QUESTION, book_text, check, events, metric, note, numbers, options,
+from harness import (SLACK, FACT_QUESTION, book_text, check, events, metric, note, numbers, options,
                      raises, run_checks, running, wait_until)
 
 args = options(
     __doc__, ("--tokens", dict(type=int, default=60_000)), ("--book", dict(required=True)))
 url, model = args.url, args.model
 SILENCE = 10  # seconds
-SECOND_ANSWER = 2  # seconds
+SECOND_ANSWER = 2 * SLACK  # seconds
 
 
 class Wire(httpx.HTTPTransport):

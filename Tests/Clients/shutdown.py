@@ -6,13 +6,13 @@ import threading
 
 import httpx
 
-from harness import (FACT_QUESTION, Server, book_text, check, get_json, note, options, run_checks,
+from harness import (SLACK, FACT_QUESTION, Server, book_text, check, get_json, note, options, run_checks,
                      wait_until)
 
 args = options(
     __doc__, ("--binary", dict(required=True)), ("--model-file", dict(required=True)),
     ("--book", dict(required=True)), ("--tokens", dict(type=int, default=60_000)))
-SECONDS = 5
+SECONDS = 5 * SLACK
 
 
 class Stream:

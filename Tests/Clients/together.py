@@ -10,7 +10,7 @@ import time
 import httpx
 import ollama
 
-from harness import (FACT_QUESTION, book_text, check, http, note, options, run_checks, running,
+from harness import (SLACK, FACT_QUESTION, book_text, check, http, note, options, run_checks, running,
                      wait_until)
 
 args = options(
@@ -105,7 +105,7 @@ def _():
         before = prefill.progress
         wait_until(lambda: prefill.is_read or prefill.progress > before, 20, "the prefill goes on")
     note(", ".join(f"{s:.2f}" for s in seconds) + " s")
-    assert max(seconds) <= 1, seconds
+    assert max(seconds) <= 1 * SLACK, seconds
 
 
 @check("a cancelled stream frees its slot within 1 s")
@@ -121,7 +121,7 @@ def _():
             for _ in range(6):
                 next(lines)
             assert running(url) == 1, running(url)
-        note(f"{path}: {wait_until(lambda: running(url) == 0, 1, 'the slot is free'):.2f} s")
+        note(f"{path}: {wait_until(lambda: running(url) == 0, SLACK, 'the slot is free'):.2f} s")
 
 
 @check("a cancelled prefill frees its slot within 1 s")
@@ -130,7 +130,7 @@ def _():
         assert running(url) == 1
         prefill.is_wanted = False
         prefill.thread.join(20)
-        left = wait_until(lambda: running(url) == 0, 1, "the slot is free")
+        left = wait_until(lambda: running(url) == 0, SLACK, "the slot is free")
     note(f"{left:.2f} s")
 
 
@@ -148,7 +148,7 @@ def _():
     times.sort()
     note(f"median {times[100] * 1000:.1f} ms, p99 {times[197] * 1000:.1f} ms, "
          f"longest {times[-1] * 1000:.1f} ms")
-    assert times[197] <= 0.05, times[197]
+    assert times[197] <= 0.05 * SLACK, times[197]
 
 
 @check("the server is well")

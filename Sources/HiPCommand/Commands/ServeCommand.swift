@@ -19,7 +19,7 @@ struct ServeCommand: AsyncParsableCommand {
       Only this machine is listened to unless --host says otherwise. Then give --api-key-file, too.
       """)
 
-  @OptionGroup var options: EngineOptions
+  @OptionGroup var options: ModelOptions
 
   @Option(help: ArgumentHelp("The address to listen on.", valueName: "address"))
   var host = "127.0.0.1"
@@ -105,6 +105,9 @@ struct ServeCommand: AsyncParsableCommand {
     let settings = try settings()
     var logger = Logger(label: "infinitehip") { StreamLogHandler.standardError(label: $0) }
     logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
+    if apiKeyFile == nil, !["127.0.0.1", "localhost", "::1"].contains(host) {
+      logger.warning("whoever reaches \(host) may ask; --api-key-file lets in only who has a key")
+    }
     let catalog = try catalog()
     let server = InferenceServer(catalog, settings, logger) { [options] stored, settings in
       guard let path = stored.path else {

@@ -1,58 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import ArgumentParser
-import HiPAttention
-public import HiPCPU
-public import HiPCompute
-public import HiPModels
+import ArgumentParser
 import InfiniteHiP
 
-extension CPUKernels: ExpressibleByArgument {
-  /// Those that this machine runs.
-  public static var allValueStrings: [String] { supported.map(\.rawValue) }
-}
-
-extension KVType: ExpressibleByArgument {}
-
-extension WeightFormat: ExpressibleByArgument {}
-
-/// What every command can be told about model, attention and sampling.
+/// What a command that answers can be told about model, attention and sampling.
+@dynamicMemberLookup
 struct EngineOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("GGUF file or Hugging Face folder of the model.", valueName: "path"))
-  var model: String?
+  @OptionGroup var base: ModelOptions
 
-  @Option(
-    help: ArgumentHelp(
-      "Jinja file to write conversations by, in place of the model's.", valueName: "f"))
-  var template: String?
+  subscript<Value>(dynamicMember path: WritableKeyPath<ModelOptions, Value>) -> Value {
+    get { base[keyPath: path] }
+    set { base[keyPath: path] = newValue }
+  }
 
-  @Option(
-    help: ArgumentHelp(
-      "What tokens attend to: \(AttentionArgument.names), or a JSON file.", valueName: "policy"))
-  var attention = AttentionArgument(name: AttentionChoice.automatic.name)
-
-  @Option(
-    parsing: .unconditional,
-    help: ArgumentHelp(
-      "Threads that compute. (default: one per core that the process may use)", valueName: "n"))
-  var threads: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "Kernels of the CPU; those but avx512-bf16 round no factor to bfloat16. (default: "
-        + "\(CPUKernels.best.rawValue))", valueName: "set"))
-  var kernels: CPUKernels?
-
-  @Option(
-    help: ArgumentHelp("How keys and values are kept; q8 takes half the memory.", valueName: "type")
-  )
-  var kvType = KVType.f16
-
-  @Option(
-    help: ArgumentHelp(
-      "What the weights are rounded to while they are loaded; where rows are no multiple of 256, q4_k makes q8_0.",
-      valueName: "type"))
-  var weights: WeightFormat?
+  subscript<Value>(dynamicMember path: KeyPath<ModelOptions, Value>) -> Value {
+    base[keyPath: path]
+  }
 
   @Option(
     parsing: .unconditional,
@@ -94,17 +57,7 @@ struct EngineOptions: ParsableArguments {
     parsing: .unconditional, help: ArgumentHelp("The most tokens of an answer.", valueName: "n"))
   var maxTokens = 512
 
-  @Option(
-    parsing: .unconditional,
-    help: ArgumentHelp(
-      "The most tokens of text and answers together, as 8192, 64K or 1M.", valueName: "n"))
-  var context: TokenSize?
-
   mutating func validate() throws {
-    if model == "" { throw ValidationError("--model is empty; give a GGUF file or a folder") }
-    if let threads, !(1...1024).contains(threads) {
-      throw ValidationError("--threads is \(threads); give 1 to 1024")
-    }
     guard maxTokens >= 1 else {
       throw ValidationError("--max-tokens is \(maxTokens); give 1 or more")
     }
@@ -135,34 +88,13 @@ struct EngineOptions: ParsableArguments {
     return options
   }
 
-  var contextLimit: Int { context?.count ?? LanguageModel.defaultContextLimit }
-
-  /// Makes the device, on the thread that calls it.
-  var makeBackend: @Sendable () throws -> CPUBackend {
-    let (threads, kernels) = (threads, kernels ?? .best)
-    return { try CPUBackend(threads: threads, kernels: kernels) }
-  }
-
   /// Path of the model's file.
-  func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
+  func modelPath() throws -> String { try base.modelPath() }
 
-  func loadModel() async throws -> LanguageModel {
-    let model = try await LanguageModel.load(
-      modelPath(), template: template.map { .jinja(try TextFile.read($0)) }, kvType: kvType,
-      weights: weights, on: makeBackend)
-    for notice in model.description.notices { Terminal.note("[\(notice)]\n") }
-    return model
-  }
+  func loadModel() async throws -> LanguageModel { try await base.loadModel() }
 
   /// Opens a session, and says where the attention is another than asked for.
   func makeSession(_ model: LanguageModel) async throws -> Session {
-    let choice = try attention.choice()
-    let session = try await model.makeSession(attention: choice, contextLimit: contextLimit)
-    if session.attention != choice, let reach = session.attention.reach {
-      Terminal.note(
-        "[attention: \(choice.name) over \(reach) positions at most, as the model was trained on "
-          + "\(model.architecture.trainedLength)]\n")
-    }
-    return session
+    try await base.makeSession(model)
   }
 }

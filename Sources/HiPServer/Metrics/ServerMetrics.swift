@@ -12,6 +12,7 @@ final class ServerMetrics: Sendable {
   private let firstToken: Recorder
   private let prefillSeconds, decodeSeconds: FloatingPointCounter
   private let speeds = Mutex<(prefill: Double?, decode: Double?)>((nil, nil))
+  private let tokens = Mutex<(prompt: Int, cached: Int)>((0, 0))
 
   init() {
     prompt = Counter(label: "infinitehip_prompt_tokens_total", factory: registry)
@@ -40,6 +41,10 @@ final class ServerMetrics: Sendable {
   func notePrefill(_ speed: Double) { speeds.withLock { $0.prefill = speed } }
 
   func note(_ completion: Completion) {
+    tokens.withLock {
+      $0.prompt += completion.promptTokens
+      $0.cached += completion.cachedTokens
+    }
     prompt.increment(by: completion.promptTokens)
     cached.increment(by: completion.cachedTokens)
     generated.increment(by: completion.completionTokens)
@@ -54,6 +59,11 @@ final class ServerMetrics: Sendable {
   /// Sets a gauge.
   func set(_ label: String, _ value: Double, _ dimensions: [(String, String)] = []) {
     Gauge(label: "infinitehip_" + label, dimensions: dimensions, factory: registry).record(value)
+  }
+
+  /// The share of prompts' tokens that were there already.
+  var hitRatio: Double {
+    tokens.withLock { $0.prompt > 0 ? Double($0.cached) / Double($0.prompt) : 0 }
   }
 
   /// Tokens per second, of late.

@@ -17,6 +17,8 @@ final class ClientWatch: ChannelInboundHandler, RemovableChannelHandler, Sendabl
     var deadline: Scheduled<Void>?
     /// Bytes that have come since the deadline was set.
     var byteCount = 0
+    /// Bytes of the request's body so far; nil where they are not limited.
+    var bodyByteCount: Int? = 0
   }
 
   /// Bytes that earn a request as much time again.
@@ -25,8 +27,13 @@ final class ClientWatch: ChannelInboundHandler, RemovableChannelHandler, Sendabl
   private let state = Mutex(State())
   /// Seconds that a request may take to come in, whatever its size.
   private let seconds: Double
+  /// Bytes of a body beyond which nobody reads on, not even to throw them away.
+  private let bodyLimit: Int
 
-  init(requestSeconds: Double) { seconds = requestSeconds }
+  init(_ settings: ServerSettings) {
+    seconds = settings.bodySeconds
+    bodyLimit = settings.bodyLimit + (8 << 20)
+  }
 
   /// Calls `handler` when the client leaves, at once where it has left.
   func add(_ handler: @escaping @Sendable () -> Void) -> UUID {
@@ -52,11 +59,19 @@ final class ClientWatch: ChannelInboundHandler, RemovableChannelHandler, Sendabl
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     switch unwrapInboundIn(data) {
-    case .head: expectRequest(context)
+    case .head(let head):
+      let isBlob = head.path?.hasPrefix("/api/blobs/") ?? false
+      state.withLock { $0.bodyByteCount = isBlob ? nil : 0 }
+      expectRequest(context)
     case .body(let part):
-      let isEarned = state.withLock { state in
+      let (isEarned, isTooMuch) = state.withLock { state in
         state.byteCount += part.readableBytes
-        return state.byteCount >= Self.quantum
+        state.bodyByteCount? += part.readableBytes
+        return (state.byteCount >= Self.quantum, state.bodyByteCount ?? 0 > bodyLimit)
+      }
+      guard !isTooMuch else {
+        context.close(promise: nil)
+        return
       }
       if isEarned { expectRequest(context) }
     case .end: state.withLock { $0.deadline.take() }?.cancel()

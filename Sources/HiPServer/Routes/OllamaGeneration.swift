@@ -34,15 +34,8 @@ struct OllamaGeneration: Sendable {
     let stored = try host.find(name)
     let keepAlive = try KeepAlive(fields)
     let start = ContinuousClock.now
-    let model = try await host.open(stored, keepAlive: keepAlive)
-    do {
-      let response = try await answer(
-        fields, route, model, loadTime: .now - start, keepAlive, context)
-      await host.close(stored)
-      return response
-    } catch {
-      await host.close(stored)
-      throw error
+    return try await host.use(stored, keepAlive: keepAlive) { model in
+      try await answer(fields, route, model, loadTime: .now - start, keepAlive, context)
     }
   }
 

@@ -33,18 +33,11 @@ struct OpenAIGeneration: Sendable {
       throw ServerError.badRequest("model is required", parameter: "model")
     }
     let stored = try service.host.find(name)
-    let model = try await service.host.open(stored, keepAlive: try KeepAlive(fields))
-    do {
-      let response =
-        switch route {
-        case .chat: try await chat(fields, model, name, context)
-        case .text: try await complete(fields, model, name, context)
-        }
-      await service.host.close(stored)
-      return response
-    } catch {
-      await service.host.close(stored)
-      throw error
+    return try await service.host.use(stored, keepAlive: try KeepAlive(fields)) { model in
+      switch route {
+      case .chat: try await chat(fields, model, name, context)
+      case .text: try await complete(fields, model, name, context)
+      }
     }
   }
 

@@ -30,14 +30,8 @@ struct SGLangGenerate: Sendable {
     } else {
       stored = try await service.defaultModel()
     }
-    let model = try await service.host.open(stored, keepAlive: nil)
-    do {
-      let response = try await answer(fields, model, context)
-      await service.host.close(stored)
-      return response
-    } catch {
-      await service.host.close(stored)
-      throw error
+    return try await service.host.use(stored, keepAlive: nil) { model in
+      try await answer(fields, model, context)
     }
   }
 

@@ -166,6 +166,7 @@ struct ServerRoutes: Sendable {
       used += (try? await model.model.usedCacheByteCount()) ?? 0
     }
     metrics.set("kv_bytes", Double(used), [("tier", "memory")])
+    metrics.set("prefix_hit_ratio", metrics.hitRatio)
     metrics.set("resident_memory_bytes", Double(MachineMemory.residentByteCount))
     metrics.set("prefill_tokens_per_second", metrics.speed.prefill ?? 0)
     metrics.set("decode_tokens_per_second", metrics.speed.decode ?? 0)

@@ -67,7 +67,7 @@ actor ModelHost {
   }
 
   /// Loads a model, or finds it loaded, and counts a user until `close`.
-  func open(_ stored: StoredModel, keepAlive: KeepAlive?) async throws -> ServedModel {
+  private func open(_ stored: StoredModel, keepAlive: KeepAlive?) async throws -> ServedModel {
     let key = stored.digest.hex
     if entries[key] == nil {
       try makeRoom(for: stored)
@@ -95,7 +95,7 @@ actor ModelHost {
   }
 
   /// Ends what `open` began.
-  func close(_ stored: StoredModel) {
+  private func close(_ stored: StoredModel) {
     let key = stored.digest.hex
     entries[key]?.users -= 1
     entries[key]?.lastUse = Date()
@@ -117,14 +117,18 @@ actor ModelHost {
     }
   }
 
-  /// Of those that nobody uses, the ones that were used longest ago make room.
+  /// Of those that nobody uses, the ones that were used longest ago make room: as many may be loaded as is set, and
+  /// weights take half of the memory where they can.
   private func makeRoom(for stored: StoredModel) throws(ServerError) {
-    while entries.count >= settings.loadedModels {
-      guard
-        let oldest = entries.filter({ $0.value.users == 0 }).min(by: {
-          $0.value.lastUse < $1.value.lastUse
-        })
-      else {
+    func weights() -> Int {
+      entries.values.reduce(min(stored.byteCount, 1 << 50)) { $0 + ($1.model?.model.weightByteCount ?? 0) }
+    }
+    while !entries.isEmpty {
+      let isFull = entries.count >= settings.loadedModels
+      guard isFull || weights() > MachineMemory.physicalByteCount / 2 else { return }
+      let idle = entries.filter { $0.value.users == 0 }
+      guard let oldest = idle.min(by: { $0.value.lastUse < $1.value.lastUse }) else {
+        guard isFull else { return }
         throw ServerError(
           .serviceUnavailable,
           "\(stored.name) cannot be loaded: \(entries.count) models are in use, as many as may be loaded at once",

@@ -8,7 +8,7 @@ struct PrefillPace {
   private var pace: Double?
 
   /// Seconds that a step of prompts takes at most, where a sequence is alone, and where others wait.
-  private static let alone = 0.6
+  private static let alone = 0.4
   private static let shared = 0.2
 
   /// Tokens, a power of two.
