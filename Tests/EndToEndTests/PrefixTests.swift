@@ -71,6 +71,20 @@ import Testing
     }
   }
 
+  /// What a session reads later is no beginning of a text.
+  @Test func laterRequestsOfASessionAreNotTakenForBeginnings() async throws {
+    let model = try await load()
+    let novel = try model.tokens(of: .text(DemoModel.novel(14_000)), atBeginning: true)
+    let session = try await model.makeSession(prefixes: .shared)
+    _ = try await session.collect(
+      GenerationRequest(.tokens(Array(novel[..<600])), maximumTokens: 0))
+    let later = Array(novel[1000..<1900])
+    _ = try await session.collect(GenerationRequest(.tokens(later), maximumTokens: 2))
+    let alone = try await answer(later, model, .automatic, .shared)
+    #expect(alone.end.cachedTokens == 0)
+    #expect(try await answer(later, model, .automatic, .none).tokens == alone.tokens)
+  }
+
   @Test func aCancelledPromptIsNotLost() async throws {
     let model = try await load()
     let novel = try model.tokens(of: .text(DemoModel.novel(60_000)), atBeginning: true)

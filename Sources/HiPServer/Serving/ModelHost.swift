@@ -121,7 +121,9 @@ actor ModelHost {
   /// weights take half of the memory where they can.
   private func makeRoom(for stored: StoredModel) throws(ServerError) {
     func weights() -> Int {
-      entries.values.reduce(min(stored.byteCount, 1 << 50)) { $0 + ($1.model?.model.weightByteCount ?? 0) }
+      entries.values.reduce(min(stored.byteCount, 1 << 50)) {
+        $0 + ($1.model?.model.weightByteCount ?? 0)
+      }
     }
     while !entries.isEmpty {
       let isFull = entries.count >= settings.loadedModels
@@ -131,7 +133,7 @@ actor ModelHost {
         guard isFull else { return }
         throw ServerError(
           .serviceUnavailable,
-          "\(stored.name) cannot be loaded: \(entries.count) models are in use, as many as may be loaded at once",
+          "\(stored.name) cannot be loaded: \(entries.count) models are in use, as many as may be loaded",
           code: "models_busy")
       }
       logger.info("unloading", metadata: ["model": "\(oldest.value.stored.name)"])

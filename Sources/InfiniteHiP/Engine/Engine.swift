@@ -149,7 +149,8 @@ actor Engine {
     do {
       guard jobs[id] == nil else { throw InfiniteHiPError.busy }
       var tokens = job.tokens
-      if let kind = prefixKind(of: job, state), loaded.cache(id).length == 0 {
+      if loaded.cache(id).length == 0, let kind = prefixKind(of: job, state) {
+        job.prefixKind = kind
         // A question is computed as one, and a token at least, whose logits are wanted.
         let question =
           job.answerTokens > 0 ? state.attention.questionLength(endingAt: tokens.count) : nil
@@ -190,10 +191,8 @@ actor Engine {
 
   /// Keeps what a sequence has prefilled of its prompt for the next one that begins alike.
   private func keepPrefix(_ id: SequenceID, _ state: SequenceState) {
-    guard let job = jobs[id], !job.isPrefixKept, state.work?.isFresh ?? false,
-      let kind = prefixKind(of: job, state)
-    else { return }
-    jobs[id]?.isPrefixKept = true
+    guard let job = jobs[id], let kind = job.prefixKind else { return }
+    jobs[id]?.prefixKind = nil
     let unit = state.attention.reuseUnit(of: state.plainLength)
     let count = min(state.plainLength, job.tokens.count) / unit * unit
     loaded.prefixes.keep(job.tokens[..<count], of: kind, in: loaded.cache(id))

@@ -35,8 +35,8 @@ struct Job: Sendable {
   let opensAnswer: Bool?
   /// Whether it begins with what is known of its text, and leaves what it learns of it.
   let prefixes: PrefixSharing
-  /// What it has prefilled is kept.
-  var isPrefixKept = false
+  /// What is to be kept of what it prefills; nil where that has been done, or its tokens are not the whole text.
+  var prefixKind: PrefixKind?
   /// The first token that differed from a known text, of which less could be used.
   var firstDifference: Int?
   /// Called for each layer of the tokens that are observed.

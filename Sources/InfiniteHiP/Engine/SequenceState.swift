@@ -37,8 +37,7 @@ package struct SequenceState: Sendable {
   /// Those that are pending come first.
   package mutating func begin(_ tokens: [TokenID], _ goal: SequenceWork.Goal) {
     var work = SequenceWork(
-      tokens: pending + tokens, newCount: tokens.count, goal: goal, cached: length,
-      isFresh: plainLength == length && pending.isEmpty)
+      tokens: pending + tokens, newCount: tokens.count, goal: goal, cached: length)
     if case .answer(let answer) = goal, answer.reason == nil, !tokens.isEmpty,
       let count = attention.questionLength(endingAt: length + work.tokens.count)
     {
@@ -245,8 +244,6 @@ package struct SequenceWork: Sendable {
   package fileprivate(set) var goal: Goal
   /// Tokens of the context that were stored before.
   package let cached: Int
-  /// Whether the context holds nothing that was generated, or asked for by an earlier request.
-  package let isFresh: Bool
   /// Tokens that are stored by now.
   package fileprivate(set) var stored = 0
   /// Where the question begins that is probed.
@@ -254,10 +251,7 @@ package struct SequenceWork: Sendable {
   /// Where scoring begins.
   fileprivate var scoreStart: Int?
 
-  fileprivate init(
-    tokens: [TokenID], newCount: Int, goal: Goal, cached: Int, isFresh: Bool
-  ) {
-    self.isFresh = isFresh
+  fileprivate init(tokens: [TokenID], newCount: Int, goal: Goal, cached: Int) {
     self.tokens = tokens
     self.newCount = newCount
     self.goal = goal
