@@ -132,9 +132,7 @@ public struct ModelStore: Sendable {
 
   /// Forgets a model, and the blobs that no other one here needs.
   public func delete(_ name: ModelName) throws(FileError) {
-    guard let model = models().first(where: { $0.name.matches(name) }),
-      case .store(_, let manifest) = model.place
-    else { return }
+    guard let model = models().first(where: { $0.name.matches(name) }) else { return }
     do {
       try FileManager.default.removeItem(at: file(of: model.name))
     } catch {
@@ -144,7 +142,6 @@ public struct ModelStore: Sendable {
     for digest in model.digests where !needed.contains(digest) {
       try? FileManager.default.removeItem(atPath: path(of: digest))
     }
-    _ = manifest
   }
 
   private func file(of name: ModelName) -> URL {

@@ -98,7 +98,8 @@ public final class PrefixCache {
   private func evict(until isEnough: () -> Bool) {
     for (kind, kept) in kinds.sorted(by: { $0.value.index.count > $1.value.index.count }) {
       guard !isEnough() else { return }
-      for block in kept.index.leastRecent() {
+      // What a sequence still uses would free nothing.
+      for block in kept.index.leastRecent() where !shared.pool.isShared(block) {
         guard !isEnough() else { break }
         for gone in kinds[kind]?.index.remove(block) ?? [] {
           kinds[kind]?.released.remove(gone)

@@ -57,10 +57,10 @@ public struct InferenceServer: Sendable {
     let routes = Router(context: ServerContext.self)
     addRoutes(to: routes)
     let router = Router(context: ServerContext.self)
+    router.middlewares.add(GuardMiddleware(settings: settings))
     router.middlewares.add(
       ErrorMiddleware(
-        metrics: service.metrics, paths: Set(routes.routes.map { $0.path.description })))
-    router.middlewares.add(GuardMiddleware(settings: settings))
+        metrics: service.metrics, routes: routes.routes.map { ($0.path.description, $0.method) }))
     addRoutes(to: router)
     return router
   }

@@ -449,6 +449,14 @@ def _():
     reply = post("/api/show")
     assert (reply.status_code, reply.json()["error"]) == (400, "model is required"), reply.text
     assert post("/api/generate", model=model, prompt=5).status_code == 400
+    for time in ("nan", "inf", "1e400", "0x10", "soon"):
+        assert post("/api/generate", model=model, keep_alive=time).status_code == 400, time
+    assert post("/api/generate", model=model, keep_alive=1e300).status_code == 200
+    assert http("GET", url + "/api/ps")[0] == 200
+    post("/api/generate", model=model, keep_alive="5m")
+    for body in ({"num_ctx": 2}, {"options": {"num_ctx": 2}}):
+        reply = post("/api/generate", model=model, prompt="one two three", **body)
+        assert reply.status_code == 400 and "2 tokens" in reply.json()["error"], reply.text
     assert refused(400, prompt="a", images=[b"\x89PNG\r\n\x1a\n" + b"0" * 64])
 
 

@@ -464,6 +464,12 @@ def _():
 
 @check("CORS for the SDK in a browser")
 def _():
+    page = {"Origin": "http://localhost:3000"}
+    reply = httpx.get(url + "/v1/models/nope", headers=page)
+    assert reply.status_code == 404
+    assert reply.headers["access-control-allow-origin"] == page["Origin"], reply.headers
+    own = {"Origin": url}
+    assert httpx.get(url + "/v1/models", headers=own).status_code == 200
     status, headers, _ = http("OPTIONS", url + "/v1/chat/completions", headers={
         "Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang"})

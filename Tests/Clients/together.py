@@ -134,6 +134,19 @@ def _():
     note(f"{left:.2f} s")
 
 
+@check("embedding, and scoring a prompt, end with their client")
+def _():
+    wait_until(lambda: running(url) == 0, 10, "nothing runs")
+    text = book_text(url, args.book, args.tokens, 0.3)
+    for path, body in {
+        "/api/embed": {"input": [text, text]},
+        "/v1/completions": {"prompt": text, "echo": True, "logprobs": 1, "max_tokens": 1},
+    }.items():
+        with contextlib.suppress(httpx.TimeoutException):
+            httpx.post(url + path, json=body | {"model": model}, timeout=1)
+        note(f"{path}: {wait_until(lambda: running(url) == 0, 1.5 * SLACK, 'the place is free'):.2f} s")
+
+
 @check("/api/tags beside a prefill: p99 of 200 within 50 ms")
 def _():
     with Prefill() as prefill, httpx.Client() as client:

@@ -85,6 +85,20 @@ import Testing
     #expect(try await answer(later, model, .automatic, .none).tokens == alone.tokens)
   }
 
+  /// Whoever asks for something of every token gets it, whatever is known of the text.
+  @Test func everyTokenIsScoredInSharedSessions() async throws {
+    let model = try await load()
+    let ids = try model.tokens(of: .text(DemoModel.novel(4000)), atBeginning: true)
+    _ = try await answer(ids, model, .automatic, .shared)
+    func session(_ prefixes: PrefixSharing) async throws -> Session {
+      try await model.makeSession(prefixes: prefixes)
+    }
+    #expect(
+      try await session(.shared).probabilities(of: ids, alternatives: 1)
+        == session(.none).probabilities(of: ids, alternatives: 1))
+    #expect(try await session(.shared).embedding(of: ids) == session(.none).embedding(of: ids))
+  }
+
   @Test func aCancelledPromptIsNotLost() async throws {
     let model = try await load()
     let novel = try model.tokens(of: .text(DemoModel.novel(60_000)), atBeginning: true)

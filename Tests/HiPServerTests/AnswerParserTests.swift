@@ -74,7 +74,7 @@ import Testing
     ),
     ("hermes", call, [weather]),
     ("hermes", "a < b, <tool is not", [.content("a < b, <tool is not")]),
-    ("hermes", "<tool_call>no JSON</tool_call>", [.content("no JSON</tool_call>")]),
+    ("hermes", "<tool_call>no JSON</tool_call>", [.content("<tool_call>no JSON</tool_call>")]),
     ("hermes", "{\"a\": 1}", [.content("{\"a\": 1}")]),
     (
       "llama", #"{"name": "weather", "parameters": {"city": "Paris {x}", "days": 2}}"#, [weather]

@@ -49,7 +49,8 @@ struct ServeCommand: AsyncParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "File whose first line requests must bring as a bearer token.", valueName: "file"))
+      "File whose first line, of 8 characters or more, requests must bring as a bearer token.",
+      valueName: "file"))
   var apiKeyFile: String?
 
   @Option(
@@ -92,6 +93,13 @@ struct ServeCommand: AsyncParsableCommand {
     guard parallel >= 1, queue >= 0, loadedModels >= 1 else {
       throw ValidationError("--parallel and --loaded-models must be 1 or more, --queue 0 or more")
     }
+    for folder in models {
+      var isFolder: ObjCBool = false
+      let exists = unsafe FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder)
+      guard exists, isFolder.boolValue else {
+        throw ValidationError("--models \(folder) is no folder")
+      }
+    }
     guard Logger.Level(rawValue: logLevel) != nil else {
       let known = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
       throw ValidationError("--log-level is \(logLevel); there are \(known)")
@@ -121,6 +129,18 @@ struct ServeCommand: AsyncParsableCommand {
         cacheLimit: memory / min(settings.loadedModels, max(1, catalog.models().count)),
         on: options.makeBackend)
     }
+    do {
+      try await listen(server)
+    } catch let error as any CustomStringConvertible & Error
+      where "\(error)".contains("Address already in use")
+    {
+      throw ValidationError(
+        "port \(port) of \(host) is taken, by another server as it seems; give another one with --port"
+      )
+    }
+  }
+
+  private func listen(_ server: InferenceServer) async throws {
     try await server.run { [host] port in
       let address = "http://\(host.contains(":") ? "[\(host)]" : host):\(port)"
       Terminal.line("The Ollama and OpenAI APIs: \(address)\nThe page: \(address)/ui")
@@ -142,9 +162,14 @@ struct ServeCommand: AsyncParsableCommand {
     settings.bodyLimit = maxBody.count
     settings.registry = registry
     if let apiKeyFile {
+      guard FileManager.default.fileExists(atPath: apiKeyFile) else {
+        throw ValidationError("--api-key-file \(apiKeyFile) is not there")
+      }
       let line = try TextFile.read(apiKeyFile).split(whereSeparator: \.isNewline).first
       guard let key = line.map({ $0.trimmingCharacters(in: .whitespaces) }), key.count >= 8 else {
-        throw ValidationError("\(apiKeyFile) begins with no key of 8 characters or more")
+        throw ValidationError(
+          "--api-key-file \(apiKeyFile) begins with no key; its first line must have 8 characters or more"
+        )
       }
       settings.apiKey = key
     }

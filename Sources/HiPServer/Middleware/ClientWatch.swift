@@ -10,6 +10,7 @@ internal import Synchronization
 final class ClientWatch: ChannelInboundHandler, RemovableChannelHandler, Sendable {
   typealias InboundIn = HTTPRequestPart
   typealias InboundOut = HTTPRequestPart
+  typealias OutboundOut = HTTPResponsePart
 
   private struct State {
     var waiting: [UUID: @Sendable () -> Void] = [:]
@@ -63,6 +64,10 @@ final class ClientWatch: ChannelInboundHandler, RemovableChannelHandler, Sendabl
       let isBlob = head.path?.hasPrefix("/api/blobs/") ?? false
       state.withLock { $0.bodyByteCount = isBlob ? nil : 0 }
       expectRequest(context)
+      if head.headerFields[.expect]?.lowercased() == "100-continue" {
+        context.writeAndFlush(
+          wrapOutboundOut(.head(HTTPResponse(status: .continue))), promise: nil)
+      }
     case .body(let part):
       let (isEarned, isTooMuch) = state.withLock { state in
         state.byteCount += part.readableBytes

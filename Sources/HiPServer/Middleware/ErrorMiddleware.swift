@@ -9,8 +9,8 @@ internal import Logging
 struct ErrorMiddleware: RouterMiddleware {
   typealias Context = ServerContext
   let metrics: ServerMetrics
-  /// Paths that other methods are for.
-  let paths: Set<String>
+  /// What there is, by path and method.
+  let routes: [(path: String, method: HTTPRequest.Method)]
 
   func handle(
     _ request: Request, context: ServerContext,
@@ -21,15 +21,17 @@ struct ErrorMiddleware: RouterMiddleware {
       response = try await next(request, context)
     } catch let error as HTTPError {
       let path = request.uri.path
+      let methods = routes.filter { Self.matches($0.path, path) }.map(\.method.rawValue)
       let known: ServerError =
         switch error.status {
-        case .notFound where paths.contains(path):
+        case .notFound where !methods.isEmpty:
           ServerError(.methodNotAllowed, "\(path) does not take \(request.method)")
         case .notFound: ServerError(.notFound, "there is no \(path)")
         default: ServerError(error.status, error.body ?? error.status.reasonPhrase)
         }
       response = Self.response(known, for: request)
       for field in error.headers { response.headers[field.name] = field.value }
+      if !methods.isEmpty { response.headers[.allow] = methods.joined(separator: ", ") }
     } catch {
       let known = ServerError(error)
       if known.status == .internalServerError {
@@ -41,6 +43,17 @@ struct ErrorMiddleware: RouterMiddleware {
     metrics.noteRequest(
       context.endpointPath ?? "none", status: response.status.code)
     return response
+  }
+
+  /// Whether a path is one of a route, whose parts in braces, and stars at its end, stand for any.
+  private static func matches(_ route: String, _ path: String) -> Bool {
+    let parts = route.split(separator: "/")
+    let given = path.split(separator: "/")
+    for (index, part) in parts.enumerated() {
+      if part == "**" { return given.count > index }
+      guard index < given.count, part.hasPrefix("{") || part == given[index] else { return false }
+    }
+    return parts.count == given.count
   }
 
   /// An error as the API has it that was asked.

@@ -22,7 +22,7 @@ struct GuardMiddleware: RouterMiddleware {
     next: @concurrent (Request, ServerContext) async throws -> Response
   ) async throws -> Response {
     let origin = request.headers[.origin]
-    guard isAllowed(host: request.head.authority), origin.map(isAllowed(origin:)) ?? true else {
+    guard isAllowed(host: request.head.authority), isAllowed(origin: origin, of: request) else {
       return Response(status: .forbidden)
     }
     if request.method == .options, origin != nil {
@@ -33,6 +33,7 @@ struct GuardMiddleware: RouterMiddleware {
         ServerError(.unauthorized, "the API key is missing or wrong", code: "invalid_api_key"),
         for: request)
       response.headers[.wwwAuthenticate] = "Bearer"
+      for field in crossOrigin(origin) { response.headers[field.name] = field.value }
       return response
     }
     var response = try await next(request, context)
@@ -60,11 +61,14 @@ struct GuardMiddleware: RouterMiddleware {
     return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
   }
 
-  private func isAllowed(origin: String) -> Bool {
+  /// Pages of this machine and of programs on it, the server's own, and those that were named.
+  private func isAllowed(origin: String?, of request: Request) -> Bool {
+    guard let origin else { return true }
     if settings.origins.contains("*") || settings.origins.contains(origin) { return true }
-    guard let url = URLComponents(string: origin), let host = url.host else { return false }
-    if ["app", "file", "tauri", "vscode-webview"].contains(url.scheme) { return true }
-    return Self.isLocal(host) || host == "0.0.0.0" || host == settings.host
+    guard let url = URLComponents(string: origin), let scheme = url.scheme else { return false }
+    if ["app", "file", "tauri", "vscode-webview"].contains(scheme) { return true }
+    let rest = String(origin.dropFirst(scheme.count + 3))
+    return rest == request.head.authority || Self.isLocal(Self.name(of: rest))
   }
 
   private func crossOrigin(_ origin: String?) -> HTTPFields {

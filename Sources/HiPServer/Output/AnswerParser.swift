@@ -17,6 +17,8 @@ package struct AnswerParser: Sendable {
   private var state: State
   private var held = ""
   private var isAtStart = true
+  /// The mark behind which a call seems to stand.
+  private var callMark = ""
   /// White space behind a thought or a call belongs to neither what is said nor another call.
   private var skipsSpace = false
 
@@ -68,7 +70,7 @@ package struct AnswerParser: Sendable {
     case .text: if !held.isEmpty { parts.append(.content(held)) }
     case .call:
       let calls = ToolCallText.calls(in: held)
-      parts = calls.isEmpty ? [.content(held)] : calls.map { .call($0) }
+      parts = calls.isEmpty ? [.content(callMark + held)] : calls.map { .call($0) }
     }
     return parts
   }
@@ -88,7 +90,8 @@ package struct AnswerParser: Sendable {
     case .call:
       guard form == .tagged, let end = held.firstRange(of: "</tool_call>") else { return nil }
       let calls = ToolCallText.calls(in: String(held[..<end.lowerBound]))
-      let whole = String(held[..<end.upperBound])
+      let whole = callMark + String(held[..<end.upperBound])
+      callMark = ""
       leave(end)
       guard let last = calls.last else { return .content(whole) }
       parts += calls.dropLast().map { .call($0) }
@@ -111,6 +114,7 @@ package struct AnswerParser: Sendable {
       let before = String(held[..<range.lowerBound])
       held = String(held[range.upperBound...])
       state = mark == thinking?.open ? .thinking : .call
+      callMark = mark
       isAtStart = false
       guard before.contains(where: { !$0.isWhitespace }) else { return next(&parts) }
       return .content(before)

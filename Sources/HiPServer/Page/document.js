@@ -132,11 +132,21 @@ export class DocumentPane {
     if (!mark) return;
     this.#cameFrom = origin;
     mark.focus({ preventScroll: true });
-    mark.scrollIntoView({ block: "center" });
-    // The chunks around it are laid out only now that they are in sight, which may move it.
-    requestAnimationFrame(() => requestAnimationFrame(() => mark.scrollIntoView({ block: "center" })));
+    this.#center(mark);
     mark.classList.remove("flash");
     void mark.offsetWidth; // Without a layout in between the animation would not start again.
     mark.classList.add("flash");
+  }
+
+  /** Brings a mark into sight where the document stands beside the conversation; the focus stays where it is. */
+  reveal(number) {
+    const mark = this.#targets.get(number);
+    if (mark && matchMedia("(min-width: 52rem)").matches) this.#center(mark);
+  }
+
+  #center(mark) {
+    mark.scrollIntoView({ block: "center" });
+    // The chunks around it are laid out only now that they are in sight, which may move it.
+    requestAnimationFrame(() => requestAnimationFrame(() => mark.scrollIntoView({ block: "center" })));
   }
 }

@@ -53,5 +53,6 @@ export function passageList(passages, attention, pane) {
   });
   box.append(element("h4", {}, "Read most closely:"), list);
   pane.mark(box, places);
+  if (places.length) pane.reveal(places[0].number);
   return box;
 }

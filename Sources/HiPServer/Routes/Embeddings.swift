@@ -3,6 +3,7 @@
 internal import Foundation
 internal import HTTPTypes
 internal import HiPJSON
+internal import HiPModels
 internal import HiPTokenization
 internal import Hummingbird
 internal import InfiniteHiP
@@ -13,12 +14,14 @@ struct Embeddings: Sendable {
   private var settings: ServerSettings { service.settings }
 
   func add(to router: Router<ServerContext>) {
-    router.post("/api/embed") { request, _ in try await embed(try await request.fields(settings)) }
-    router.post("/api/embeddings") { request, _ in
-      try await embedOne(try await request.fields(settings))
+    router.post("/api/embed") { request, context in
+      try await embed(try await request.fields(settings), context)
     }
-    router.post("/v1/embeddings") { request, _ in
-      try await embedOpenAI(try await request.fields(settings))
+    router.post("/api/embeddings") { request, context in
+      try await embedOne(try await request.fields(settings), context)
+    }
+    router.post("/v1/embeddings") { request, context in
+      try await embedOpenAI(try await request.fields(settings), context)
     }
   }
 
@@ -54,51 +57,64 @@ struct Embeddings: Sendable {
     return inputs
   }
 
-  private func find(_ inputs: [Input], _ fields: RequestFields) async throws -> Found {
+  private func find(
+    _ inputs: [Input], _ fields: RequestFields, _ request: ServerContext
+  ) async throws -> Found {
     let dimensions = try fields.integer("dimensions", in: 1...1 << 20)
-    let limit = try fields.fields("options")?.integer("num_ctx", in: 1...1 << 40)
+    let sizes = 1...1 << 40
+    let limit =
+      try fields.integer("num_ctx", in: sizes)
+      ?? fields.fields("options")?.integer("num_ctx", in: sizes)
     let context = min(settings.contextLimit, limit ?? .max)
     guard let name = try fields.first(of: ["model", "name"]), !name.isEmpty else {
       throw ServerError.badRequest("model is required", parameter: "model")
     }
     let stored = try service.host.find(name)
     let start = ContinuousClock.now
-    if try !service.admission.tryEnter() { try await service.admission.enter() }
-    defer { service.admission.leave() }
-    return try await service.host.use(stored, keepAlive: try KeepAlive(fields)) { model in
-      var found = Found(loadTime: .now - start)
-      for input in inputs {
-        let tokens =
-          switch input {
-          case .text(let text): try model.model.tokens(of: .text(text), atBeginning: true)
-          case .tokens(let ids): try model.model.tokens(of: .tokens(ids), atBeginning: true)
+    let keepAlive = try KeepAlive(fields)
+    return try await service.perform(request) { [service, settings] in
+      try await service.host.use(stored, keepAlive: keepAlive) { model in
+        if let dimensions, dimensions > model.model.architecture.hiddenSize {
+          throw ServerError.badRequest(
+            "dimensions is \(dimensions); vectors of this model have \(model.model.architecture.hiddenSize)",
+            parameter: "dimensions")
+        }
+        var found = Found(loadTime: .now - start)
+        for input in inputs {
+          let tokens =
+            switch input {
+            case .text(let text): try model.model.tokens(of: .text(text), atBeginning: true)
+            case .tokens(let ids): try model.model.tokens(of: .tokens(ids), atBeginning: true)
+            }
+          guard !tokens.isEmpty else {
+            found.vectors.append([])
+            continue
           }
-        guard !tokens.isEmpty else {
-          found.vectors.append([])
-          continue
+          guard tokens.count <= context else {
+            throw ServerError.overflow(promptTokens: tokens.count, limit: context)
+          }
+          let session = try await model.model.makeSession(
+            attention: settings.attention, contextLimit: context)
+          var vector = try await session.embedding(of: tokens)
+          if let dimensions, dimensions < vector.count {
+            vector = Array(vector.prefix(dimensions))
+            let length = vector.reduce(0) { $0 + $1 * $1 }.squareRoot()
+            if length > 0 { vector = vector.map { $0 / length } }
+          }
+          found.vectors.append(vector)
+          found.tokenCount += tokens.count
         }
-        guard tokens.count <= context else {
-          throw ServerError.overflow(promptTokens: tokens.count, limit: context)
-        }
-        let session = try await model.model.makeSession(
-          attention: settings.attention, contextLimit: context)
-        var vector = try await session.embedding(of: tokens)
-        if let dimensions, dimensions < vector.count {
-          vector = Array(vector.prefix(dimensions))
-          let length = vector.reduce(0) { $0 + $1 * $1 }.squareRoot()
-          if length > 0 { vector = vector.map { $0 / length } }
-        }
-        found.vectors.append(vector)
-        found.tokenCount += tokens.count
+        return found
       }
-      return found
     }
   }
 
-  private func embed(_ fields: RequestFields) async throws -> Response {
+  private func embed(
+    _ fields: RequestFields, _ context: ServerContext
+  ) async throws -> Response {
     let start = ContinuousClock.now
     let inputs = fields["input"] == nil ? [] : try inputs(fields)
-    let found = try await find(inputs, fields)
+    let found = try await find(inputs, fields, context)
     return .json([
       "model": fields["model"] ?? fields["name"] ?? .null,
       "embeddings": .list(found.vectors.map { .list($0.map { .number(Double(Float($0))) }) }),
@@ -108,20 +124,24 @@ struct Embeddings: Sendable {
     ])
   }
 
-  private func embedOne(_ fields: RequestFields) async throws -> Response {
+  private func embedOne(
+    _ fields: RequestFields, _ context: ServerContext
+  ) async throws -> Response {
     let text = try fields.text("prompt") ?? ""
-    let found = try await find(text.isEmpty ? [] : [.text(text)], fields)
+    let found = try await find(text.isEmpty ? [] : [.text(text)], fields, context)
     return .json(["embedding": .list((found.vectors.first ?? []).map { .number($0) })])
   }
 
-  private func embedOpenAI(_ fields: RequestFields) async throws -> Response {
+  private func embedOpenAI(
+    _ fields: RequestFields, _ context: ServerContext
+  ) async throws -> Response {
     let isText: Bool
     switch try fields.text("encoding_format") {
     case nil, "float": isText = false
     case "base64": isText = true
     default: throw fields.wrong("encoding_format", "\"float\" or \"base64\"")
     }
-    let found = try await find(try inputs(fields), fields)
+    let found = try await find(try inputs(fields), fields, context)
     return .json([
       "object": "list",
       "data": .list(

@@ -68,7 +68,8 @@ struct OllamaGeneration: Sendable {
     request.constraint = prompt.constraint
     request.alternatives = try alternatives(fields)
     if prompt.readsCalls { request.controlTokens = .named }
-    let limit = min(options.contextLimit ?? .max, service.settings.contextLimit)
+    let own = try fields.integer("num_ctx", in: 1...1 << 40)
+    let limit = min(own ?? options.contextLimit ?? .max, service.settings.contextLimit)
     request.maximumTokens = min(
       request.maximumTokens, max(1, limit - prompt.tokens.count))
     var job = GenerationJob(
@@ -134,7 +135,7 @@ struct OllamaGeneration: Sendable {
       let template = try fields.text("template")
       let context = fields["context"]
       if try fields.flag("raw") ?? false {
-        guard system == nil, template == nil, context == nil else {
+        guard system ?? "" == "", template ?? "" == "", context?.items ?? [] == [] else {
           throw ServerError.badRequest("raw mode does not support template, system, or context")
         }
         let tokens = try model.model.tokens(of: .raw(text), atBeginning: true)
@@ -156,7 +157,9 @@ struct OllamaGeneration: Sendable {
       }
       var prompt = try self.prompt(chat, model, override)
       if let context {
-        guard let before = context.tokens else { throw fields.wrong("context", "a list of tokens") }
+        guard let before = context.items?.isEmpty == true ? [] : context.tokens else {
+          throw fields.wrong("context", "a list of tokens")
+        }
         let begin = model.model.beginToken
         prompt.tokens = before + prompt.tokens.drop { $0 == begin }
       }

@@ -6,6 +6,7 @@ internal import HiPJSON
 internal import HiPModelStore
 internal import HiPTemplates
 internal import HiPTensors
+internal import HiPTokenization
 internal import Hummingbird
 internal import NIOCore
 
@@ -113,7 +114,10 @@ struct OllamaStore: Sendable {
     creation.system = try fields.text("system")
     creation.licenses = try fields.texts("license") ?? []
     creation.parameters = try fields.fields("parameters")?.object
-    creation.messages = fields["messages"]
+    if let messages = fields["messages"] {
+      _ = try ChatMessage.list(fields)
+      creation.messages = messages
+    }
     if let parameters = creation.parameters { _ = try OllamaOptions(parameters) }
     let config = try config(creation)
     let plan = creation
@@ -130,7 +134,12 @@ struct OllamaStore: Sendable {
     let path = creation.files.first.map { store.path(of: $0) } ?? creation.base?.path
     guard let path else { return .object([]) }
     let probe = StoredModel(probing: path)
-    let card = try ModelCard(probe)
+    let card: ModelCard
+    do {
+      card = try ModelCard(probe)
+    } catch let error as FileError where creation.base == nil {
+      throw ServerError.badRequest("the blob is no model that can be read: it \(error.problem)")
+    }
     return [
       "model_format": .text(card.format), "model_family": .text(card.family),
       "model_families": [.text(card.family)],

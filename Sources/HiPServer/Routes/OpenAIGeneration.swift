@@ -111,53 +111,16 @@ struct OpenAIGeneration: Sendable {
       jobs.append(try job(fields, request, tokens, parser, model))
     }
     if echoes {
-      guard prompts.count == 1 else {
-        return try await echoAll(fields, Array(zip(prompts, jobs)), reply, model, context)
+      for (prompt, job) in zip(prompts, jobs) {
+        reply.echoes.append(
+          try await service.perform(context) { try await Self.echo(prompt, job, model) })
       }
-      reply.echo = try await echo(prompts[0], jobs[0], model)
     }
     return try await respond(fields, jobs, reply, model, context)
   }
 
-  /// Several prompts that are returned with their answers.
-  private func echoAll(
-    _ fields: RequestFields, _ jobs: [(Prompt, GenerationJob)], _ reply: OpenAIReply,
-    _ model: ServedModel, _ context: ServerContext
-  ) async throws -> Response {
-    guard try !(fields.flag("stream") ?? false) else {
-      throw ServerError.badRequest(
-        "echo of several prompts cannot be streamed", parameter: "stream")
-    }
-    var choices: [JSONValue] = []
-    var prompt = 0
-    var generated = 0
-    for (text, job) in jobs {
-      var reply = reply
-      reply.echo = try await echo(text, job, model)
-      let run = try await service.start(job, on: model, keepAlive: nil)
-      let whole = reply.whole(try await run.answers(1, context))
-      for choice in whole["choices"]?.items ?? [] {
-        let rest = (choice.members ?? []).filter { $0.key != "index" }
-        choices.append(
-          .object([.init(key: "index", value: .integer(choices.count))] + rest))
-      }
-      prompt += whole["usage"]?["prompt_tokens"]?.integer ?? 0
-      generated += whole["usage"]?["completion_tokens"]?.integer ?? 0
-    }
-    let base = reply.whole([])
-    let kept = (base.members ?? []).filter { !["choices", "usage"].contains($0.key) }
-    return .json(
-      JSONValue.object(kept).adding([
-        "choices": .list(choices),
-        "usage": [
-          "prompt_tokens": .integer(prompt), "completion_tokens": .integer(generated),
-          "total_tokens": .integer(prompt + generated),
-        ],
-      ]))
-  }
-
   /// A prompt as it is returned, with its probabilities where they are asked for.
-  private func echo(
+  private static func echo(
     _ prompt: Prompt, _ job: GenerationJob, _ model: ServedModel
   ) async throws -> OpenAIReply.Echo {
     try job.checkLength()
@@ -177,7 +140,7 @@ struct OpenAIGeneration: Sendable {
   }
 
   /// A prompt in tokens, and as it was given where that was a text.
-  private struct Prompt {
+  private struct Prompt: Sendable {
     let tokens: [TokenID]
     let text: String?
   }
@@ -216,7 +179,7 @@ struct OpenAIGeneration: Sendable {
     request.stop = try fields.texts("stop") ?? stored.stop
     let asked = try fields.integer("num_ctx", in: 1...1 << 40) ?? stored.contextLimit
     let limit = min(asked ?? .max, settings.contextLimit)
-    let most = 0...OllamaOptions.unlimited
+    let most = 0...OllamaOptions.most
     let maximum =
       try fields.integer("max_completion_tokens", in: most)
       ?? fields.integer("max_tokens", in: most) ?? (request.isText ? 16 : stored.maximumTokens)

@@ -21,11 +21,12 @@ struct OpenAIReply: Sendable {
   /// Whether chunks tell how far the prompt is.
   var tellsProgress = false
   var tellsLogprobs = false
-  /// What stands before each answer, where the prompt is returned with it.
-  var echo = Echo()
+  /// What stands before the answers to each prompt, where it is returned with them.
+  var echoes: [Echo] = []
 
   /// The prompt as it stands before an answer.
   struct Echo: Sendable {
+    static let none = Echo()
     var text = ""
     /// Its tokens, the first without a probability; empty where none are wanted.
     var tokens: [GeneratedToken?] = []
@@ -75,7 +76,11 @@ struct OpenAIReply: Sendable {
   /// The whole reply.
   func whole(_ answers: [WholeAnswer], choices: Int? = nil) -> JSONValue {
     let ends = answers.compactMap(\.end)
-    let told = answers.enumerated().map { index, answer in choice(answer, index) }
+    let each = max(1, choices ?? answers.count)
+    let told = answers.enumerated().map { index, answer in
+      let prompt = index / each
+      return choice(answer, index, prompt < echoes.count ? echoes[prompt] : .none)
+    }
     return head(route == .chat ? "chat.completion" : "text_completion").adding([
       "choices": .list(told), "usage": usage(ends, choices: choices),
       "attention": ends.first.map { .text($0.completion.policy) },
@@ -83,14 +88,14 @@ struct OpenAIReply: Sendable {
     ])
   }
 
-  private func choice(_ answer: WholeAnswer, _ index: Int) -> JSONValue {
+  private func choice(_ answer: WholeAnswer, _ index: Int, _ echo: Echo) -> JSONValue {
     let base: JSONValue = ["index": .integer(index)]
     let reason = answer.end.map(Self.reason) ?? .null
     switch route {
     case .text:
       return base.adding([
         "text": .text(echo.text + answer.content),
-        "logprobs": tellsLogprobs ? textLogprobs(answer.tokens) : .null,
+        "logprobs": tellsLogprobs ? textLogprobs(answer.tokens, behind: echo) : .null,
         "finish_reason": reason,
       ])
     case .chat:
@@ -116,10 +121,12 @@ struct OpenAIReply: Sendable {
   }
 
   /// Tokens with their places in the text, those of a prompt that is returned first.
-  private func textLogprobs(_ tokens: [GeneratedToken]) -> JSONValue {
+  func textLogprobs(
+    _ tokens: [GeneratedToken], behind echo: Echo = .none, from start: Int = 0
+  ) -> JSONValue {
     let texts = TokenTexts(model.model.tokenizer)
     let all = zip(echo.ids, echo.tokens).map { ($0, $1) } + tokens.map { ($0.choice.id, $0) }
-    var offset = 0
+    var offset = start
     var offsets: [JSONValue] = []
     for (id, _) in all {
       offsets.append(.integer(offset))
@@ -151,20 +158,18 @@ struct OpenAIReply: Sendable {
 
   /// A chunk with one choice.
   func chunk(
-    _ index: Int, _ delta: JSONValue, reason: JSONValue = .null, tokens: [GeneratedToken] = [],
+    _ index: Int, _ delta: JSONValue, reason: JSONValue = .null, logprobs: JSONValue? = nil,
     more: KeyValuePairs<String, JSONValue?> = [:]
   ) -> JSONValue {
     var choice: JSONValue = ["index": .integer(index)]
     switch route {
     case .chat:
       choice = choice.adding([
-        "delta": delta, "logprobs": tellsLogprobs && !tokens.isEmpty ? chatLogprobs(tokens) : nil,
-        "finish_reason": reason,
+        "delta": delta, "logprobs": logprobs, "finish_reason": reason,
       ])
     case .text:
       choice = choice.adding([
-        "text": delta["content"] ?? "",
-        "logprobs": tellsLogprobs && !tokens.isEmpty ? textLogprobs(tokens) : .null,
+        "text": delta["content"] ?? "", "logprobs": logprobs ?? .null,
         "finish_reason": reason,
       ])
     }
@@ -185,13 +190,17 @@ struct OpenAIEncoder: ReplyEncoder {
   let reply: OpenAIReply
   private var begun: Set<Int> = []
   private var calls: [Int: Int] = [:]
-  private var ends: [AnswerEnd] = []
+  private var ends: [Int: AnswerEnd] = [:]
+  /// Characters of each choice's text so far.
+  private var offsets: [Int: Int] = [:]
   private var progress: (processed: Int, total: Int)?
 
   init(_ reply: OpenAIReply) { self.reply = reply }
 
   var end: [UInt8] {
-    (reply.tellsUsage ? Self.event(reply.empty(["usage": reply.usage(ends)])) : [])
+    (reply.tellsUsage
+      ? Self.event(
+        reply.empty(["usage": reply.usage(ends.sorted { $0.key < $1.key }.map(\.value))])) : [])
       + Array("data: [DONE]\n\n".utf8)
   }
 
@@ -218,7 +227,7 @@ struct OpenAIEncoder: ReplyEncoder {
           encode(part, choice, index == 0 ? tokens : [])
         } + (parts.isEmpty ? encode(.content(""), choice, tokens) : [])
     case .finished(let end):
-      ends.append(end)
+      ends[choice] = end
       return begin(choice)
         + Self.event(
           reply.chunk(
@@ -239,8 +248,12 @@ struct OpenAIEncoder: ReplyEncoder {
     switch reply.route {
     case .chat: return Self.event(reply.chunk(choice, ["role": "assistant", "content": ""]))
     case .text:
-      return reply.echo.text.isEmpty
-        ? [] : Self.event(reply.chunk(choice, ["content": .text(reply.echo.text)]))
+      guard let echo = reply.echoes.first else { return [] }
+      offsets[choice] = echo.text.unicodeScalars.count
+      return Self.event(
+        reply.chunk(
+          choice, ["content": .text(echo.text)],
+          logprobs: reply.tellsLogprobs ? reply.textLogprobs([], behind: echo) : nil))
     }
   }
 
@@ -257,7 +270,16 @@ struct OpenAIEncoder: ReplyEncoder {
       calls[choice] = index + 1
       delta = ["tool_calls": [OpenAIReply.call(index, call)]]
     }
-    return Self.event(reply.chunk(choice, delta, tokens: tokens))
+    return Self.event(reply.chunk(choice, delta, logprobs: logprobs(tokens, choice)))
+  }
+
+  private mutating func logprobs(_ tokens: [GeneratedToken], _ choice: Int) -> JSONValue? {
+    guard reply.tellsLogprobs, !tokens.isEmpty else { return nil }
+    guard reply.route == .text else { return reply.chatLogprobs(tokens) }
+    let start = offsets[choice, default: 0]
+    let texts = TokenTexts(reply.model.model.tokenizer)
+    offsets[choice] = tokens.reduce(start) { $0 + texts.text($1.choice.id).unicodeScalars.count }
+    return reply.textLogprobs(tokens, from: start)
   }
 
   func encode(_ error: ServerError) -> [UInt8] { Self.event(error.openAI) }

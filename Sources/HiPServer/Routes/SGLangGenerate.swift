@@ -45,19 +45,25 @@ struct SGLangGenerate: Sendable {
         throw ServerError.badRequest("several prompts cannot be streamed", parameter: "stream")
       }
       let run = try await service.start(jobs[0], on: model, keepAlive: nil)
-      let texts = TokenTexts(model.model.tokenizer)
-      return .stream(run, type: "text/event-stream", context) { SGLangEncoder(texts: texts) }
+      let encoder = SGLangEncoder(
+        texts: TokenTexts(model.model.tokenizer), tellsLogprobs: try tellsLogprobs(fields))
+      return .stream(run, type: "text/event-stream", context) { encoder }
     }
     var replies: [JSONValue] = []
     for job in jobs {
       let run = try await service.start(job, on: model, keepAlive: nil)
       let answer = try await run.answers(1, context)[0]
       guard let end = answer.end else { throw CancellationError() }
-      var encoder = SGLangEncoder(texts: TokenTexts(model.model.tokenizer))
+      var encoder = SGLangEncoder(
+        texts: TokenTexts(model.model.tokenizer), tellsLogprobs: try tellsLogprobs(fields))
       _ = encoder.encode(.parts([.content(answer.content)], answer.tokens), choice: 0)
       replies.append(encoder.reply(end))
     }
     return .json(isList ? .list(replies) : replies[0])
+  }
+
+  private func tellsLogprobs(_ fields: RequestFields) throws(ServerError) -> Bool {
+    try fields.flag("return_logprob") ?? false
   }
 
   private func prompts(
@@ -100,7 +106,7 @@ struct SGLangGenerate: Sendable {
     sampling.frequencyPenalty = try parameters.number("frequency_penalty", in: -2...2) ?? 0
     var request = GenerationRequest(
       .tokens(tokens), sampling: sampling,
-      maximumTokens: try parameters.integer("max_new_tokens", in: 0...OllamaOptions.unlimited)
+      maximumTokens: try parameters.integer("max_new_tokens", in: 0...OllamaOptions.most)
         ?? 128, stop: try parameters.texts("stop") ?? [])
     if try parameters.flag("ignore_eos") ?? false { request.endings = .none }
     if !(try parameters.flag("skip_special_tokens") ?? true) { request.controlTokens = .named }
@@ -108,8 +114,12 @@ struct SGLangGenerate: Sendable {
       let document = try schema.text.map { try JSONValue(Array($0.utf8)) } ?? schema
       request.constraint = try model.constraint([.schema(document)])
     }
-    if try fields.flag("return_logprob") ?? false {
-      request.alternatives = try fields.integer("top_logprobs_num", in: 0...20) ?? 0
+    // Ids are told as they come.
+    request.alternatives = try fields.integer("top_logprobs_num", in: 0...20) ?? 0
+    if let start = try fields.integer("logprob_start_len"), start >= 0 {
+      throw ServerError.badRequest(
+        "logprob_start_len must be -1: log-probabilities of prompts are told by /v1/completions with echo",
+        parameter: "logprob_start_len")
     }
     let limit = min(try fields.integer("num_ctx", in: 1...1 << 40) ?? .max, settings.contextLimit)
     return GenerationJob(
@@ -122,13 +132,16 @@ struct SGLangGenerate: Sendable {
 /// Writes an answer as SGLang has it: each event holds the whole text so far.
 struct SGLangEncoder: ReplyEncoder {
   let texts: TokenTexts
+  let tellsLogprobs: Bool
   private let id = UUID().uuidString.lowercased()
-  private let start = ContinuousClock.now
   private var text = ""
   private var tokens: [GeneratedToken] = []
   private var counts = (prompt: 0, cached: 0)
 
-  init(texts: TokenTexts) { self.texts = texts }
+  init(texts: TokenTexts, tellsLogprobs: Bool) {
+    self.texts = texts
+    self.tellsLogprobs = tellsLogprobs
+  }
 
   var end: [UInt8] { Array("data: [DONE]\n\n".utf8) }
 
@@ -167,16 +180,19 @@ struct SGLangEncoder: ReplyEncoder {
       "prompt_tokens": .integer(completion?.promptTokens ?? counts.prompt),
       "completion_tokens": .integer(completion?.completionTokens ?? tokens.count),
       "cached_tokens": .integer(completion?.cachedTokens ?? counts.cached),
-      "weight_version": "default", "e2e_latency": .number((.now - start) / .seconds(1)),
+      "weight_version": "default",
+      "e2e_latency": .number(
+        (completion?.prefillSeconds ?? 0) + (completion?.decodeSeconds ?? 0)),
     ]
     let logprobs: JSONValue? =
-      tokens.isEmpty ? nil : .list(tokens.map { triple($0.choice) })
+      tellsLogprobs ? .list(tokens.map { triple($0.choice) }) : nil
     let tops: JSONValue? =
-      tokens.allSatisfy { $0.alternatives.isEmpty }
+      !tellsLogprobs || tokens.allSatisfy { $0.alternatives.isEmpty }
       ? nil : .list(tokens.map { .list($0.alternatives.map(triple)) })
     return [
       "text": .text(text),
-      "output_ids": .list((completion?.tokens ?? []).map { .integer(Int($0)) }),
+      "output_ids": .list(
+        (completion?.tokens ?? tokens.map(\.choice.id)).map { .integer(Int($0)) }),
       "meta_info": meta.adding(["output_token_logprobs": logprobs, "output_top_logprobs": tops]),
     ]
   }

@@ -123,8 +123,12 @@ struct ServerRoutes: Sendable {
   }
 
   private func apply(_ fields: RequestFields) async throws -> Response {
-    let chat = ChatRequest(messages: try ChatMessage.list(fields))
+    var asked = ChatRequest(messages: try ChatMessage.list(fields))
+    asked.tools = try (fields.objects("tools") ?? []).map { try ChatRequest.Tool($0) }
+    let request = asked
     return try await model(fields) { model in
+      var chat = request
+      chat.addDefaults(of: model)
       let tokens = try chat.prompt(of: model).tokens
       return .json(["prompt": .text(model.model.tokenizer.decode(tokens, keepingControl: true))])
     }

@@ -10,18 +10,20 @@ final class AnswerRun: Sendable {
   let events: AsyncThrowingStream<(choice: Int, event: AnswerEvent), any Error>
   private let continuation:
     AsyncThrowingStream<(choice: Int, event: AnswerEvent), any Error>.Continuation
-  private let start: AsyncThrowingStream<Never, any Error>
+  private let beginning: AsyncThrowingStream<Never, any Error>
   private let starting: AsyncThrowingStream<Never, any Error>.Continuation
-  private let tasks = Mutex<[Task<Void, Never>]>([])
+  /// When it was asked for.
+  let start = ContinuousClock.now
+  private let tasks = Mutex<(list: [Task<Void, Never>], isCancelled: Bool)>(([], false))
 
   init() {
     (events, continuation) = AsyncThrowingStream.makeStream()
-    (start, starting) = AsyncThrowingStream.makeStream()
+    (beginning, starting) = AsyncThrowingStream.makeStream()
   }
 
   /// Waits until the prompt is being read, or the request waits in the queue.
   /// - Throws: why it will not be answered.
-  func started() async throws { for try await _ in start {} }
+  func started() async throws { for try await _ in beginning {} }
 
   /// Does the work on a task, with a tick whenever nothing has happened for some seconds.
   func begin(_ work: @escaping @Sendable (AnswerRun) async throws -> Void) {
@@ -39,7 +41,11 @@ final class AnswerRun: Sendable {
       }
       ticker.cancel()
     }
-    tasks.withLock { $0 += [ticker, worker] }
+    let isCancelled = tasks.withLock { tasks in
+      tasks.list += [ticker, worker]
+      return tasks.isCancelled
+    }
+    if isCancelled { cancel() }
   }
 
   /// Says that the prompt is being read, or waits for its turn.
@@ -56,6 +62,10 @@ final class AnswerRun: Sendable {
   /// Ends it early; what was read stays.
   func cancel(_ error: any Error = CancellationError()) {
     end(error)
-    for task in tasks.withLock({ $0 }) { task.cancel() }
+    let running = tasks.withLock { tasks in
+      tasks.isCancelled = true
+      return tasks.list
+    }
+    for task in running { task.cancel() }
   }
 }

@@ -14,7 +14,8 @@ final class GenerationService: Sendable {
   let admission: Admission
   let metrics: ServerMetrics
   let logger: Logger
-  private let runs = Mutex<[UUID: AnswerRun]>([:])
+  /// What is under way, by what ends it.
+  private let runs = Mutex<[UUID: @Sendable (any Error) -> Void]>([:])
 
   init(_ host: ModelHost, _ settings: ServerSettings, _ metrics: ServerMetrics, _ logger: Logger) {
     self.host = host
@@ -34,7 +35,9 @@ final class GenerationService: Sendable {
     let isAdmitted = try admission.tryEnter()
     let run = AnswerRun()
     let id = UUID()
-    runs.withLock { $0[id] = run }
+    runs.withLock { $0[id] = { run.cancel($0) } }
+    // Whoever ends everything may have done so just now.
+    if admission.isClosed { run.cancel(ServerError.shuttingDown) }
     run.begin { [self] run in
       defer { runs.withLock { $0[id] = nil } }
       if !isAdmitted {
@@ -48,6 +51,30 @@ final class GenerationService: Sendable {
     }
     try await run.started()
     return run
+  }
+
+  /// Does work that brings no events, under the same rules: admitted in its turn, ended where the client leaves or the
+  /// server ends.
+  func perform<Result: Sendable>(
+    _ context: ServerContext, _ work: @escaping @Sendable () async throws -> Result
+  ) async throws -> Result {
+    let isAdmitted = try admission.tryEnter()
+    let task = Task { [self] in
+      if !isAdmitted { try await admission.enter() }
+      defer { admission.leave() }
+      return try await work()
+    }
+    let id = UUID()
+    runs.withLock { $0[id] = { _ in task.cancel() } }
+    defer { runs.withLock { $0[id] = nil } }
+    let watch = try await context.clientWatch()
+    let waiting = watch.add { task.cancel() }
+    defer { watch.remove(waiting) }
+    do {
+      return try await task.value
+    } catch is CancellationError where admission.isClosed {
+      throw ServerError.shuttingDown
+    }
   }
 
   /// The first choice reads the prompt; the others begin with what it has read.
@@ -77,7 +104,7 @@ final class GenerationService: Sendable {
   ) async throws {
     let session = try await model.model.makeSession(
       attention: job.attention, contextLimit: job.contextLimit, prefixes: .shared)
-    let start = ContinuousClock.now
+    let start = run.start
     var parser = job.parser
     var tokens: [GeneratedToken] = []
     var hasCalls = false
@@ -148,7 +175,7 @@ final class GenerationService: Sendable {
   /// Ends all that is under way, with a reason.
   func shutDown() {
     admission.close()
-    for run in runs.withLock({ Array($0.values) }) { run.cancel(ServerError.shuttingDown) }
+    for end in runs.withLock({ Array($0.values) }) { end(ServerError.shuttingDown) }
   }
 }
 

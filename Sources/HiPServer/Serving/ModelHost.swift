@@ -89,7 +89,8 @@ actor ModelHost {
       if let keepAlive { entries[key]?.keepAlive = keepAlive }
       return model
     } catch {
-      entries[key] = nil
+      // Another load may have begun meanwhile.
+      if entries[key]?.loading == loading { entries[key] = nil }
       throw error
     }
   }

@@ -25,7 +25,10 @@ struct PassageFinder {
         joined.append((passage.tokens, passage.share))
       }
     }
-    return joined.sorted { $0.share > $1.share }.prefix(Self.limit).map { passage in
+    // What was looked at in passing only would hide the rest.
+    let least = (joined.map(\.share).max() ?? 0) / 10
+    let read = joined.filter { $0.share >= least }.sorted { $0.share > $1.share }
+    return read.prefix(Self.limit).map { passage in
       let tokens = passage.tokens.clamped(to: 0..<promptTokens.count)
       // Tokens may cut characters.
       let text = tokenizer.decode(Array(promptTokens[tokens])).trimmingCharacters(

@@ -67,12 +67,14 @@ struct OllamaOptions: Sendable {
 
   /// The most tokens of an answer.
   var maximumTokens: Int {
-    guard let count = integer("num_predict"), count >= 0 else { return Self.unlimited }
-    return min(count, Self.unlimited)
+    guard let count = integer("num_predict"), count >= 0 else { return Self.usual }
+    return min(count, Self.most)
   }
 
-  /// What stands for no limit.
-  static let unlimited = 1 << 20
+  /// The most tokens of an answer that nobody has limited: some models never end.
+  static let usual = 16_384
+  /// The most tokens of any answer.
+  static let most = 1 << 20
 
   var stop: [String] {
     values["stop"].map { $0.text.map { [$0] } ?? $0.items?.compactMap(\.text) ?? [] } ?? []

@@ -5,8 +5,11 @@ internal import Foundation
 extension Date {
   /// As RFC 3339 has it, in UTC with nine digits of a second.
   var rfc3339: String {
-    let whole = timeIntervalSince1970.rounded(.down)
-    let nanoseconds = Int(((timeIntervalSince1970 - whole) * 1e9).rounded(.down))
+    // Within what a calendar of four digits has.
+    let seconds = timeIntervalSince1970
+    let whole = seconds.isFinite ? max(0, min(seconds.rounded(.down), 253_402_300_799)) : 0
+    let rest = seconds.isFinite ? max(0, min(seconds - whole, 0.999_999_999)) : 0
+    let nanoseconds = Int((rest * 1e9).rounded(.down))
     let text = Date(timeIntervalSince1970: whole).formatted(.iso8601)
     let digits = "\(nanoseconds)"
     let fraction = String(repeating: "0", count: max(0, 9 - digits.count)) + digits
@@ -21,7 +24,7 @@ package enum KeepAlive: Sendable, Hashable {
 
   /// Reads a number of seconds, or a text as Go writes durations: `5m`, `1h30m`, `-1`.
   package init?(_ text: String) {
-    if let seconds = Double(text) {
+    if let seconds = Self.decimal(text) {
       self.init(seconds: seconds)
       return
     }
@@ -35,7 +38,7 @@ package enum KeepAlive: Sendable, Hashable {
     var total = 0.0
     while !rest.isEmpty {
       let digits = rest.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
-      guard let number = Double(digits) else { return nil }
+      guard let number = Self.decimal(digits) else { return nil }
       rest = rest.dropFirst(digits.count)
       let word = rest.prefix { !$0.isNumber }
       guard let unit = units.first(where: { $0.name == word }) else { return nil }
@@ -45,6 +48,13 @@ package enum KeepAlive: Sendable, Hashable {
     self.init(seconds: isNegative ? -total : total)
   }
 
-  /// A negative number of seconds stands for ever.
-  init(seconds: Double) { self = seconds < 0 ? .forever : .seconds(seconds) }
+  /// A negative number of seconds stands for ever, and so does one beyond a century.
+  init(seconds: Double) { self = (0..<3e9).contains(seconds) ? .seconds(seconds) : .forever }
+
+  /// A number in digits: neither "nan" nor "inf" nor one in hexadecimal.
+  private static func decimal(_ text: some StringProtocol) -> Double? {
+    guard text.utf8.allSatisfy({ (0x30...0x39).contains($0) || [0x2b, 0x2d, 0x2e].contains($0) })
+    else { return nil }
+    return Double(text)
+  }
 }

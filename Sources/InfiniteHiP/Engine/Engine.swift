@@ -184,6 +184,11 @@ actor Engine {
   /// What another text must have in common with a job's, to begin alike; nil where the job shares nothing.
   private func prefixKind(of job: Job, _ state: SequenceState) -> PrefixKind? {
     guard job.prefixes == .shared else { return nil }
+    // Whoever asks for something of every token reads every token.
+    switch job.goal {
+    case .answer, .store(observed: 0): break
+    case .store, .score, .embed: return nil
+    }
     return PrefixKind(
       loaded.cache(job.sequence).store.format, state.attention, loaded.model.architecture,
       length: job.tokens.count)
