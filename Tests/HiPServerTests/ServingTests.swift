@@ -18,7 +18,9 @@ import Testing
     #expect(KeepAlive(text) == expected)
   }
 
-  @Test(arguments: ["nan", "inf", "-inf", "1e400", "0x10", "", "m", "5 minutes", "five", "1h30", "--1s", "5x"])
+  @Test(arguments: [
+    "nan", "inf", "-inf", "1e400", "0x10", "", "m", "5 minutes", "five", "1h30", "--1s", "5x",
+  ])
   func whatIsNoDurationIsRefused(_ text: String) { #expect(KeepAlive(text) == nil) }
 
   @Test func soManyRunSoManyWaitAndTheRestIsRefused() async throws {
