@@ -14,6 +14,8 @@ public struct ChatTemplate: Sendable {
   public let frame: Frame
   /// Whether it tells the model of tools.
   public let writesTools: Bool
+  /// Whether it writes what was called, and what came of it.
+  public let writesCalls: Bool
   /// Its text.
   public var source: String { renderer.language.source }
 
@@ -56,6 +58,7 @@ public struct ChatTemplate: Sendable {
     renderer.argumentForm = Self.argumentForm(renderer)
     self.renderer = renderer
     writesTools = Self.writesTools(renderer)
+    writesCalls = Self.writesCalls(renderer)
     let first = try Self.parts(
       renderer.text([.init(role: .user, content: Self.marks[0])], openingAnswer: true),
       around: [Self.marks[0]])
@@ -137,6 +140,19 @@ public struct ChatTemplate: Sendable {
     return !writes(.object) && writes(.text) ? .text : .object
   }
 
+  private static func writesCalls(_ renderer: Renderer) -> Bool {
+    let call = ToolCall(id: "abcdefghi", name: marks[1], arguments: .object([]))
+    var result = ChatMessage(role: .tool, content: marks[2])
+    result.toolCallID = call.id
+    result.toolName = marks[1]
+    let text = try? renderer.text(
+      [
+        ChatMessage(role: .user, content: marks[0]),
+        ChatMessage(role: .assistant, content: "", toolCalls: [call]), result,
+      ], openingAnswer: true)
+    return text.map { $0.string.contains(marks[1]) && $0.string.contains(marks[2]) } ?? false
+  }
+
   private static func writesTools(_ renderer: Renderer) -> Bool {
     var settings = Settings()
     settings.tools = [
@@ -210,7 +226,6 @@ private struct Renderer: Sendable {
       return try conversation.render(by: template, clock: clock, openingAnswer: openingAnswer)
     case .jinja(let template):
       var variables = variables
-      variables.append(("tools", settings.tools.isEmpty ? .null : tools))
       if let thinks = settings.thinks {
         variables += [("enable_thinking", .flag(thinks)), ("thinking", .flag(thinks))]
       }
@@ -218,7 +233,13 @@ private struct Renderer: Sendable {
         variables.append(("reasoning_effort", .text(TemplateText(effort))))
       }
       variables += [("messages", .list(list)), ("add_generation_prompt", .flag(openingAnswer))]
-      return try template.render(variables, clock: clock)
+      do {
+        let value: TemplateValue = settings.tools.isEmpty ? .null : tools
+        return try template.render(variables + [("tools", value)], clock: clock)
+      } catch  where settings.tools.isEmpty && error.code != .raised {
+        // Made for tools alone: it loops over them, and there are none.
+        return try template.render(variables + [("tools", tools)], clock: clock)
+      }
     }
   }
 

@@ -2,6 +2,7 @@
 
 internal import HiPGrammar
 internal import HiPJSON
+internal import HiPTemplates
 internal import HiPTokenization
 internal import InfiniteHiP
 
@@ -53,17 +54,15 @@ struct ChatRequest: Sendable {
       format != nil || isCallForced ? (dialect.thinking == nil ? nil : false) : thinks
     settings.effort = effort
     settings.suffix = suffix
-    var messages = messages
-    if usesTools, template.writesTools {
-      settings.tools = tools.map(\.document)
+    // What the template cannot write is told in words.
+    let messages = template.writesCalls ? messages : Self.spelledOut(messages)
+    let pieces: [ChatTemplate.Piece]
+    if usesTools, !template.writesTools {
+      pieces = try Self.render(messages, telling: tools, settings, template)
     } else {
-      // What the template cannot write is told in words.
-      messages = Self.spelledOut(messages)
-      if usesTools {
-        Self.addSystem(ToolDialect.instructions(tools.map(\.document)), to: &messages)
-      }
+      if usesTools { settings.tools = tools.map(\.document) }
+      pieces = try template.render(messages, settings: settings, openingAnswer: true)
     }
-    let pieces = try template.render(messages, settings: settings, openingAnswer: true)
     let tokens = try model.model.tokens(of: .pieces(pieces), atBeginning: true)
     let isConstrained = format != nil || isCallForced
     return (
@@ -122,12 +121,28 @@ struct ChatRequest: Sendable {
     }
   }
 
-  /// Adds to the system message, or begins with one.
-  static func addSystem(_ text: String, to messages: inout [ChatMessage]) {
-    if let first = messages.first, first.role == .system {
-      messages[0].content += (first.content.isEmpty ? "" : "\n\n") + text
+  /// A conversation that begins by telling of tools: in the system message, or, where the template takes none, before
+  /// what the user says first.
+  private static func render(
+    _ messages: [ChatMessage], telling tools: [Tool], _ settings: ChatTemplate.Settings,
+    _ template: ChatTemplate
+  ) throws -> [ChatTemplate.Piece] {
+    let text = ToolDialect.instructions(tools.map(\.document))
+    var told = messages
+    if let first = told.first, first.role == .system {
+      told[0].content += (first.content.isEmpty ? "" : "\n\n") + text
     } else {
-      messages.insert(ChatMessage(role: .system, content: text), at: 0)
+      told.insert(ChatMessage(role: .system, content: text), at: 0)
+    }
+    do {
+      return try template.render(told, settings: settings, openingAnswer: true)
+    } catch {
+      guard error.code == .raised,
+        let user = messages.firstIndex(where: { $0.role == .user })
+      else { throw error }
+      var folded = messages
+      folded[user].content = text + "\n\n" + folded[user].content
+      return try template.render(folded, settings: settings, openingAnswer: true)
     }
   }
 
