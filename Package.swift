@@ -79,6 +79,9 @@ let package = Package(
     module("HiPTemplates", ["HiPJSON"]),
     // GGUF and NumPy files, Hugging Face folders.
     module("HiPModelFiles", ["HiPTensors", "HiPJSON"]),
+    // Files of keys and values: segments of texts by their digest, saved contexts, caps and locks.
+    module(
+      "HiPKVFiles", ["CHiPSIMD", .product(name: "Crypto", package: "swift-crypto")]),
     // The seam between models and devices.
     module("HiPCompute", ["HiPTensors", "HiPAttention", "HiPKVStore"]),
     // The CPU backend: thread pool and dispatch to the C tables.
@@ -94,8 +97,8 @@ let package = Package(
     module(
       "InfiniteHiP",
       [
-        "HiPModels", "HiPCompute", "HiPKVStore", "HiPAttention", "HiPTokenization", "HiPTemplates",
-        "HiPGrammar", "HiPModelFiles", "HiPTensors", "HiPJSON",
+        "HiPModels", "HiPCompute", "HiPKVFiles", "HiPKVStore", "HiPAttention", "HiPTokenization",
+        "HiPTemplates", "HiPGrammar", "HiPModelFiles", "HiPTensors", "HiPJSON",
       ]),
     // Random weights and caches, shapes of well-known models, and the bytes that decoding has to load.
     module(

@@ -41,6 +41,6 @@ extension SequenceCache {
       }
     }
     _ = try backend.submit()
-    advance(count)
+    advance([Int32](repeating: 0, count: count))
   }
 }

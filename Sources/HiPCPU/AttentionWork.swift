@@ -268,6 +268,23 @@ struct AttentionJob {
       * (index + 1) / count
   }
 
+  /// Holds the pages of some tiles.
+  func hold(_ tiles: Range<Int>, _ kinds: [CPUBlockTable.Kind], _ held: HeldPages) {
+    var indices: [Int32] = []
+    let size = input.blocks.store.format.blockSize
+    for index in tiles {
+      let (isFar, start, count) = tile(index)
+      if isFar {
+        indices += far.indices[start..<start + count]
+      } else {
+        let first = near.lowerBound + start
+        indices += stride(from: first, to: first + count, by: size).map { Int32($0) }
+        indices.append(Int32(first + count - 1))
+      }
+    }
+    held.hold(indices, indices.count, kinds, of: input.blocks, layer: layer, kvHead: kvHead)
+  }
+
   /// Writes a tile's key indices and positions, and each row's range of columns.
   func fillTile(
     _ index: Int, _ memory: TileMemory, _ indices: UnsafeMutablePointer<Int32>

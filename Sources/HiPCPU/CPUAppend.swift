@@ -9,19 +9,23 @@ extension CPUBackend {
   public func append(_ call: AppendCall) {
     let grain = 16
     // Runs of rows of one sequence, so that few tokens of many sequences make one loop.
-    let runs = call.batch.flatMap { part in
+    let written = call.batch.map { part in
+      part.table.onCPU.open(part.start..<part.start + part.rows.count, layer: call.layer)
+    }
+    let runs = zip(call.batch, written).flatMap { part, written in
       stride(from: part.rows.lowerBound, to: part.rows.upperBound, by: grain).map {
-        (part, $0..<min($0 + grain, part.rows.upperBound))
+        (part, written, $0..<min($0 + grain, part.rows.upperBound))
       }
     }
     pool.run(runs.count) { item, _ in
-      let (part, rows) = runs[item]
+      let (part, written, rows) = runs[item]
       let blocks = part.table.onCPU
       for row in rows {
-        append(row, at: part.start + row - part.rows.lowerBound, to: blocks, call)
+        append(row, at: part.start + row - part.rows.lowerBound, to: blocks, written, call)
       }
     }
-    for part in call.batch where part.table.onCPU.store.format.keepsSketches(call.layer) {
+    for (part, written) in zip(call.batch, written)
+    where part.table.onCPU.store.format.keepsSketches(call.layer) {
       let blocks = part.table.onCPU
       let kvHeads = blocks.store.format.shape.kvHeads
       for case (let index, .moments(let chunkSize)) in blocks.store.format.sketches.enumerated() {
@@ -30,13 +34,16 @@ extension CPUBackend {
         pool.run(chunks.count * kvHeads) { item, thread in
           sketch(
             chunks.lowerBound + item / kvHeads, of: chunkSize, kvHead: item % kvHeads, call.layer,
-            blocks, index, scratch(thread))
+            blocks, written, index, scratch(thread))
         }
       }
     }
   }
 
-  private func append(_ row: Int, at position: Int, to blocks: CPUBlockTable, _ call: AppendCall) {
+  private func append(
+    _ row: Int, at position: Int, to blocks: CPUBlockTable, _ written: WrittenBlocks,
+    _ call: AppendCall
+  ) {
     let format = blocks.store.format
     let size = format.shape.headSize
     let (key, value) = (call.keys.floats(row: row), call.values.floats(row: row))
@@ -54,10 +61,10 @@ extension CPUBackend {
     let element = format.element.kernelElement
     for head in 0..<format.shape.kvHeads {
       let start = head * size
-      if let to = blocks.address(.keys, layer: call.layer, kvHead: head, position: position) {
+      if let to = written.address(.keys, kvHead: head, position: position) {
         table.narrow(element, key + start, size, to)
       }
-      if let to = blocks.address(.values, layer: call.layer, kvHead: head, position: position) {
+      if let to = written.address(.values, kvHead: head, position: position) {
         table.narrow(element, value + start, size, to)
       }
       if format.keepsSketches(call.layer), let index = format.sketches.firstIndex(of: .fourBit),
@@ -87,7 +94,7 @@ extension CPUBackend {
 
   private func sketch(
     _ chunk: Int, of chunkSize: Int, kvHead: Int, _ layer: Int, _ blocks: CPUBlockTable,
-    _ index: Int, _ scratch: Scratch
+    _ written: WrittenBlocks, _ index: Int, _ scratch: Scratch
   ) {
     let size = blocks.store.format.shape.headSize
     guard scratch.reset(2 * Scratch.size(size)),
@@ -95,8 +102,8 @@ extension CPUBackend {
     else { return }
     let mean = scratch.take(size)
     let variance = scratch.take(size)
-    blocks.withRows(.keys, layer: layer, kvHead: kvHead) { keys in
-      table.moments(&keys, chunk * chunkSize, chunkSize, size, mean, variance)
+    written.withKeys(kvHead: kvHead, at: chunk * chunkSize) { keys, place in
+      table.moments(&keys, place, chunkSize, size, mean, variance)
     }
     table.quantize_moments(mean, variance, size, group.address, group.place)
   }

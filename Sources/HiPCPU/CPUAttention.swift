@@ -101,7 +101,8 @@ extension CPUBackend {
     guard let memory = TileMemory(job, rotations, scratch(thread)) else { return }
     var state = ihp_softmax(
       maximum: memory.maximum, sum: memory.sum, output: memory.output)
-    foldTiles(job.part(part, of: parts), of: job, rotations, memory, &state)
+    foldTiles(
+      job.part(part, of: parts), of: job, rotations, memory, heldPages(thread), &state)
     use(&state, job.rowCount)
   }
 
@@ -130,7 +131,7 @@ extension CPUBackend {
   /// Folds tiles of a job into its softmax state.
   func foldTiles(
     _ tiles: Range<Int>, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory,
-    _ state: inout ihp_softmax
+    _ held: HeldPages, _ state: inout ihp_softmax
   ) {
     let size = job.headSize
     let rows = job.rowCount
@@ -140,10 +141,15 @@ extension CPUBackend {
     var (indices, next) = (memory.indices, memory.nextIndices)
     if !tiles.isEmpty { job.fillTile(tiles.lowerBound, memory, indices) }
     let blocks = job.input.blocks
-    blocks.withRows(.keys, layer: job.layer, kvHead: job.kvHead) { keys in
-      blocks.withRows(.values, layer: job.layer, kvHead: job.kvHead) { values in
+    blocks.withRows(.keys, layer: job.layer, kvHead: job.kvHead, held) { keys in
+      blocks.withRows(.values, layer: job.layer, kvHead: job.kvHead, held) { values in
         for tile in tiles {
           let count = job.tile(tile).count
+          // Few rows are soon done with a tile: the pages of several are held at once.
+          let together = isFew ? 8 : 2
+          if blocks.store.pages != nil, (tile - tiles.lowerBound) % together == 0 {
+            job.hold(tile..<min(tile + together, tiles.upperBound), [.keys, .values], held)
+          }
           if tile == job.sharpTiles, tile > tiles.lowerBound { anchor(&state, of: job) }
           score(tile, of: job, rotations, memory, indices, &keys, values: isFew ? values : nil)
           if tile < job.sharpTiles {
@@ -170,6 +176,7 @@ extension CPUBackend {
         }
       }
     }
+    held.release()
   }
 
   /// Scores a tile of keys, whose places have been filled in, by all rows of a job.

@@ -25,6 +25,7 @@ public final class CPUBackend: ComputeBackend {
   private var rotations: [RotaryEmbedding: RotationTable] = [:]
   private let scratches: [Scratch]
   private let panels: [KeyPanels]
+  private let heldPages: [HeldPages]
   /// Partial results of split attention.
   let partials: Scratch
   /// A product's left-hand side in the precision of the products.
@@ -50,6 +51,7 @@ public final class CPUBackend: ComputeBackend {
     let ledger = ledger
     scratches = (0..<pool.threadCount).map { _ in Scratch(ledger) }
     panels = (0..<pool.threadCount).map { _ in KeyPanels(ledger) }
+    heldPages = (0..<pool.threadCount).map { _ in HeldPages() }
     partials = Scratch(ledger)
     narrowedInputs = Scratch(ledger)
     selectionScores = Scratch(ledger)
@@ -57,6 +59,9 @@ public final class CPUBackend: ComputeBackend {
 
   /// The kernels and the number of threads.
   public var name: String { "CPU (\(kernels.rawValue), \(pool.threadCount) threads)" }
+
+  /// The kernels.
+  public var arithmetic: String { "CPU \(kernels.rawValue)" }
 
   /// What has happened so far.
   public var counters: ComputeCounters {
@@ -139,11 +144,13 @@ public final class CPUBackend: ComputeBackend {
       throw ComputeError(
         .notFinite(layer: nil), "a matrix holds weights that are not finite; the file is damaged")
     }
-    if let failure = ledger.takeFailure() { throw ComputeError(missingByteCount: failure) }
+    if let failure = ledger.takeFailure() { throw failure }
   }
 
   /// Blocks in slabs that are taken as they are needed.
-  public func makeStore(_ format: KVFormat) -> any KVStore { CPUKVStore(format, ledger) }
+  public func makeStore(_ format: KVFormat, _ placement: KVPlacement) -> any KVStore {
+    CPUKVStore(format, placement, ledger)
+  }
 
   /// Widens the tokens' rows.
   public func embed(_ call: EmbedCall) {
@@ -190,7 +197,7 @@ public final class CPUBackend: ComputeBackend {
     // The first of a row is where it began.
     result.faults = faults.filter { rows.insert($0.row).inserted }
     forgetRotations()
-    if let failure = ledger.takeFailure() { throw ComputeError(missingByteCount: failure) }
+    if let failure = ledger.takeFailure() { throw failure }
     return result
   }
 
@@ -204,6 +211,9 @@ public final class CPUBackend: ComputeBackend {
 
   /// Packed keys of one thread of a loop.
   func keyPanels(_ thread: Int) -> KeyPanels { panels[thread] }
+
+  /// Pages that one thread of a loop reads.
+  func heldPages(_ thread: Int) -> HeldPages { heldPages[thread] }
 
   /// Rotations for positions 0 ..< `count`; none without an embedding.
   func rotations(_ rotary: RotaryEmbedding?, count: Int) -> Rotations {

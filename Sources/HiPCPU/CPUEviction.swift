@@ -40,7 +40,8 @@ extension CPUBackend {
     let panel = Int(IHP_PANEL)
     guard let memory = TileMemory(job, rotations, scratch(thread)) else { return kept }
     var state = ihp_softmax(maximum: memory.maximum, sum: memory.sum, output: memory.output)
-    foldTiles(0..<job.tileCount, of: job, rotations, memory, &state)
+    let held = heldPages(thread)
+    foldTiles(0..<job.tileCount, of: job, rotations, memory, held, &state)
     var weighed = kept + job.near.map { HeavyHitters.KeptKey(key: Int32($0), mass: 0) }
     addSinks(to: &state, of: job)
     let shares = (0..<rows).map { 1 / state.sum[$0] }
@@ -54,7 +55,8 @@ extension CPUBackend {
       for tile in 0..<job.tileCount {
         let count = job.tile(tile).count
         job.fillTile(tile, memory, memory.indices)
-        job.input.blocks.withRows(.keys, layer: job.layer, kvHead: job.kvHead) { keys in
+        job.hold(tile..<tile + 1, [.keys], held)
+        job.input.blocks.withRows(.keys, layer: job.layer, kvHead: job.kvHead, held) { keys in
           score(tile, of: job, rotations, memory, memory.indices, &keys, values: nil)
         }
         table.softmax_fold(memory.scores, rows, count, memory.first, memory.last, size, &state)
@@ -68,6 +70,7 @@ extension CPUBackend {
         place += count
       }
     }
+    held.release()
     return weighed
   }
 }

@@ -59,12 +59,16 @@ extension CPUBackend {
     for index in active..<job.chunks.count { scores[index] = Self.inactive }
     guard active > 0 else { return }
     switch job.stage.estimate {
-    case .halving: halve(job, active, into: scores, scratch(thread))
+    case .halving: halve(job, active, into: scores, thread: thread)
     case .moments: scoreMoments(job, active, into: scores, scratch(thread))
     case .exact, .fourBit: scoreKeys(job, active, into: scores, thread: thread)
     case .tree: preconditionFailure("the tree search has no list of chunks to score")
     }
   }
+
+  /// Keys whose pages are held together while candidates are scored: in turn, since all of them may be more than
+  /// memory holds.
+  private static var heldKeys: Int { 1024 }
 
   // MARK: Queries
 
@@ -126,8 +130,16 @@ extension CPUBackend {
     }
   }
 
-  func withKeys(_ job: ScoringJob, _ body: (inout ihp_rows) -> Void) {
-    job.call.input.blocks.withRows(.keys, layer: job.call.layer, kvHead: job.kvHead, body)
+  func withKeys(_ job: ScoringJob, _ held: HeldPages, _ body: (inout ihp_rows) -> Void) {
+    job.call.input.blocks.withRows(.keys, layer: job.call.layer, kvHead: job.kvHead, held, body)
+  }
+
+  /// Holds the pages of some keys of a job, and no others.
+  func hold(
+    _ keys: UnsafePointer<Int32>, _ count: Int, of job: ScoringJob, _ held: HeldPages
+  ) {
+    held.hold(
+      keys, count, [.keys], of: job.call.input.blocks, layer: job.call.layer, kvHead: job.kvHead)
   }
 
   /// Calls `body` with the groups of a sketch of a job's keys.
@@ -142,8 +154,9 @@ extension CPUBackend {
 
   /// The halving search in 64 chunks at a time.
   private func halve(
-    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
+    _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, thread: Int
   ) {
+    let (scratch, held) = (scratch(thread), heldPages(thread))
     let size = job.call.input.shape.headSize
     let panel = Int(IHP_PANEL)
     let rows = job.rowCount
@@ -186,7 +199,8 @@ extension CPUBackend {
               keyPosition(job, chunk: tile + index, key: probes[index]) ?? 0
           }
           let rotation = rotates ? job.rotations.tile(positions, count, tileRotations) : nil
-          withKeys(job) { keyRows in
+          hold(probes, count, of: job, held)
+          withKeys(job, held) { keyRows in
             table.pack_keys(
               &keyRows, probes, count, size, rotation, job.rotations.half, positions, gathered, keys
             )
@@ -214,6 +228,7 @@ extension CPUBackend {
         }
       }
     }
+    held.release()
   }
 
   // MARK: Moments
@@ -292,8 +307,17 @@ extension CPUBackend {
         rank(rows, kind, ranking, &groups, scratch)
       }
     } else {
-      withKeys(job) { keys in
+      let held = heldPages(thread)
+      var heldColumns = 0..<0
+      withKeys(job, held) { keys in
         rank(rows, kind, ranking, &keys, scratch) { start, tile in
+          if !heldColumns.contains(start) {
+            heldColumns = start..<min(packed * chunkSize, start + Self.heldKeys)
+            held.hold(
+              chunks: job.chunks[
+                start / chunkSize...min(packed - 1, (heldColumns.upperBound - 1) / chunkSize)],
+              of: chunkSize, job.call.input.blocks, layer: job.call.layer, kvHead: job.kvHead)
+          }
           var (chunk, inside) = start.quotientAndRemainder(dividingBy: chunkSize)
           for key in 0..<Int(IHP_PANEL) {
             let column = ColumnTile.column(of: key, fold: fold)
@@ -309,6 +333,7 @@ extension CPUBackend {
           }
         }
       }
+      held.release()
     }
     let parts = chunkSize / fold
     for chunk in 0..<active {

@@ -21,13 +21,14 @@ extension CPUBackend {
           call: call, stage: stage, queries: blocks[block],
           heads: owner * headsPerOwner..<(owner + 1) * headsPerOwner, chunks: [], limit: .max,
           rotations: rotations)
-        found[item] = searchTree(job, scratch(thread))
+        found[item] = searchTree(job, thread: thread)
       }
     }
     return blocks.indices.map { Array(found[$0 * owners..<($0 + 1) * owners]) }
   }
 
-  private func searchTree(_ job: ScoringJob, _ scratch: Scratch) -> [Int32] {
+  private func searchTree(_ job: ScoringJob, thread: Int) -> [Int32] {
+    let (scratch, held) = (scratch(thread), heldPages(thread))
     let size = job.stage.chunkSize
     let sink = job.pruning.sink
     let kept = job.stage.keep / size
@@ -74,7 +75,8 @@ extension CPUBackend {
           positions[column] = keyPosition(job, chunk: 0, key: probes[column]) ?? 0
         }
         let rotation = rotates ? job.rotations.tile(positions, columns, tileRotations) : nil
-        withKeys(job) { keyRows in
+        hold(probes, columns, of: job, held)
+        withKeys(job, held) { keyRows in
           table.pack_keys(
             &keyRows, probes, columns, headSize, rotation,
             job.rotations.half, positions, gathered, keys)
@@ -89,6 +91,7 @@ extension CPUBackend {
       branches = scores.withUnsafeBufferPointer { indicesOfLargest(kept, of: $0) }
         .map { halves[$0] }
     }
+    held.release()
     return branches.map(start)
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import HiPCompute
 internal import HiPTensors
 import Synchronization
 
@@ -7,16 +8,19 @@ import Synchronization
 final class MemoryLedger: Sendable {
   /// Times that memory was taken.
   let allocations = Atomic<Int>(0)
-  /// Bytes that there was no memory for; 0 when all is well.
-  private let missing = Atomic<Int>(0)
+  /// What went wrong first since this was last asked for.
+  private let failure = Mutex<ComputeError?>(nil)
 
   func countAllocation() { allocations.add(1, ordering: .relaxed) }
-  func countFailure(_ error: MemoryError) { missing.store(error.byteCount, ordering: .relaxed) }
+  func countFailure(_ error: MemoryError) { countFailure(ComputeError(error)) }
+  func countFailure(_ error: ComputeError) { failure.withLock { $0 = $0 ?? error } }
 
   /// The failure since this was last asked for.
-  func takeFailure() -> Int? {
-    let bytes = missing.exchange(0, ordering: .relaxed)
-    return bytes == 0 ? nil : bytes
+  func takeFailure() -> ComputeError? {
+    failure.withLock { failure in
+      defer { failure = nil }
+      return failure
+    }
   }
 }
 

@@ -17,12 +17,14 @@ struct InfiniteHiPCommand: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      DemoCommand.self, AskCommand.self, RunCommand.self, ServeCommand.self, EvalCommand.self,
+      DemoCommand.self, AskCommand.self, IndexCommand.self, RunCommand.self, ServeCommand.self,
+      EvalCommand.self,
       BenchCommand.self, AttentionCommand.self, TokenizeCommand.self, RenderCommand.self,
       InspectCommand.self,
     ])
 
   static func main() async {
+    ProcessClock.begin()
     // A mapped file that becomes shorter: reading what is gone would end the process without a word.
     signal(SIGBUS) { _ in
       let words = "Error: a file became shorter while it was read; put it back and start again\n"

@@ -10,6 +10,8 @@ public import HiPTensors
 public protocol ComputeBackend: AnyObject {
   /// A name for reports, with the kernels in use.
   var name: String { get }
+  /// What results depend on to the bit: the kernels.
+  var arithmetic: String { get }
   /// What has happened so far.
   var counters: ComputeCounters { get }
 
@@ -21,7 +23,7 @@ public protocol ComputeBackend: AnyObject {
   func makeTensor(_ source: TensorSource, element: ElementType, rows: Int, columns: Int)
     throws(ComputeError) -> DeviceTensor
   /// Room for blocks of keys and values.
-  func makeStore(_ format: KVFormat) -> any KVStore
+  func makeStore(_ format: KVFormat, _ placement: KVPlacement) -> any KVStore
 
   func embed(_ call: EmbedCall)
   func normalize(_ call: NormCall)
@@ -35,6 +37,19 @@ public protocol ComputeBackend: AnyObject {
   /// Waits for all that has been enqueued and returns what it was asked for.
   /// - Throws: when an operation failed; what was enqueued since the last call is then void.
   func submit() throws(ComputeError) -> StepOutput
+}
+
+extension ComputeBackend {
+  /// Room for blocks whose keys and values stay in the device's memory.
+  public func makeStore(_ format: KVFormat) -> any KVStore { makeStore(format, .memory) }
+}
+
+/// Where a store keeps keys and values.
+public enum KVPlacement: Sendable, Hashable {
+  /// In the device's memory, all of them.
+  case memory
+  /// In pages: as many in the device's memory as its store is allowed, the others in the tier below.
+  case tiered
 }
 
 /// What a matrix holds at first.

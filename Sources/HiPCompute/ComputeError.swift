@@ -12,6 +12,10 @@ public struct ComputeError: Error, Sendable, CustomStringConvertible {
     case unsupported
     /// Numbers stopped being finite in this layer; nil: behind the last one.
     case notFinite(layer: Int?)
+    /// A block in the tier below is not what was stored there.
+    case damaged
+    /// The tier below could not be read or written.
+    case lowerTier
     /// The device itself failed.
     case device
   }

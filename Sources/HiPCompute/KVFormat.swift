@@ -95,6 +95,21 @@ public struct KVFormat: Sendable, Hashable {
   /// Bytes of the keys and values of a block in one layer.
   public var rowsByteCount: Int { 2 * shape.kvHeads * blockSize * rowByteCount }
 
+  /// Bytes of a page: the keys or the values of a head in a block, the least that moves between tiers.
+  public var pageByteCount: Int { blockSize * rowByteCount }
+
+  /// Pages of a block in all layers.
+  public var pagesPerBlock: Int { layerCount * pagesPerLayer }
+
+  /// Pages of a block in a layer: the keys of its heads, then the values.
+  public var pagesPerLayer: Int { 2 * shape.kvHeads }
+
+  /// Bytes of the sketches of a block, in all layers that keep them.
+  public var sketchByteCount: Int {
+    (0..<layerCount).count { keepsSketches($0) } * shape.kvHeads
+      * sketches.reduce(0) { $0 + byteCount($1) }
+  }
+
   /// Bytes of a sketch of a block in one layer and head.
   public func byteCount(_ sketch: KeySketch) -> Int {
     groupsPerBlock(sketch) * groupByteCount(sketch)

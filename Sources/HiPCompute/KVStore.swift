@@ -6,6 +6,8 @@ public import HiPKVStore
 /// The memory of a device's blocks of one format, by id.
 public protocol KVStore: AnyObject {
   var format: KVFormat { get }
+  /// Its pages, where a lower tier holds what this one has no room for.
+  var paged: (any PagedStore)? { get }
   /// Makes sure that a block has a slot in each layer; its contents are undefined.
   func provide(_ block: BlockID) throws(ComputeError)
   /// Gives a block's slots back.
@@ -14,7 +16,7 @@ public protocol KVStore: AnyObject {
   /// again; the block keeps its slots.
   func releaseSliding(_ block: BlockID)
   /// Copies a block's contents.
-  func copy(from source: BlockID, to destination: BlockID)
+  func copy(from source: BlockID, to destination: BlockID) throws(ComputeError)
   /// A table for the blocks of one sequence.
   func makeTable() -> any DeviceBlockTable
   /// Nothing selected yet.

@@ -96,6 +96,15 @@ public struct BlockTable: Sendable {
     return copy
   }
 
+  /// Puts another block, which the caller has retained, in a place; returns the old one when nobody uses it any more.
+  public mutating func replace(
+    place: Int, by block: BlockID, in pool: inout BlockPool
+  ) -> BlockID? {
+    let old = blocks[place]
+    blocks[place] = block
+    return pool.release(old) ? old : nil
+  }
+
   /// Begins with full blocks of another sequence, which it shares; the table is empty.
   public mutating func adopt(_ shared: [BlockID], in pool: inout BlockPool) {
     precondition(blocks.isEmpty, "only an empty table takes another's blocks")

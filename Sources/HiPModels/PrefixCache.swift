@@ -2,11 +2,11 @@
 
 internal import HiPAttention
 public import HiPCompute
-internal import HiPKVStore
+package import HiPKVStore
 
 /// What two texts must have in common, besides their tokens, for their keys and values to be equal.
 public struct PrefixKind: Sendable, Hashable {
-  let format: KVFormat
+  package let format: KVFormat
   let attention: LayerAttention
   /// Rotations that a text of its length has.
   let rotaries: [LayerRotary.Long]
@@ -25,6 +25,11 @@ public struct PrefixKind: Sendable, Hashable {
     self.attention = attention
     rotaries = Set(architecture.layers.compactMap { $0.rotary?.long })
       .filter { length > $0.beyond }.sorted { $0.beyond < $1.beyond }
+  }
+
+  /// All that decides what its tokens attend to and how they are rotated, in one line: what files go by.
+  package var policyDescription: String {
+    "\(attention.policy), dense \(attention.denseLength), rotations \(rotaries.map(\.beyond))"
   }
 }
 
@@ -52,7 +57,7 @@ public final class PrefixCache {
 
   /// Bytes of the blocks that are kept, those that sequences share included.
   public var byteCount: Int {
-    kinds.values.reduce(0) { $0 + $1.index.count * $1.store.format.keptBlockByteCount }
+    kinds.values.reduce(0) { $0 + $1.index.count * shared.blockByteCount(in: $1.store) }
   }
 
   /// Lets an empty sequence begin with what is known of its text, at most `tokens.count` tokens.
@@ -70,7 +75,7 @@ public final class PrefixCache {
       return count * size % unit == 0 && !needed.contains(where: kept.released.contains)
     }
     while !blocks.isEmpty, !isUsable(blocks.count) { blocks.removeLast() }
-    cache.adopt(blocks)
+    cache.adopt(blocks, tokens.prefix(blocks.count * size))
     let common = kept.index.commonLength(with: tokens)
     kept.index.touch(tokens.prefix(blocks.count * size))
     kinds[kind] = kept
@@ -89,6 +94,18 @@ public final class PrefixCache {
     kept.released.formUnion(Set(blocks.prefix(cache.releasedCount)).intersection(new))
     kinds[kind] = kept
     evict { byteCount <= limit }
+  }
+
+  /// Forgets blocks, and those behind them.
+  package func forget(_ blocks: Set<BlockID>) {
+    for (kind, kept) in kinds {
+      for block in blocks {
+        for gone in kinds[kind]?.index.remove(block) ?? [] {
+          kinds[kind]?.released.remove(gone)
+          if shared.pool.release(gone) { kept.store.discard(gone) }
+        }
+      }
+    }
   }
 
   /// Makes room for bytes in the pool, as far as what is kept, and nobody uses, allows for it.

@@ -1,22 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import HiPCompute
-internal import HiPKVStore
-
-/// The blocks of all sequences of a device, whatever their formats: one budget in bytes.
-///
-/// Belongs to the engine's thread, as everything below does.
-public final class SharedBlocks {
-  var pool: BlockPool
-
-  /// No blocks yet, and room for so many bytes of them.
-  public init(capacity: Int) { pool = BlockPool(capacity: capacity) }
-
-  /// Bytes that blocks may take.
-  public var capacity: Int { pool.capacity }
-  /// Bytes that blocks take.
-  public var usedByteCount: Int { pool.usedByteCount }
-}
+package import HiPKVStore
 
 /// The keys, values and selections of one sequence.
 ///
@@ -26,6 +11,8 @@ public final class SequenceCache {
   public let store: any KVStore
   private let shared: SharedBlocks
   private var blocks: BlockTable
+  /// The tokens whose keys and values are stored.
+  package private(set) var tokens: [Int32] = []
   /// First blocks that lie behind every window of the sliding layers.
   private(set) var releasedCount = 0
   /// Its blocks as the device sees them.
@@ -40,7 +27,7 @@ public final class SequenceCache {
     self.store = store
     self.shared = shared
     blocks = BlockTable(
-      blockSize: store.format.blockSize, blockByteCount: store.format.keptBlockByteCount)
+      blockSize: store.format.blockSize, blockByteCount: shared.blockByteCount(in: store))
     table = store.makeTable()
     selection = store.makeSelectionState()
     heavyHitters = store.makeHeavyHitterState()
@@ -51,6 +38,7 @@ public final class SequenceCache {
     shared = other.shared
     blocks = other.blocks.fork(in: &other.shared.pool)
     releasedCount = other.releasedCount
+    tokens = other.tokens
     table = store.makeTable()
     for (place, block) in blocks.blocks.enumerated() { table.set(place: place, to: block) }
     selection = other.selection.copy()
@@ -73,6 +61,8 @@ public final class SequenceCache {
   public func fork() -> SequenceCache { SequenceCache(forking: self) }
 
   /// Makes room for `count` more tokens.
+  ///
+  /// Above a lower tier that is room for sketches; pages find theirs as they are written.
   /// - Throws: when memory runs out; the sequence is then as it was.
   public func reserve(_ count: Int) throws(ComputeError) {
     let needed = blocks.byteCount(toReserve: count, in: shared.pool)
@@ -90,30 +80,60 @@ public final class SequenceCache {
         try store.provide(change.block)
         provided.append(change.block)
       }
+      for case .copied(_, let source, let block) in changes {
+        try store.copy(from: source, to: block)
+      }
+      if count > 0, let paged = store.paged, length % blocks.blockSize != 0 {
+        let block = blocks.blocks[length / blocks.blockSize]
+        if paged.lowerPlace(of: block) != nil { try paged.makeWritable(block) }
+      }
     } catch {
       _ = blocks.undo(changes, in: &shared.pool)
       for block in provided { store.discard(block) }
       throw error
     }
-    for change in changes {
-      if case .copied(_, let source, let block) = change { store.copy(from: source, to: block) }
-      table.set(place: change.place, to: change.block)
-    }
+    for change in changes { table.set(place: change.place, to: change.block) }
+    if !changes.isEmpty { shared.balance() }
   }
 
   /// Its full blocks, as far as tokens are stored.
-  var fullBlocks: [BlockID] { Array(blocks.blocks.prefix(length / blocks.blockSize)) }
+  package var fullBlocks: [BlockID] { Array(blocks.blocks.prefix(length / blocks.blockSize)) }
 
-  /// Begins with blocks that another sequence has filled; this one is empty.
-  func adopt(_ shared: [BlockID]) {
+  /// Its blocks that hold a token.
+  package var filledBlocks: [BlockID] {
+    Array(blocks.blocks.prefix((length + blocks.blockSize - 1) / blocks.blockSize))
+  }
+
+  /// All its blocks, with those that hold no token yet.
+  package var reservedBlocks: [BlockID] { blocks.blocks }
+
+  /// Keeps a block from being used anew until it is let go of.
+  package func retain(_ block: BlockID) { shared.pool.retain(block) }
+
+  /// Begins with blocks that another sequence has filled with `tokens`; this one is empty.
+  func adopt(_ shared: [BlockID], _ tokens: ArraySlice<Int32>) {
     blocks.adopt(shared, in: &self.shared.pool)
+    self.tokens = Array(tokens)
     for (place, block) in shared.enumerated() { table.set(place: place, to: block) }
     releasedCount = store.format.sliding.map { max(0, length - $0.window) / blocks.blockSize } ?? 0
   }
 
-  /// Counts `count` reserved tokens as stored, and lets go of what lies behind the windows of sliding layers now.
-  public func advance(_ count: Int) {
-    blocks.advance(count)
+  /// Takes blocks of another sequence, which hold the same tokens, in the place of its own.
+  package func replace(_ places: Range<Int>, from other: SequenceCache) {
+    for place in places {
+      let block = other.blocks.blocks[place]
+      shared.pool.retain(block)
+      if let freed = blocks.replace(place: place, by: block, in: &shared.pool) {
+        store.discard(freed)
+      }
+      table.set(place: place, to: block)
+    }
+  }
+
+  /// Counts reserved tokens as stored, and lets go of what lies behind the windows of sliding layers now.
+  public func advance(_ stored: some Collection<Int32>) {
+    tokens += stored
+    blocks.advance(stored.count)
     guard let sliding = store.format.sliding else { return }
     let end = max(0, length - sliding.window) / blocks.blockSize
     guard end > releasedCount else { return }
@@ -135,8 +155,10 @@ public final class SequenceCache {
 
   private func cut(to length: Int) {
     let (removed, freed) = blocks.truncate(to: length, in: &shared.pool)
+    tokens.removeLast(tokens.count - length)
     if length == 0 { releasedCount = 0 }
     table.removeLast(removed)
     for block in freed { store.discard(block) }
+    if !freed.isEmpty { shared.balance() }
   }
 }

@@ -169,4 +169,6 @@ public struct Completion: Sendable, Hashable {
   public let tokens: [TokenID]
   /// Where the answer looked, the most first; empty where attention was dense.
   public let passages: [ReadPassage]
+  /// What users should know of the files below memory: what was damaged and computed anew, what could not be written.
+  public let notices: [String]
 }

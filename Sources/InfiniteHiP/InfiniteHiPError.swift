@@ -18,6 +18,8 @@ public struct InfiniteHiPError: Error, Sendable, CustomStringConvertible {
     case busy
     /// The model computes numbers that are not finite in this layer; nil: outside of layers.
     case notFinite(layer: Int?)
+    /// A file of keys and values could not be read or written.
+    case lowerTier
     /// The device failed.
     case device
   }
@@ -46,6 +48,7 @@ public struct InfiniteHiPError: Error, Sendable, CustomStringConvertible {
       case .outOfMemory(let bytes): .outOfMemory(neededBytes: bytes)
       case .notFinite(let layer): .notFinite(layer: layer)
       case .unsupported: .request
+      case .damaged, .lowerTier: .lowerTier
       case .device: .device
       }
     self.init(code, error.message, cause: error)

@@ -3,6 +3,7 @@
 public import HiPAttention
 public import HiPCompute
 public import HiPGrammar
+internal import HiPKVFiles
 public import HiPModelFiles
 public import HiPModels
 internal import HiPTemplates
@@ -56,25 +57,23 @@ public final class LanguageModel: Sendable {
   ///   - weights: what matrices are rounded to; nil: they stay as they are.
   ///   - cacheLimit: the most bytes that the keys and values of all sessions take together; nil: what the
   ///     machine has beside the weights.
+  ///   - tiers: memory and files for keys and values, in place of `cacheLimit`; nil: all stay in memory.
   ///   - makeBackend: makes the device, on the thread that will use it.
   /// - Throws: `FileError`, `TokenizerError` or `ComputeError`, naming what is wrong.
   public static func load(
     _ path: String, template: ModelDescription.TemplateSource? = nil, kvType: KVType = .f16,
-    weights: WeightFormat? = nil,
-    cacheLimit: Int? = nil,
+    weights: WeightFormat? = nil, cacheLimit: Int? = nil, tiers: KVTiers? = nil,
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws -> LanguageModel {
     try await LanguageModel(
       ModelFile(path: path), template: template, kvType: kvType, weights: weights,
-      cacheLimit: cacheLimit,
-      on: makeBackend)
+      cacheLimit: cacheLimit, tiers: tiers, on: makeBackend)
   }
 
   /// Places the model of an opened file or folder on a device.
   public init(
     _ file: ModelFile, template: ModelDescription.TemplateSource? = nil, kvType: KVType = .f16,
-    weights: WeightFormat? = nil,
-    cacheLimit: Int? = nil,
+    weights: WeightFormat? = nil, cacheLimit: Int? = nil, tiers: KVTiers? = nil,
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws {
     try Self.checkAddressSpace(file)
@@ -91,12 +90,21 @@ public final class LanguageModel: Sendable {
         "\(file.path): one step of this model takes \(working / 1_000_000) MB, more memory than this "
           + "machine has")
     }
-    let limit = cacheLimit ?? max(0, physical - working - description.weightByteCount)
+    let limit =
+      tiers?.memoryByteCount ?? cacheLimit
+      ?? max(0, physical - working - description.weightByteCount)
     self.cacheLimit = limit
     engine = Engine()
-    try await engine.start {
-      let model = try DecoderModel(description.plan, on: makeBackend(), rounding: weights)
-      return ModelRunner(model, capacity: limit)
+    do {
+      try await engine.start {
+        let model = try DecoderModel(description.plan, on: makeBackend(), rounding: weights)
+        guard let tiers else { return ModelRunner(model, capacity: limit) }
+        let identity = try ModelIdentity(
+          file, rounding: weights, kernels: model.backend.arithmetic)
+        return try ModelRunner(model, identity, tiers, capacity: limit)
+      }
+    } catch let error as KVFileError {
+      throw InfiniteHiPError(.lowerTier, error.message, cause: error)
     }
     weightByteCount = try await engine.ask { $0.model.weightByteCount }
   }
@@ -144,6 +152,37 @@ public final class LanguageModel: Sendable {
     } catch let error as ComputeError {
       throw InfiniteHiPError(error)
     }
+  }
+
+  /// Opens a session that begins with a saved context; sketches are read now, keys and values when something attends
+  /// to them.
+  /// - Returns: the session, and what is to be known of the file: parts that were damaged are computed anew.
+  public func openContext(
+    _ path: String, attention: AttentionChoice = .automatic,
+    contextLimit: Int = defaultContextLimit
+  ) async throws -> (session: Session, notices: [String]) {
+    let session = try await makeSession(
+      attention: attention, contextLimit: contextLimit, prefixes: .shared)
+    do {
+      let file = try ContextFile.open(path)
+      guard file.tokenCount < contextLimit else {
+        throw InfiniteHiPError(
+          .contextExceeded(needed: file.tokenCount + 1, limit: contextLimit),
+          "\(path) holds \(file.tokenCount) tokens, and the limit is \(contextLimit); raise it (--context)"
+        )
+      }
+      return (session, try await engine.restore(session.sequence, file, session.status))
+    } catch let error as KVFileError {
+      throw InfiniteHiPError(.lowerTier, error.message, cause: error)
+    }
+  }
+
+  /// Waits until what was read for later texts is in its files.
+  public func settleTiers() async { await engine.settleTiers() }
+
+  /// What the tiers of keys and values have done so far; nil without tiers.
+  public func tierStatistics() async throws -> KVTierStatistics? {
+    try await engine.ask { $0.tierStatistics }
   }
 
   /// Predicts the memory of a context of `tokens` tokens.
@@ -212,7 +251,7 @@ public final class LanguageModel: Sendable {
 
   /// Bytes that the keys and values of all sessions take now.
   public func usedCacheByteCount() async throws -> Int {
-    try await engine.ask { $0.blocks.usedByteCount }
+    try await engine.ask { $0.blocks.residentByteCount }
   }
 
   /// What the device has done so far.

@@ -64,6 +64,21 @@ public final class Session: Sendable {
     try await model.engine.clear(sequence, status)
   }
 
+  /// Saves what the session, still empty, reads from now on, to go on from later.
+  ///
+  /// What was read of the same text before it was stopped is taken from `path.part`. `finishSaving` completes the file.
+  public func save(to path: String) async throws {
+    guard tokenCount == 0 else {
+      throw InfiniteHiPError(.request, "only a session that has read nothing yet can be saved")
+    }
+    try await model.engine.save(sequence, to: path)
+  }
+
+  /// Completes the file that the session is saved to.
+  public func finishSaving() async throws -> SavedContext {
+    try await model.engine.finishSaving(sequence)
+  }
+
   /// Stores the request's prompt and answers it.
   ///
   /// Stopping the iteration, or cancelling its task, ends the work within one step of 1,024 tokens; what

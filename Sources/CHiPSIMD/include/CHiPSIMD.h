@@ -275,6 +275,9 @@ static inline void ihp_pause(void) {
 #endif
 }
 
+/// The CRC-32C of bytes that follow those whose CRC is `crc` (0: none precede).
+uint32_t ihp_crc32c(uint32_t crc, const void *bytes, size_t count);
+
 /// The table of an instruction set; null when this build or this machine lacks it.
 const ihp_kernels *ihp_kernels_for(ihp_isa isa);
 

@@ -10,10 +10,14 @@ struct AskCommand: AsyncParsableCommand {
     commandName: "ask", abstract: "Answer a question about texts of any length.",
     discussion: """
       Example:  infinitehip ask --file book.txt "Where does Clara Kendall live?"
+      What is read of a text is kept (--kv-dir): the next question about it is answered at once.
       """)
 
   @Option(name: .long, help: ArgumentHelp("A text to read; - is standard input.", valueName: "f"))
   var file: [String] = []
+
+  @Option(help: ArgumentHelp("A context that `index` has saved, to ask about.", valueName: "f"))
+  var contextFile: String?
 
   @Flag(help: "Send the text as the whole prompt, without a chat template.")
   var raw = false
@@ -42,6 +46,10 @@ struct AskCommand: AsyncParsableCommand {
     let prefillSeconds: Double
     let decodeSeconds: Double
     let peakBytes: Int
+    /// From the start of the process to the first token.
+    let firstTokenSeconds: Double?
+    let notices: [String]
+    let tiers: TierOutput?
   }
 
   mutating func validate() throws {
@@ -51,6 +59,9 @@ struct AskCommand: AsyncParsableCommand {
     guard !file.isEmpty || !question.isEmpty else {
       throw ValidationError("give a question, a --file, or both")
     }
+    guard contextFile == nil || (file.isEmpty && !raw) else {
+      throw ValidationError("--context-file takes a question only, without --file and --raw")
+    }
   }
 
   func run() async throws {
@@ -58,17 +69,28 @@ struct AskCommand: AsyncParsableCommand {
     if !question.isEmpty { parts.append(question) }
     let text = parts.joined(separator: "\n\n")
     let model = try await options.loadModel()
-    let session = try await options.makeSession(model)
+    let session: Session
+    let prompt: GenerationRequest.Prompt
+    if let contextFile {
+      session = try await options.base.openContext(contextFile, model)
+      prompt = .pieces([.text(question)] + (model.chatTemplate?.frame.closing ?? []))
+    } else {
+      session = try await options.makeSession(model)
+      prompt = raw ? .raw(text) : .message(ChatMessage(role: .user, content: text))
+    }
     let request = GenerationRequest(
-      raw ? .raw(text) : .message(ChatMessage(role: .user, content: text)),
-      sampling: options.sampling(model.description.sampling), maximumTokens: options.maxTokens,
-      stop: stop.map(Self.unescaped))
+      prompt, sampling: options.sampling(model.description.sampling),
+      maximumTokens: options.maxTokens, stop: stop.map(Self.unescaped))
+    var firstText: Double?
     let answer = try await session.answer(request, progress: "Prefill") { text in
+      firstText = firstText ?? ProcessClock.seconds
       if !json { Terminal.write(text) }
     }
     let end = answer.completion
+    await model.settleTiers()
     guard json else {
       Terminal.write("\n")
+      for notice in end.notices { Terminal.note("[\(notice)]\n") }
       Terminal.note(summary(end))
       return
     }
@@ -78,7 +100,8 @@ struct AskCommand: AsyncParsableCommand {
         completionTokens: end.completionTokens, cachedTokens: end.cachedTokens,
         finishReason: end.reason.rawValue, policy: end.policy,
         prefillSeconds: end.prefillSeconds, decodeSeconds: end.decodeSeconds,
-        peakBytes: MachineMemory.peakByteCount))
+        peakBytes: MachineMemory.peakByteCount, firstTokenSeconds: firstText,
+        notices: end.notices, tiers: try await model.tierStatistics().map { TierOutput($0) }))
   }
 
   /// A stop text with \\n, \\t, \\r, \\\\ and \\" for what they stand for elsewhere.
@@ -99,7 +122,8 @@ struct AskCommand: AsyncParsableCommand {
 
   private func summary(_ end: Completion) -> String {
     var text =
-      "[\(sizeText(end.promptTokens)) tokens prefilled in \(decimal(end.prefillSeconds, 1)) s, "
+      "[\(sizeText(end.promptTokens)) tokens, \(sizeText(end.promptTokens - end.cachedTokens)) of them "
+      + "prefilled in \(decimal(end.prefillSeconds, 1)) s, "
       + "\(end.completionTokens) decoded in \(decimal(end.decodeSeconds, 1)) s, "
       + "attention: \(end.policy), \(byteText(MachineMemory.peakByteCount))]\n"
     if end.reason == .length {

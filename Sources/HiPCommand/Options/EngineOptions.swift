@@ -7,6 +7,7 @@ import InfiniteHiP
 @dynamicMemberLookup
 struct EngineOptions: ParsableArguments {
   @OptionGroup var base: ModelOptions
+  @OptionGroup(title: "Keys and values") var kv: TierOptions
 
   subscript<Value>(dynamicMember path: WritableKeyPath<ModelOptions, Value>) -> Value {
     get { base[keyPath: path] }
@@ -91,10 +92,10 @@ struct EngineOptions: ParsableArguments {
   /// Path of the model's file.
   func modelPath() throws -> String { try base.modelPath() }
 
-  func loadModel() async throws -> LanguageModel { try await base.loadModel() }
+  func loadModel() async throws -> LanguageModel { try await base.loadModel(kv.tiers()) }
 
   /// Opens a session, and says where the attention is another than asked for.
   func makeSession(_ model: LanguageModel) async throws -> Session {
-    try await base.makeSession(model)
+    try await base.makeSession(model, prefixes: .shared)
   }
 }

@@ -78,23 +78,39 @@ struct ModelOptions: ParsableArguments {
   /// Path of the model's file.
   func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
 
-  func loadModel() async throws -> LanguageModel {
+  func loadModel(_ tiers: KVTiers? = nil) async throws -> LanguageModel {
     let model = try await LanguageModel.load(
       modelPath(), template: template.map { .jinja(try TextFile.read($0)) }, kvType: kvType,
-      weights: weights, on: makeBackend)
+      weights: weights, tiers: tiers, on: makeBackend)
     for notice in model.description.notices { Terminal.note("[\(notice)]\n") }
     return model
   }
 
   /// Opens a session, and says where the attention is another than asked for.
-  func makeSession(_ model: LanguageModel) async throws -> Session {
+  func makeSession(
+    _ model: LanguageModel, prefixes: PrefixSharing = .none
+  ) async throws -> Session {
+    let session = try await model.makeSession(
+      attention: attention.choice(), contextLimit: contextLimit, prefixes: prefixes)
+    try noteAttention(of: session, model)
+    return session
+  }
+
+  /// Opens a session that begins with a saved context, and says what is to be known of it.
+  func openContext(_ path: String, _ model: LanguageModel) async throws -> Session {
+    let (session, notices) = try await model.openContext(
+      path, attention: attention.choice(), contextLimit: contextLimit)
+    try noteAttention(of: session, model)
+    for notice in notices { Terminal.note("[\(notice)]\n") }
+    return session
+  }
+
+  private func noteAttention(of session: Session, _ model: LanguageModel) throws {
     let choice = try attention.choice()
-    let session = try await model.makeSession(attention: choice, contextLimit: contextLimit)
     if session.attention != choice, let reach = session.attention.reach {
       Terminal.note(
         "[attention: \(choice.name) over \(reach) positions at most, as the model was trained on "
           + "\(model.architecture.trainedLength)]\n")
     }
-    return session
   }
 }

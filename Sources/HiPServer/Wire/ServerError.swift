@@ -82,7 +82,7 @@ struct ServerError: Error, Sendable {
     case .outOfMemory:
       self.init(.serviceUnavailable, error.message, code: "out_of_memory")
     case .request, .busy: self.init(.badRequest, error.message)
-    case .model, .notFinite, .device: self.init(.internalServerError, error.message)
+    case .model, .notFinite, .lowerTier, .device: self.init(.internalServerError, error.message)
     }
   }
 

@@ -3,6 +3,7 @@
 internal import Dispatch
 internal import HiPAttention
 internal import HiPCompute
+internal import HiPKVFiles
 internal import HiPModels
 internal import HiPTokenization
 internal import Synchronization
@@ -18,6 +19,8 @@ actor Engine {
   private var states: [SequenceID: SequenceState] = [:]
   private var jobs: [SequenceID: Job] = [:]
   private var isRunning = false
+  /// Files that sequences are saved to as they are read.
+  private var savePaths: [SequenceID: String] = [:]
 
   nonisolated var unownedExecutor: UnownedSerialExecutor {
     unsafe executor.asUnownedSerialExecutor()
@@ -60,7 +63,7 @@ actor Engine {
   /// Forgets a sequence's tokens.
   func clear(_ id: SequenceID, _ status: SessionStatus) throws {
     _ = try idleState(id)
-    loaded.cache(id).truncate(to: 0)
+    loaded.clear(id)
     states[id]?.clear()
     status.note(tokenCount: 0, endsInAnswer: false)
   }
@@ -72,6 +75,7 @@ actor Engine {
   func close(_ id: SequenceID) {
     drop(id, throwing: CancellationError())
     states[id] = nil
+    savePaths[id] = nil
     loaded.close(id)
   }
 
@@ -100,12 +104,29 @@ actor Engine {
         pace.note(plan, took: .now - start)
         for (slice, output) in zip(plan.slices, outputs) { publish(slice, output) }
       } catch {
+        if error.code == .damaged, repair(plan) { continue }
         for slice in plan.slices { drop(slice.sequence, throwing: InfiniteHiPError(error)) }
       }
       // Whoever wants something of the engine has its turn between two steps.
       await Task.yield()
     }
     isRunning = false
+  }
+
+  /// Computes anew what a step has found damaged; false when there was nothing that it could.
+  private func repair(_ plan: StepPlan) -> Bool {
+    var isRepaired = false
+    for slice in plan.slices {
+      do {
+        if try loaded.repair(slice.sequence, slice.attention) {
+          isRepaired = true
+          states[slice.sequence]?.abortStep()
+        }
+      } catch {
+        drop(slice.sequence, throwing: InfiniteHiPError(error))
+      }
+    }
+    return isRepaired
   }
 
   private func nextPlan() -> StepPlan? {
@@ -154,12 +175,19 @@ actor Engine {
         // A question is computed as one, and a token at least, whose logits are wanted.
         let question =
           job.answerTokens > 0 ? state.attention.questionLength(endingAt: tokens.count) : nil
-        let (reused, common) = loaded.prefixes.adopt(
-          tokens.dropLast(question ?? 1), of: kind,
-          unit: state.attention.reuseUnit(of: tokens.count), into: loaded.cache(id))
-        state = SequenceState(attention: state.attention, length: reused)
-        if common > reused, common < tokens.count - (question ?? 1) { job.firstDifference = common }
-        tokens.removeFirst(reused)
+        let (reused, common) =
+          savePaths[id] != nil
+          ? (0, 0)
+          : loaded.prefixes.adopt(
+            tokens.dropLast(question ?? 1), of: kind,
+            unit: state.attention.reuseUnit(of: tokens.count), into: loaded.cache(id))
+        let restored = try restore(
+          tokens.dropLast(question ?? 1), of: kind, reused: reused, id, state.attention)
+        state = SequenceState(attention: state.attention, length: restored)
+        if common > restored, common < tokens.count - (question ?? 1) {
+          job.firstDifference = common
+        }
+        tokens.removeFirst(restored)
       }
       state.begin(tokens, job.goal)
       let count = state.work?.tokens.count ?? 0
@@ -175,11 +203,84 @@ actor Engine {
       job.yield(.progress(prefilled: 0, of: count))
     } catch {
       // What was taken of a known text goes back.
-      if jobs[id] == nil, states[id]?.length == 0 { loaded.cache(id).truncate(to: 0) }
-      let known = (error as? ComputeError).map { InfiniteHiPError($0) }
+      if jobs[id] == nil, states[id]?.length == 0 { loaded.clear(id) }
+      let known =
+        (error as? ComputeError).map { InfiniteHiPError($0) }
+        ?? (error as? KVFileError).map { InfiniteHiPError(.lowerTier, $0.message, cause: $0) }
       job.finish(throwing: known ?? error)
     }
   }
+
+  /// Lets a sequence go on from `reused` tokens with what files hold of its text.
+  private func restore(
+    _ tokens: ArraySlice<TokenID>, of kind: PrefixKind, reused: Int, _ id: SequenceID,
+    _ attention: LayerAttention
+  ) throws -> Int {
+    guard let tier = loaded.tier, let identity = loaded.identity else { return reused }
+    let kind = identity.kind(kind)
+    let file = try savePaths[id].map { try ContextFile.resume($0, kind: kind) }
+    tier.name(id, kind, savingTo: file)
+    let length = try tier.restore(tokens, of: id, reused: reused)
+    _ = try loaded.repair(id, attention)
+    return length
+  }
+
+  // MARK: Saved contexts
+
+  /// Saves what a sequence, still empty, reads from now on.
+  func save(_ id: SequenceID, to path: String) throws {
+    guard loaded.tier != nil else {
+      throw InfiniteHiPError(.request, "the model was loaded without tiers; nothing can be saved")
+    }
+    savePaths[id] = path
+  }
+
+  /// Completes the file of a sequence; bytes that it has.
+  func finishSaving(_ id: SequenceID) throws -> SavedContext {
+    _ = try idleState(id)
+    savePaths[id] = nil
+    do {
+      guard let tier = loaded.tier else { throw InfiniteHiPError.busy }
+      let file = try tier.finishFile(id)
+      return SavedContext(file)
+    } catch let error as ComputeError {
+      throw InfiniteHiPError(error)
+    }
+  }
+
+  /// Lets a sequence, still empty, begin with a saved context.
+  /// - Returns: what users should know of it.
+  func restore(_ id: SequenceID, _ file: ContextFile, _ status: SessionStatus) throws -> [String] {
+    let state = try idleState(id)
+    guard let tier = loaded.tier, let identity = loaded.identity,
+      let prefix = PrefixKind(
+        loaded.cache(id).store.format, state.attention, loaded.model.architecture,
+        length: file.tokenCount)
+    else {
+      throw InfiniteHiPError(
+        .request, "\(file.path): this attention cannot begin with a saved context")
+    }
+    let kind = identity.kind(prefix)
+    guard kind == file.kind else {
+      throw InfiniteHiPError(
+        .request,
+        "\(file.path) belongs to another model, format or attention: \(kind.differences(from: file.kind))"
+      )
+    }
+    do {
+      try tier.open(file, as: id)
+      _ = try loaded.repair(id, state.attention)
+    } catch {
+      loaded.clear(id)
+      throw InfiniteHiPError(error)
+    }
+    states[id] = SequenceState(attention: state.attention, length: file.tokenCount)
+    status.note(tokenCount: file.tokenCount, endsInAnswer: false)
+    return tier.takeNotices()
+  }
+
+  /// Waits until all that was computed for later texts is in its files.
+  func settleTiers() { loaded.tier?.finish() }
 
   /// What another text must have in common with a job's, to begin alike; nil where the job shares nothing.
   private func prefixKind(of job: Job, _ state: SequenceState) -> PrefixKind? {
@@ -229,6 +330,12 @@ actor Engine {
     }
     states[id] = state
     jobs[id]?.note(state)
+    do {
+      try loaded.tier?.advance(id, plainLength: state.plainLength)
+    } catch {
+      drop(id, throwing: InfiniteHiPError(error))
+      return
+    }
     if state.isPlainDone { keepPrefix(id, state) }
     if let stored = progress.stored, let count = state.work?.tokens.count {
       job.yield(.progress(prefilled: stored, of: count))
@@ -250,7 +357,7 @@ actor Engine {
     let passages = work?.answer == nil ? [] : loaded.readPassages(id, state)
     state.end()
     release(id, state)
-    job.finish(state, work, passages)
+    job.finish(state, work, passages, notices: loaded.tier?.takeNotices() ?? [])
   }
 
   /// Ends a sequence's job, if it has one, with an error; what is stored stays.

@@ -105,7 +105,9 @@ struct Job: Sendable {
   /// Tells the end.
   ///
   /// The session is free before: whoever sees the end may send the next request at once.
-  func finish(_ state: SequenceState, _ work: SequenceWork?, _ passages: [ReadPassage]) {
+  func finish(
+    _ state: SequenceState, _ work: SequenceWork?, _ passages: [ReadPassage], notices: [String]
+  ) {
     let finished = ContinuousClock.now
     let (count, cached) = (work?.tokens.count ?? 0, work?.cached ?? 0)
     ticket.end()
@@ -118,7 +120,7 @@ struct Job: Sendable {
           policy: policyName(state.length),
           prefillSeconds: ((prefilled ?? finished) - start) / .seconds(1),
           decodeSeconds: (finished - (prefilled ?? finished)) / .seconds(1),
-          tokens: work?.answer?.tokens ?? [], passages: passages)))
+          tokens: work?.answer?.tokens ?? [], passages: passages, notices: notices)))
   }
 
   /// Tells that there is no end.

@@ -2,6 +2,7 @@
 
 package import HiPAttention
 package import HiPCompute
+internal import HiPKVFiles
 package import HiPModels
 
 /// A model on a device, with the caches of all its sequences: runs plans, decides nothing.
@@ -12,6 +13,10 @@ package final class ModelRunner {
   package let blocks: SharedBlocks
   /// What later texts can begin with.
   package let prefixes: PrefixCache
+  /// What lies below memory; nil: nothing does.
+  let tier: SegmentTier?
+  /// What stored keys and values depend on; nil: none are stored.
+  let identity: ModelIdentity?
   private var stores: [KVFormat: any KVStore] = [:]
   private var caches: [SequenceID: SequenceCache] = [:]
   private var lastNumber = 0
@@ -22,29 +27,61 @@ package final class ModelRunner {
     self.model = model
     blocks = SharedBlocks(capacity: capacity)
     prefixes = PrefixCache(blocks, limit: capacity / 2)
+    tier = nil
+    identity = nil
+  }
+
+  /// A runner whose sequences take memory and files as `tiers` allow.
+  init(
+    _ model: DecoderModel, _ identity: ModelIdentity, _ tiers: KVTiers, capacity: Int
+  ) throws {
+    self.model = model
+    self.identity = identity
+    blocks = SharedBlocks(capacity: capacity, isTiered: true)
+    prefixes = PrefixCache(blocks, limit: capacity / 2)
+    tier = SegmentTier(
+      blocks,
+      folder: try tiers.usedFolder.map {
+        try CacheFolder(
+          path: $0, byteLimit: tiers.diskByteCount, writesPerDay: tiers.writesPerDay ?? .max)
+      }, scratchLimit: tiers.diskByteCount)
   }
 
   package var backend: any ComputeBackend { model.backend }
 
   /// An empty sequence.
   package func open(_ format: KVFormat) -> SequenceID {
-    let store = stores[format] ?? backend.makeStore(format)
+    let store = stores[format] ?? blocks.makeStore(format, on: backend)
     stores[format] = store
     return add(SequenceCache(store: store, blocks: blocks))
   }
 
   /// A sequence that begins as another one is now.
-  package func fork(_ id: SequenceID) -> SequenceID { add(cache(id).fork()) }
+  package func fork(_ id: SequenceID) -> SequenceID {
+    let copy = add(cache(id).fork())
+    tier?.fork(id, to: copy)
+    return copy
+  }
 
   private func add(_ cache: SequenceCache) -> SequenceID {
     lastNumber += 1
     let id = SequenceID(number: lastNumber)
     caches[id] = cache
+    tier?.open(id, cache)
     return id
   }
 
   /// Forgets a sequence.
-  package func close(_ id: SequenceID) { caches[id] = nil }
+  package func close(_ id: SequenceID) {
+    caches[id] = nil
+    tier?.close(id)
+  }
+
+  /// Forgets the tokens of a sequence.
+  package func clear(_ id: SequenceID) {
+    cache(id).truncate(to: 0)
+    tier?.reset(id)
+  }
 
   /// The keys and values of an open sequence.
   package func cache(_ id: SequenceID) -> SequenceCache {
@@ -60,6 +97,23 @@ package final class ModelRunner {
     try cache.reserve(count)
   }
 
+  /// What tiers have done so far; nil without tiers.
+  var tierStatistics: KVTierStatistics? {
+    guard let tier else { return nil }
+    var traffic = PageTraffic(layerCount: model.architecture.layerCount)
+    for store in stores.values {
+      guard let pages = store.paged?.traffic else { continue }
+      for layer in pages.hits.indices {
+        traffic.hits[layer] += pages.hits[layer]
+        traffic.misses[layer] += pages.misses[layer]
+      }
+    }
+    return KVTierStatistics(
+      hits: traffic.hits, misses: traffic.misses, bytesRead: tier.traffic.bytesRead,
+      bytesWritten: tier.traffic.bytesWritten, memoryByteCount: blocks.residentByteCount,
+      diskByteCount: tier.folder?.byteCount ?? 0)
+  }
+
   /// Runs a step, waits for it once, and counts its tokens as stored.
   ///
   /// Room for them has been reserved.
@@ -68,6 +122,11 @@ package final class ModelRunner {
     _ plan: StepPlan, observe: ((Int, LayerObservation) -> Void)? = nil
   ) throws(ComputeError) -> [SliceOutput] {
     let caches = plan.slices.map { cache($0.sequence) }
+    for (slice, cache) in zip(plan.slices, caches) {
+      let size = cache.store.format.blockSize
+      let count = (slice.start % size + slice.tokens.count + size - 1) / size
+      try tier?.makeRoom(forBlocks: count, in: cache.store)
+    }
     // Evictions are undone where the step fails; selections are made anew.
     let before = zip(plan.slices, caches).map { slice, cache in
       if case .heavyHitters = slice.attention.policy {
@@ -99,7 +158,7 @@ package final class ModelRunner {
       if slice.kind == .probe || outputs[index].failure != nil {
         undo(index)
       } else {
-        caches[index].advance(slice.tokens.count)
+        caches[index].advance(slice.tokens)
       }
     }
     return outputs

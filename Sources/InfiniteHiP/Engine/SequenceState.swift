@@ -57,6 +57,9 @@ package struct SequenceState: Sendable {
     decodingStep = 0
   }
 
+  /// A step of it is void and is going to be taken again: stages start anew.
+  package mutating func abortStep() { decodingStep = 0 }
+
   /// Forgets the whole context.
   package mutating func clear() { self = SequenceState(attention: attention) }
 

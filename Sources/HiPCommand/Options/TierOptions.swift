@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Foundation
+import InfiniteHiP
+
+/// Bytes that a file or a day may have: as `ByteSize`, or 0 for none; "/day" may follow.
+struct ByteLimit: ExpressibleByArgument {
+  let count: Int
+
+  init(count: Int) { self.count = count }
+
+  init?(argument: String) {
+    let text = argument.hasSuffix("/day") ? String(argument.dropLast(4)) : argument
+    if text == "0" {
+      count = 0
+    } else if let size = ByteSize(argument: text) {
+      count = size.count
+    } else {
+      return nil
+    }
+  }
+
+  var defaultValueDescription: String { "\(count >> 30)G" }
+}
+
+/// What a command can be told about where keys and values live.
+struct TierOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The most memory of keys and values, as 2G. (default: what the machine has beside the weights)",
+      valueName: "size"))
+  var kvRam: ByteSize?
+
+  @Option(
+    help: ArgumentHelp(
+      "The most bytes of the files below memory, and at most half of what is free there; 0: none.",
+      valueName: "size"))
+  var kvDisk = ByteLimit(count: 20 << 30)
+
+  @Option(
+    help: ArgumentHelp(
+      "Folder of those files. (default: infinitehip/kv where caches lie)", valueName: "path"))
+  var kvDir: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "The most bytes that are written to them in a day, as 200G/day; 0: none.", valueName: "size"))
+  var kvWrites = ByteLimit(count: 200 << 30)
+
+  mutating func validate() throws {
+    if kvDir == "" { throw ValidationError("--kv-dir is empty; give a folder") }
+    if let kvRam, kvRam.count < 16 << 20 {
+      throw ValidationError("--kv-ram is less than 16M; give more")
+    }
+  }
+
+  /// The folder, whether it is used or not.
+  var folder: String { kvDir ?? Self.defaultFolder }
+
+  private static var defaultFolder: String {
+    if let caches = ProcessInfo.processInfo.environment["XDG_CACHE_HOME"], !caches.isEmpty {
+      return caches + "/infinitehip/kv"
+    }
+    #if canImport(Darwin)
+      return NSHomeDirectory() + "/Library/Caches/infinitehip/kv"
+    #else
+      return NSHomeDirectory() + "/.cache/infinitehip/kv"
+    #endif
+  }
+
+  /// The tiers; a folder that nobody asked for and that cannot be used is none.
+  func tiers() -> KVTiers {
+    var tiers = KVTiers(
+      memoryByteCount: kvRam?.count, folder: folder, diskByteCount: kvDisk.count,
+      writesPerDay: kvWrites.count)
+    guard kvDisk.count > 0 else { return tiers }
+    do {
+      try FileManager.default.createDirectory(
+        atPath: folder, withIntermediateDirectories: true)
+      let free = try FileManager.default.attributesOfFileSystem(forPath: folder)[.systemFreeSize]
+      if let free = free as? Int { tiers.diskByteCount = min(tiers.diskByteCount, free / 2) }
+      if kvDir == nil, !FileManager.default.isWritableFile(atPath: folder) { tiers.folder = nil }
+    } catch {
+      if kvDir == nil { tiers.folder = nil }
+    }
+    return tiers
+  }
+}
