@@ -157,6 +157,7 @@ let package = Package(
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
     tests("HiPGrammarTests", ["HiPGrammar", "HiPJSON"]),
     tests("HiPKVStoreTests", ["HiPKVStore"]),
+    tests("HiPKVFilesTests", ["HiPKVFiles", "CHiPSIMD"]),
     tests("HiPTemplatesTests", ["HiPTemplates"]),
     tests("HiPAttentionTests", ["HiPAttention"]),
     tests(

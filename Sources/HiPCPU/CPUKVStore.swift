@@ -88,6 +88,8 @@ final class CPUKVStore: KVStore {
     isTaken[slot] = true
     isReleased[slot] = false
     slots[block.index] = Int32(slot)
+    // What another block left would be stored behind the last chunk.
+    if pages != nil { forEachSketch(of: block) { $0.update(repeating: 0, count: $1) } }
   }
 
   /// Neighbours lie together: their pages go back to the system when none of them is needed.

@@ -90,13 +90,16 @@ final class CPUPages: Sendable {
       for page in 0..<perLayer {
         for (index, block) in blocks.enumerated() {
           let number = number(layer * perLayer + page, of: block)
-          guard let slot = state.residency.slot(of: number) ?? state.residency.add(number) else {
+          let known = state.residency.slot(of: number)
+          guard let slot = known ?? state.residency.add(number) else {
             ledger.countFailure(tooSmall)
             continue
           }
-          if cover(slot, &state) {
-            addresses[index * perLayer + page] = address(slot, state)
-          }
+          guard cover(slot, &state) else { continue }
+          let address = address(slot, state)
+          addresses[index * perLayer + page] = address
+          // What another page left would be stored behind the last token.
+          if known == nil { address.update(repeating: 0, count: pageByteCount) }
         }
       }
     }

@@ -20,7 +20,7 @@ struct InfiniteHiPCommand: AsyncParsableCommand {
       DemoCommand.self, AskCommand.self, IndexCommand.self, RunCommand.self, ServeCommand.self,
       EvalCommand.self,
       BenchCommand.self, AttentionCommand.self, TokenizeCommand.self, RenderCommand.self,
-      InspectCommand.self,
+      InspectCommand.self, PlanCommand.self, CacheCommand.self,
     ])
 
   static func main() async {

@@ -61,6 +61,9 @@ public final class ContextFileWriter: Sendable {
     rows = Mutex(found)
   }
 
+  // Segments that are still read keep the file open; nobody writes it any more.
+  deinit { file.file.unlock() }
+
   /// Nil where what is read is damaged; other failures, of the disk for example, must not cost what was written.
   private static func valid<Value>(
     _ read: () throws(KVFileError) -> Value

@@ -208,7 +208,7 @@ public struct Residency: Sendable {
         entries.append(Entry(page: -1, state: .free))
       }
       touchedCount += 1
-    } else if let free = warm.popLast() {
+    } else if usedCount < limit, let free = warm.popLast() {
       slot = free
     } else {
       guard last >= 0 else { return nil }

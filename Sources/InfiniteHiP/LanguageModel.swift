@@ -197,6 +197,15 @@ public final class LanguageModel: Sendable {
       description, use, weightBytes: weightByteCount, deviceBytes: working)
   }
 
+  /// What a context of `tokens` tokens would take of each tier.
+  public func plan(_ tokens: Int, attention: AttentionChoice = .automatic) async throws
+    -> ContextPlan
+  {
+    let attention = try fitted(attention, contextLimit: tokens)
+    let format = architecture.kvFormat(kvType, [attention.policy])
+    return try await engine.ask { $0.plan(format, tokens: tokens, isInFile: false) }
+  }
+
   /// Throws when a policy names layers that the model does not have.
   private func checkLayers(_ attention: AttentionChoice) throws(InfiniteHiPError) {
     guard case .hierarchical(let pruning) = attention.policy else { return }

@@ -71,8 +71,9 @@ struct AskCommand: AsyncParsableCommand {
     let model = try await options.loadModel()
     let session: Session
     let prompt: GenerationRequest.Prompt
+    var notices: [String] = []
     if let contextFile {
-      session = try await options.base.openContext(contextFile, model)
+      (session, notices) = try await options.base.openContext(contextFile, model)
       prompt = .pieces([.text(question)] + (model.chatTemplate?.frame.closing ?? []))
     } else {
       session = try await options.makeSession(model)
@@ -87,10 +88,11 @@ struct AskCommand: AsyncParsableCommand {
       if !json { Terminal.write(text) }
     }
     let end = answer.completion
+    notices += end.notices
     await model.settleTiers()
     guard json else {
       Terminal.write("\n")
-      for notice in end.notices { Terminal.note("[\(notice)]\n") }
+      for notice in notices { Terminal.note("[\(notice)]\n") }
       Terminal.note(summary(end))
       return
     }
@@ -101,7 +103,7 @@ struct AskCommand: AsyncParsableCommand {
         finishReason: end.reason.rawValue, policy: end.policy,
         prefillSeconds: end.prefillSeconds, decodeSeconds: end.decodeSeconds,
         peakBytes: MachineMemory.peakByteCount, firstTokenSeconds: firstText,
-        notices: end.notices, tiers: try await model.tierStatistics().map { TierOutput($0) }))
+        notices: notices, tiers: try await model.tierStatistics().map { TierOutput($0) }))
   }
 
   /// A stop text with \\n, \\t, \\r, \\\\ and \\" for what they stand for elsewhere.

@@ -120,7 +120,7 @@ private struct Chat {
       turnIsOpen = false
       lastCompletion = nil
       Terminal.line("Everything is forgotten.")
-    case .stats: printStats()
+    case .stats: try await printStats()
     case .help: Terminal.line(ChatCommand.summary)
     case .bye: return false
     case nil:
@@ -199,7 +199,7 @@ private struct Chat {
     return try await task.value
   }
 
-  private func printStats() {
+  private func printStats() async throws {
     var text =
       "context  \(session.tokenCount) tokens of at most \(session.contextLimit)\n"
       + "attention  \(session.attention.name), now \(session.policyName)\n"
@@ -209,6 +209,16 @@ private struct Chat {
       text +=
         "\nlast answer  \(prefilled) tokens prefilled in \(decimal(last.prefillSeconds, 2)) s, "
         + "\(last.completionTokens) decoded in \(decimal(last.decodeSeconds, 2)) s"
+    }
+    if let tiers = try await session.model.tierStatistics() {
+      text +=
+        "\nkeys and values  \(byteText(tiers.memoryByteCount)) in memory, \(byteText(tiers.diskByteCount)) in files; "
+        + "read \(byteText(tiers.bytesRead)), written \(byteText(tiers.bytesWritten))"
+      if let rate = tiers.hitRate {
+        text +=
+          "\npages read  \(decimal(100 * rate, 1)) % from memory; misses by layer "
+          + tiers.misses.map(String.init).joined(separator: " ")
+      }
     }
     Terminal.line(text)
   }

@@ -20,6 +20,7 @@ struct ServeCommand: AsyncParsableCommand {
       """)
 
   @OptionGroup var options: ModelOptions
+  @OptionGroup(title: "Keys and values") var kv: TierOptions
 
   @Option(help: ArgumentHelp("The address to listen on.", valueName: "address"))
   var host = "127.0.0.1"
@@ -74,12 +75,6 @@ struct ServeCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Models that are loaded at once.", valueName: "n"))
   var loadedModels = 2
 
-  @Option(
-    help: ArgumentHelp(
-      "The most memory of keys and values, as 8G. (default: half of the memory)",
-      valueName: "size"))
-  var kvMemory: ByteSize?
-
   @Option(help: ArgumentHelp("The largest body of a request, as 64M.", valueName: "size"))
   var maxBody = ByteSize(count: 64 << 20)
 
@@ -117,17 +112,18 @@ struct ServeCommand: AsyncParsableCommand {
       logger.warning("whoever reaches \(host) may ask; --api-key-file lets in only who has a key")
     }
     let catalog = try catalog()
-    let server = InferenceServer(catalog, settings, logger) { [options] stored, settings in
+    let server = InferenceServer(catalog, settings, logger) { [options, kv] stored, settings in
       guard let path = stored.path else {
         throw ValidationError("\(stored.name) names no model file")
       }
       let memory = settings.cacheBytes ?? MachineMemory.physicalByteCount / 2
+      var tiers = kv.tiers()
+      tiers.memoryByteCount = memory / min(settings.loadedModels, max(1, catalog.models().count))
       return try await LanguageModel.load(
         path,
         template: try options.template.map { .jinja(try TextFile.read($0)) }
           ?? stored.template.map { .go($0) }, kvType: options.kvType, weights: options.weights,
-        cacheLimit: memory / min(settings.loadedModels, max(1, catalog.models().count)),
-        on: options.makeBackend)
+        tiers: tiers, on: options.makeBackend)
     }
     do {
       try await listen(server)
@@ -158,7 +154,7 @@ struct ServeCommand: AsyncParsableCommand {
     settings.attention = try options.attention.choice()
     settings.keepAliveSeconds = ServerSettings.keepAliveSeconds(keepAlive) ?? 300
     settings.loadedModels = loadedModels
-    settings.cacheBytes = kvMemory?.count
+    settings.cacheBytes = kv.kvRam?.count
     settings.bodyLimit = maxBody.count
     settings.registry = registry
     if let apiKeyFile {

@@ -96,13 +96,14 @@ struct ModelOptions: ParsableArguments {
     return session
   }
 
-  /// Opens a session that begins with a saved context, and says what is to be known of it.
-  func openContext(_ path: String, _ model: LanguageModel) async throws -> Session {
+  /// Opens a session that begins with a saved context; what is to be known of it.
+  func openContext(
+    _ path: String, _ model: LanguageModel
+  ) async throws -> (session: Session, notices: [String]) {
     let (session, notices) = try await model.openContext(
       path, attention: attention.choice(), contextLimit: contextLimit)
     try noteAttention(of: session, model)
-    for notice in notices { Terminal.note("[\(notice)]\n") }
-    return session
+    return (session, notices)
   }
 
   private func noteAttention(of session: Session, _ model: LanguageModel) throws {

@@ -58,7 +58,7 @@ struct TierOptions: ParsableArguments {
   /// The folder, whether it is used or not.
   var folder: String { kvDir ?? Self.defaultFolder }
 
-  private static var defaultFolder: String {
+  static var defaultFolder: String {
     if let caches = ProcessInfo.processInfo.environment["XDG_CACHE_HOME"], !caches.isEmpty {
       return caches + "/infinitehip/kv"
     }

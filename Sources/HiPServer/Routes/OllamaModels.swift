@@ -67,7 +67,10 @@ struct OllamaModels: Sendable {
         "size_vram": 0,
         "context_length": .integer(
           min(model.parameters["num_ctx"]?.integer ?? .max, settings.contextLimit)),
-        "kv_bytes": ["memory": .integer(used)],
+        "kv_bytes": [
+          "memory": .integer(used),
+          "disk": .integer((try? await model.model.tierStatistics())?.diskByteCount ?? 0),
+        ],
       ])
     }
     return items

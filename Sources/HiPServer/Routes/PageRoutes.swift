@@ -52,11 +52,21 @@ struct PageRoutes: Sendable {
         "context_limit": .integer(service.settings.contextLimit),
       ])
     }
-    var used = 0
-    var limit = 0
+    var (used, limit, stored) = (0, 0, 0)
+    var tiers: [JSONValue] = []
     for (model, _) in loaded {
       used += (try? await model.model.usedCacheByteCount()) ?? 0
       limit += model.model.cacheLimit
+      guard let statistics = try? await model.model.tierStatistics() else { continue }
+      stored = max(stored, statistics.diskByteCount)
+      tiers.append([
+        "model": .text(model.name),
+        "hit_rate": statistics.hitRate.map { .number($0) } ?? .null,
+        "hits": .list(statistics.hits.map { .integer($0) }),
+        "misses": .list(statistics.misses.map { .integer($0) }),
+        "file_bytes_read": .integer(statistics.bytesRead),
+        "file_bytes_written": .integer(statistics.bytesWritten),
+      ])
     }
     let speed = service.metrics.speed
     return .json([
@@ -64,8 +74,9 @@ struct PageRoutes: Sendable {
       "attention": .list(AttentionChoice.presets.map { .text($0.name) }),
       "memory": [
         "resident_bytes": .integer(MachineMemory.residentByteCount), "kv_bytes": .integer(used),
-        "kv_limit_bytes": .integer(limit),
+        "kv_limit_bytes": .integer(limit), "kv_disk_bytes": .integer(stored),
       ],
+      "tiers": .list(tiers),
       "speed": [
         "prefill_tokens_per_second": speed.prefill.map { .number($0) } ?? .null,
         "decode_tokens_per_second": speed.decode.map { .number($0) } ?? .null,

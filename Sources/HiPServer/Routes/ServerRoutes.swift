@@ -165,11 +165,22 @@ struct ServerRoutes: Sendable {
     let metrics = service.metrics
     metrics.set("requests_running", Double(service.admission.running))
     metrics.set("requests_waiting", Double(service.admission.waiting))
-    var used = 0
+    var (used, stored) = (0, 0)
     for (model, _) in await service.host.loaded() {
       used += (try? await model.model.usedCacheByteCount()) ?? 0
+      guard let tiers = try? await model.model.tierStatistics() else { continue }
+      // Models share the folder.
+      stored = max(stored, tiers.diskByteCount)
+      let label = ("model", model.name)
+      for (layer, (hits, misses)) in zip(tiers.hits, tiers.misses).enumerated() {
+        metrics.set("kv_page_hits", Double(hits), [label, ("layer", "\(layer)")])
+        metrics.set("kv_page_misses", Double(misses), [label, ("layer", "\(layer)")])
+      }
+      metrics.set("kv_file_bytes_read", Double(tiers.bytesRead), [label])
+      metrics.set("kv_file_bytes_written", Double(tiers.bytesWritten), [label])
     }
     metrics.set("kv_bytes", Double(used), [("tier", "memory")])
+    metrics.set("kv_bytes", Double(stored), [("tier", "disk")])
     metrics.set("prefix_hit_ratio", metrics.hitRatio)
     metrics.set("resident_memory_bytes", Double(MachineMemory.residentByteCount))
     metrics.set("prefill_tokens_per_second", metrics.speed.prefill ?? 0)

@@ -170,6 +170,7 @@ final class GenerationService: Sendable {
       metadata["first_different_text"] = "\(model.model.tokenizer.decode([token]).debugDescription)"
     }
     logger.info("answered", metadata: metadata)
+    for notice in completion.notices { logger.warning("\(notice)") }
   }
 
   /// Ends all that is under way, with a reason.

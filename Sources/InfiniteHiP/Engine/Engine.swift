@@ -195,6 +195,7 @@ actor Engine {
         throw InfiniteHiPError(.request, "the prompt is empty; give a text to read")
       }
       try job.checkContext(of: state, newTokens: count)
+      try checkPlan(of: id, tokens: state.length + count)
       // All of the prompt at once, and the beginning of the answer: who cannot end does not begin.
       try loaded.reserve(count + min(job.answerTokens, 512), for: id)
       states[id] = state
@@ -223,6 +224,17 @@ actor Engine {
     let length = try tier.restore(tokens, of: id, reused: reused)
     _ = try loaded.repair(id, attention)
     return length
+  }
+
+  /// Throws when a context cannot be held by memory and files together.
+  private func checkPlan(of id: SequenceID, tokens: Int) throws(InfiniteHiPError) {
+    guard let tier = loaded.tier else { return }
+    let plan = loaded.plan(
+      loaded.cache(id).store.format, tokens: tokens,
+      isInFile: savePaths[id] != nil || tier.beginsWithFile(id))
+    if let problem = plan.problem {
+      throw InfiniteHiPError(.outOfMemory(neededBytes: plan.sketchBytes + plan.pageBytes), problem)
+    }
   }
 
   // MARK: Saved contexts

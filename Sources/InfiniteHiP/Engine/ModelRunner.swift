@@ -17,6 +17,8 @@ package final class ModelRunner {
   let tier: SegmentTier?
   /// What stored keys and values depend on; nil: none are stored.
   let identity: ModelIdentity?
+  /// What was asked for; nil: all stays in memory.
+  let tiers: KVTiers?
   private var stores: [KVFormat: any KVStore] = [:]
   private var caches: [SequenceID: SequenceCache] = [:]
   private var lastNumber = 0
@@ -29,14 +31,16 @@ package final class ModelRunner {
     prefixes = PrefixCache(blocks, limit: capacity / 2)
     tier = nil
     identity = nil
+    tiers = nil
   }
 
   /// A runner whose sequences take memory and files as `tiers` allow.
-  init(
+  package init(
     _ model: DecoderModel, _ identity: ModelIdentity, _ tiers: KVTiers, capacity: Int
   ) throws {
     self.model = model
     self.identity = identity
+    self.tiers = tiers
     blocks = SharedBlocks(capacity: capacity, isTiered: true)
     prefixes = PrefixCache(blocks, limit: capacity / 2)
     tier = SegmentTier(

@@ -115,7 +115,9 @@ package struct SequenceState: Sendable {
   private func prefill(of id: SequenceID, _ work: SequenceWork, _ rows: Int) -> SequenceSlice {
     // Blocks of queries that share a scan are computed in one step.
     let largest = max(rows, attention.prefillUnit)
-    var end = min(work.tokens.count, work.stored + largest - length % largest)
+    // One that begins within a block ends with it: those that follow fall alike, whatever a step may take.
+    let unit = length % attention.prefillUnit == 0 ? largest : attention.prefillUnit
+    var end = min(work.tokens.count, work.stored + unit - length % unit)
     for border in [work.questionStart, work.observedFrom, work.scoreStart].compactMap({ $0 })
     where work.stored < border {
       end = min(end, border)

@@ -8,7 +8,7 @@ internal import HiPModels
 internal import HiPTensors
 
 /// What keys and values depend on besides text and attention: the model's weights, how they are rounded, the kernels.
-struct ModelIdentity: Sendable {
+package struct ModelIdentity: Sendable {
   private let name: String
   private let weights: String
   private let rounding: String
@@ -16,6 +16,14 @@ struct ModelIdentity: Sendable {
 
   /// Version of what is computed: a change of numbers makes old files useless.
   private static let version = 1
+
+  /// Of weights that lie in no file.
+  package init(name: String, weights: String, kernels: String) {
+    self.name = name
+    self.weights = weights
+    rounding = "none"
+    self.kernels = kernels
+  }
 
   /// Reads as much of the model's files as tells them from others.
   init(_ file: ModelFile, rounding: WeightFormat?, kernels: String) throws {

@@ -42,6 +42,8 @@ final class SegmentTier {
     var kind: ContextKind?
     /// A saved context that grows.
     var file: ContextFileWriter?
+    /// Segments that the file has, or that are on their way to it.
+    var fileCount = 0
     /// Digests of the leading segments that are written, or on their way.
     var digests: [Digest256] = []
     /// Segments before this one lie below, or are on their way.
@@ -75,8 +77,9 @@ final class SegmentTier {
 
   /// A second sequence goes on from where one is now; what it reads from here on, it keeps to itself.
   func fork(_ id: SequenceID, to copy: SequenceID) {
-    let spilled = chains[id]?.spilledCount ?? 0
-    chains[copy]?.spilledCount = spilled
+    guard let chain = chains[id] else { return }
+    chains[copy]?.spilledCount = chain.spilledCount
+    chains[copy]?.opened = chain.opened
   }
 
   func close(_ id: SequenceID) { chains[id] = nil }
@@ -86,6 +89,9 @@ final class SegmentTier {
     guard let cache = chains[id]?.cache else { return }
     chains[id] = SegmentChain(cache: cache)
   }
+
+  /// Whether a sequence has begun with a saved context.
+  func beginsWithFile(_ id: SequenceID) -> Bool { chains[id]?.opened != nil }
 
   /// Lets a sequence's plain segments be found by others, and writes them to a file besides.
   func name(_ id: SequenceID, _ kind: ContextKind, savingTo file: ContextFileWriter? = nil) {
@@ -128,7 +134,12 @@ final class SegmentTier {
     let end = (start + found.count) * size
     if let file = chain.file {
       do throws(KVFileError) {
-        try file.keepFirst(found.count)
+        // What is of another text goes; what the folder has of this one comes behind.
+        let own = (0..<file.segmentCount).prefix {
+          $0 < digests.count && file.digest(of: $0) == digests[$0]
+        }
+        try file.keepFirst(own.count)
+        chains[id]?.fileCount = own.count
       } catch {
         throw ComputeError(.lowerTier, error.message, cause: error)
       }
@@ -148,11 +159,11 @@ final class SegmentTier {
   private func find(
     _ identity: SegmentIdentity, _ kind: ContextKind, _ file: ContextFileWriter?
   ) -> StoredSegment? {
-    if let file {
-      guard identity.index < file.segmentCount, file.digest(of: identity.index) == identity.digest
-      else { return nil }
-      if case .found(let segment) = file.segment(identity.index) { return segment }
-      return nil
+    if let file, identity.index < file.segmentCount,
+      file.digest(of: identity.index) == identity.digest,
+      case .found(let segment) = file.segment(identity.index)
+    {
+      return segment
     }
     switch folder?.find(kind, digest: identity.digest) {
     case .found(let segment): return segment
@@ -231,13 +242,10 @@ final class SegmentTier {
       chain.digests.indices.contains(number)
     else { return }
     if let old = folder.find(kind, digest: chain.digests[number]).segment { folder.remove(old) }
-    let size = kind.shape.tokenCapacity
-    let identity = SegmentIdentity(
-      kind: kind.digest, parent: number > 0 ? chain.digests[number - 1] : kind.digest,
-      index: number, tokens: Array(chain.cache.tokens[number * size..<(number + 1) * size]))
     guard folderProblem == nil else { return }
     // Where that fails the segment merely stays in memory.
-    try? write(id, chain.cache, identity, kind.shape, to: .folder(folder, kind))
+    try? write(
+      id, chain.cache, identity(number, of: chain, kind), kind.shape, to: .folder(folder, kind))
   }
 
   // MARK: Writing
@@ -254,17 +262,35 @@ final class SegmentTier {
     let size = kind.shape.tokenCapacity
     while (chain.digests.count + 1) * size <= min(chain.cache.length, plainLength) {
       let number = chain.digests.count
-      let identity = SegmentIdentity(
-        kind: kind.digest, parent: chain.digests.last ?? kind.digest, index: number,
-        tokens: Array(chain.cache.tokens[number * size..<(number + 1) * size]))
-      if let file = chain.file {
-        try write(id, chain.cache, identity, kind.shape, to: .file(file))
-      } else if let folder, folderProblem == nil, !isStored(number, of: chain.cache) {
+      let identity = identity(number, of: chain, kind)
+      if chain.file == nil, let folder, folderProblem == nil, !isStored(number, of: chain.cache) {
         try write(id, chain.cache, identity, kind.shape, to: .folder(folder, kind))
       }
       chain.digests.append(identity.digest)
       chains[id] = chain
     }
+    while let file = chain.file, chain.fileCount < chain.digests.count {
+      // What the folder has comes all at once: memory holds some of it at a time.
+      while writer.pendingCount >= Self.pendingLimit { settle(waiting: true) }
+      try write(
+        id, chain.cache, identity(chain.fileCount, of: chain, kind), kind.shape, to: .file(file))
+      chain.fileCount += 1
+      chains[id] = chain
+    }
+  }
+
+  /// Segments of a saved context that are on their way at once.
+  private static let pendingLimit = 4
+
+  private func identity(
+    _ number: Int, of chain: SegmentChain, _ kind: ContextKind
+  ) -> SegmentIdentity {
+    let size = kind.shape.tokenCapacity
+    return SegmentIdentity(
+      kind: kind.digest, parent: number > 0 ? chain.digests[number - 1] : kind.digest,
+      index: number,
+      tokens: Array(
+        chain.cache.tokens[number * size..<min((number + 1) * size, chain.cache.length)]))
   }
 
   private func places(_ number: Int, of cache: SequenceCache) -> Range<Int> {
@@ -378,14 +404,14 @@ final class SegmentTier {
     do {
       if start < chain.cache.length {
         let blocks = Array(chain.cache.filledBlocks[(start / kind.shape.blockSize)...])
-        let identity = SegmentIdentity(
-          kind: kind.digest, parent: chain.digests.last ?? kind.digest,
-          index: chain.digests.count, tokens: Array(chain.cache.tokens[start...]))
+        let identity = identity(chain.digests.count, of: chain, kind)
         let contents = try self.contents(of: blocks, of: chain.cache, identity, kind.shape)
         defer { for block in blocks { paged.letGo(block) } }
         try file.append(contents)
       }
-      return try file.finish()
+      let saved = try file.finish()
+      chains[id]?.opened = saved
+      return saved
     } catch let error as KVFileError {
       throw ComputeError(.lowerTier, error.message, cause: error)
     } catch let error as ComputeError {

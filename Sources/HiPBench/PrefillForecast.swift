@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HiPAttention
+package import HiPCompute
+package import HiPModels
+internal import InfiniteHiP
+
+/// How long a prefill will take, from short ones behind random keys at a few depths.
+///
+/// Between the depths, and behind the last one, a token's time is taken to grow evenly.
+package struct PrefillForecast {
+  /// Seconds per token at each depth, the depths ascending.
+  private let paces: [(depth: Int, seconds: Double)]
+
+  /// Depths that are measured where they fit.
+  private static let depths = [0, 4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10]
+
+  /// Measures a model; `memory` bytes may be taken for random keys.
+  package init(
+    _ model: DecoderModel, _ choice: AttentionChoice, _ format: KVFormat, memory: Int
+  ) throws {
+    let clock = ContinuousClock()
+    let attention = LayerAttention(choice, trainedLength: model.architecture.trainedLength)
+    let unit = attention.prefillUnit
+    paces = try Self.depths.filter { format.byteCount(forTokens: $0 + 2 * unit) <= memory / 2 }
+      .map { depth in
+        let runner = ModelRunner(model, capacity: memory)
+        let bench = try SequenceBench(runner, attention, format, depth: depth, count: 1)
+        try bench.prefill(64)
+        let time = try clock.measure { try bench.prefill(unit) } / .seconds(1)
+        return (depth, time / Double(unit))
+      }
+  }
+
+  /// Seconds that `tokens` tokens take.
+  package func seconds(of tokens: Int) -> Double {
+    guard let first = paces.first else { return 0 }
+    var (sum, start, pace) = (0.0, 0, first.seconds)
+    // Trapezoids from depth to depth.
+    for next in paces.dropFirst() where start < tokens {
+      let end = min(next.depth, tokens)
+      let share = Double(end - start) / Double(max(1, next.depth - start))
+      let endPace = pace + (next.seconds - pace) * share
+      sum += Double(end - start) * (pace + endPace) / 2
+      (start, pace) = (end, endPace)
+    }
+    guard start < tokens, let last = paces.last else { return sum }
+    let before = paces.dropLast().last ?? last
+    let slope =
+      last.depth > before.depth
+      ? max(0, last.seconds - before.seconds) / Double(last.depth - before.depth) : 0
+    let length = Double(tokens - start)
+    return sum + length * (pace + slope * length / 2)
+  }
+}
