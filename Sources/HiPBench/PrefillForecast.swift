@@ -33,8 +33,9 @@ package struct PrefillForecast {
   }
 
   /// Seconds that `tokens` tokens take.
-  package func seconds(of tokens: Int) -> Double {
-    guard let first = paces.first else { return 0 }
+  /// - Returns: nil where no depth fits into memory.
+  package func seconds(of tokens: Int) -> Double? {
+    guard let first = paces.first else { return nil }
     var (sum, start, pace) = (0.0, 0, first.seconds)
     // Trapezoids from depth to depth.
     for next in paces.dropFirst() where start < tokens {

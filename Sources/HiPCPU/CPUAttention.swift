@@ -141,13 +141,13 @@ extension CPUBackend {
     var (indices, next) = (memory.indices, memory.nextIndices)
     if !tiles.isEmpty { job.fillTile(tiles.lowerBound, memory, indices) }
     let blocks = job.input.blocks
+    // Few rows are soon done with a tile: the pages of several are held at once.
+    let together = blocks.store.pages.map { $0.isTight ? 1 : isFew ? 8 : 2 }
     blocks.withRows(.keys, layer: job.layer, kvHead: job.kvHead, held) { keys in
       blocks.withRows(.values, layer: job.layer, kvHead: job.kvHead, held) { values in
         for tile in tiles {
           let count = job.tile(tile).count
-          // Few rows are soon done with a tile: the pages of several are held at once.
-          let together = isFew ? 8 : 2
-          if blocks.store.pages != nil, (tile - tiles.lowerBound) % together == 0 {
+          if let together, (tile - tiles.lowerBound) % together == 0 {
             job.hold(tile..<min(tile + together, tiles.upperBound), [.keys, .values], held)
           }
           if tile == job.sharpTiles, tile > tiles.lowerBound { anchor(&state, of: job) }

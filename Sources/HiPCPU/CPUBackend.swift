@@ -149,7 +149,7 @@ public final class CPUBackend: ComputeBackend {
 
   /// Blocks in slabs that are taken as they are needed.
   public func makeStore(_ format: KVFormat, _ placement: KVPlacement) -> any KVStore {
-    CPUKVStore(format, placement, ledger)
+    CPUKVStore(format, placement, readers: pool.threadCount, ledger)
   }
 
   /// Widens the tokens' rows.

@@ -47,13 +47,14 @@ final class CPUKVStore: KVStore {
   /// Slots that lie together.
   private static let neighbours = 16
 
-  init(_ format: KVFormat, _ placement: KVPlacement, _ ledger: MemoryLedger) {
+  /// - Parameter readers: threads that read at once.
+  init(_ format: KVFormat, _ placement: KVPlacement, readers: Int, _ ledger: MemoryLedger) {
     self.format = format
     self.ledger = ledger
     pages =
       switch placement {
       case .memory: nil
-      case .tiered: CPUPages(format, ledger)
+      case .tiered: CPUPages(format, readers: readers, ledger)
       }
     let bytes = format.layerCount * format.rowsByteCount
     slabLength = max(1, (16 << 20) / (bytes * Self.neighbours)) * Self.neighbours

@@ -35,11 +35,16 @@ final class CPUPages: Sendable {
   private let pageByteCount: Int
   private let pagesPerBlock: Int
   private let slotsPerSlab: Int
+  /// Threads that read at once.
+  private let readers: Int
 
-  /// Times that a thread waits for slots that others have pinned.
-  private static let patience = 200_000
+  /// Times that a thread waits for slots that others have pinned: about two seconds.
+  private static let patience = 30_000
+  /// Pages that a thread holds at a time, about.
+  private static let heldPages = 256
 
-  init(_ format: KVFormat, _ ledger: MemoryLedger) {
+  init(_ format: KVFormat, readers: Int, _ ledger: MemoryLedger) {
+    self.readers = readers
     self.format = format
     self.ledger = ledger
     pageByteCount = format.pageByteCount
@@ -95,7 +100,10 @@ final class CPUPages: Sendable {
             ledger.countFailure(tooSmall)
             continue
           }
-          guard cover(slot, &state) else { continue }
+          guard cover(slot, &state) else {
+            state.residency.discard(number)
+            continue
+          }
           let address = address(slot, state)
           addresses[index * perLayer + page] = address
           // What another page left would be stored behind the last token.
@@ -151,7 +159,8 @@ final class CPUPages: Sendable {
     var plan: (preparation: Residency.Preparation, reads: [Read])?
     for attempt in 0..<Self.patience {
       plan = state.withLock { prepare(numbers, &$0, use) }
-      if plan != nil { break }
+      // A void step need not wait.
+      if plan != nil || ledger.hasFailure { break }
       // Others will let go of theirs.
       if attempt > 100 { usleep(50) } else { sched_yield() }
     }
@@ -253,7 +262,16 @@ extension CPUPages {
   }
 
   func hasRoom(forBlocks count: Int) -> Bool {
-    state.withLock { $0.residency.availableCount >= count * pagesPerBlock }
+    // Whoever reads needs some, too.
+    state.withLock { state in
+      let reading = min(readers * Self.heldPages, state.residency.limit / 4)
+      return state.residency.availableCount >= count * pagesPerBlock + reading
+    }
+  }
+
+  /// Whether pages are so few that threads hold those of one tile at a time.
+  var isTight: Bool {
+    state.withLock { $0.residency.limit < 16 * readers * Self.heldPages }
   }
 
   var traffic: PageTraffic {

@@ -309,10 +309,12 @@ extension CPUBackend {
     } else {
       let held = heldPages(thread)
       var heldColumns = 0..<0
+      let isTight = job.call.input.blocks.store.pages?.isTight ?? false
+      let heldKeys = isTight ? Int(IHP_PANEL) : Self.heldKeys
       withKeys(job, held) { keys in
         rank(rows, kind, ranking, &keys, scratch) { start, tile in
           if !heldColumns.contains(start) {
-            heldColumns = start..<min(packed * chunkSize, start + Self.heldKeys)
+            heldColumns = start..<min(packed * chunkSize, start + heldKeys)
             held.hold(
               chunks: job.chunks[
                 start / chunkSize...min(packed - 1, (heldColumns.upperBound - 1) / chunkSize)],

@@ -15,6 +15,9 @@ final class MemoryLedger: Sendable {
   func countFailure(_ error: MemoryError) { countFailure(ComputeError(error)) }
   func countFailure(_ error: ComputeError) { failure.withLock { $0 = $0 ?? error } }
 
+  /// Whether something went wrong since this was last asked for.
+  var hasFailure: Bool { failure.withLock { $0 != nil } }
+
   /// The failure since this was last asked for.
   func takeFailure() -> ComputeError? {
     failure.withLock { failure in

@@ -37,6 +37,22 @@ extension CacheFolder {
     }
   }
 
+  /// Writes a segment that is nobody's beginning, within what may be written in a day.
+  public func write(
+    _ contents: SegmentContents, to scratch: ScratchFile
+  ) throws(KVFileError) -> StoredSegment {
+    if writesPerDay == 0 { throw WriteLedger.closed(path) }
+    do {
+      let lock = try FolderLock(path)
+      defer { lock.release() }
+      var ledger = WriteLedger(lock, day: clock() / WriteLedger.secondsPerDay)
+      let byteCount = contents.byteCount(scratch.shape)
+      try ledger.check(byteCount, limit: writesPerDay, now: clock())
+      try ledger.add(byteCount)
+    }
+    return try scratch.write(contents)
+  }
+
   /// Reserves room and makes the file that the segment is written to; its name says how much room that is.
   private func begin(
     _ identity: SegmentIdentity, _ kind: ContextKind, _ byteCount: Int

@@ -163,12 +163,14 @@ public final class ContextFileWriter: Sendable {
     contents.check(kind)
     return try rows.withLock { rows throws(KVFileError) in
       let identity = contents.identity
-      precondition(
-        identity.index == rows.count && identity.parent == rows.last?.digest ?? kind.digest,
-        "the segment does not follow the last one")
-      precondition(
-        rows.last.map { $0.tokenCount == kind.shape.tokenCapacity } ?? true,
-        "only a text's last segment may be one in part")
+      // One before it may have failed to be written.
+      guard identity.index == rows.count,
+        identity.parent == rows.last?.digest ?? kind.digest,
+        rows.last.map({ $0.tokenCount == kind.shape.tokenCapacity }) ?? true
+      else {
+        throw KVFileError(
+          .io, file.file.path, "segment \(identity.index) does not follow what was written")
+      }
       let start = file.offset(rows.count)
       do throws(KVFileError) {
         // Nothing of an attempt that failed shows through the holes.

@@ -18,7 +18,7 @@ enum Folder {
       throw KVFileError(.io, path, "is a file, not a folder; remove it, or choose another folder")
     }
     if let parent = parent(of: path), parent != path { try make(parent) }
-    guard unsafe mkdir(path, 0o755) == 0 || errno == EEXIST else {
+    guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
       throw KVFileError(system: errno, path, "cannot be made")
     }
   }

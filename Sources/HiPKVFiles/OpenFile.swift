@@ -17,10 +17,10 @@ final class OpenFile: Sendable {
 
   /// Opens a file; `flags` are those of `open`.
   init(_ path: String, _ flags: Int32, counter: TrafficCounter) throws(KVFileError) {
-    // A pipe of that name must not hold up whoever opens it.
+    // Texts of people are nobody else's. A pipe of that name must not hold up whoever opens it.
     var result: Int32 = -1
     repeat {
-      result = unsafe open(path, flags | O_CLOEXEC | O_NONBLOCK, 0o644)
+      result = unsafe open(path, flags | O_CLOEXEC | O_NONBLOCK, 0o600)
     } while result < 0 && errno == EINTR
     guard result >= 0 else { throw KVFileError(system: errno, path, "cannot be opened") }
     self.path = path

@@ -111,6 +111,17 @@ public final class PrefixCache {
   /// Makes room for bytes in the pool, as far as what is kept, and nobody uses, allows for it.
   public func makeRoom(_ byteCount: Int) { evict { shared.pool.freeByteCount >= byteCount } }
 
+  /// Lets go of what was used least recently and nobody uses; false when there is none.
+  package func dropLeastRecent() -> Bool {
+    let before = kinds.values.reduce(0) { $0 + $1.index.count }
+    var isFirst = true
+    evict {
+      defer { isFirst = false }
+      return !isFirst && kinds.values.reduce(0) { $0 + $1.index.count } < before
+    }
+    return kinds.values.reduce(0) { $0 + $1.index.count } < before
+  }
+
   /// Lets go of blocks until it is enough, those first that were used least recently.
   private func evict(until isEnough: () -> Bool) {
     for (kind, kept) in kinds.sorted(by: { $0.value.index.count > $1.value.index.count }) {

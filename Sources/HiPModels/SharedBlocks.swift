@@ -27,6 +27,9 @@ public final class SharedBlocks {
   /// Bytes that blocks take for good.
   public var usedByteCount: Int { pool.usedByteCount }
 
+  /// Bytes that blocks may still take.
+  package var freeByteCount: Int { pool.freeByteCount }
+
   /// Bytes that blocks and pages take in memory.
   public var residentByteCount: Int {
     pool.usedByteCount + paged.reduce(0) { $0 + $1.traffic.residentByteCount }

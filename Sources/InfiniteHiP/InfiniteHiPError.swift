@@ -54,6 +54,13 @@ public struct InfiniteHiPError: Error, Sendable, CustomStringConvertible {
     self.init(code, error.message, cause: error)
   }
 
+  /// What has gone wrong below, whatever it is.
+  init(wrapping error: any Error) {
+    self =
+      (error as? InfiniteHiPError) ?? (error as? ComputeError).map { InfiniteHiPError($0) }
+      ?? InfiniteHiPError(.lowerTier, "\(error)", cause: error)
+  }
+
   /// The text to show.
   public var description: String { message }
 }

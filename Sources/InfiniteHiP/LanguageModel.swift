@@ -178,7 +178,9 @@ public final class LanguageModel: Sendable {
   }
 
   /// Waits until what was read for later texts is in its files.
-  public func settleTiers() async { await engine.settleTiers() }
+  /// - Returns: what users should know, where something could not be written.
+  @discardableResult
+  public func settleTiers() async -> [String] { await engine.settleTiers() }
 
   /// What the tiers of keys and values have done so far; nil without tiers.
   public func tierStatistics() async throws -> KVTierStatistics? {

@@ -74,6 +74,14 @@ public final class Session: Sendable {
     try await model.engine.save(sequence, to: path)
   }
 
+  /// The saved context at a path, where it is complete, of this session's kind and of just this prompt.
+  public func savedContext(
+    at path: String, of prompt: GenerationRequest.Prompt
+  ) async throws -> SavedContext? {
+    let tokens = try model.tokens(of: prompt, atBeginning: true)
+    return try await model.engine.savedContext(sequence, path, tokens)
+  }
+
   /// Completes the file that the session is saved to.
   public func finishSaving() async throws -> SavedContext {
     try await model.engine.finishSaving(sequence)

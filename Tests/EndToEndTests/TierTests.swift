@@ -226,8 +226,66 @@ import Testing
     let session = try await model.makeSession(attention: choice, prefixes: .shared)
     let (tokens, end) = try await answer(session, ids)
     #expect(tokens == expected)
-    await model.settleTiers()
+    #expect(!(end.notices + (await model.settleTiers())).isEmpty)
     #expect(folder.segments.count <= 1)
-    _ = end
+  }
+
+  /// What is kept for later texts gives way where nothing may be written.
+  @Test func whatIsKeptMakesRoomWithoutFiles() async throws {
+    let novel = try await novel(9000)
+    let model = try await load(tiers(24 << 20, nil))
+    for start in stride(from: 0, to: 6000, by: 1200) {
+      let session = try await model.makeSession(
+        attention: SessionTests.focused, prefixes: .shared)
+      let text = Array(novel[start..<start + 2600])
+      #expect(try await answer(session, text).end.promptTokens == 2600)
+    }
+  }
+
+  /// What another process removes is computed anew.
+  @Test func segmentsThatOthersRemoveAreComputedAnew() async throws {
+    let ids = try await novel(4600)
+    let folder = TemporaryFolder()
+    let choice = SessionTests.focused
+    let model = try await load(tiers(Self.half, folder.path))
+    let first = try await model.makeSession(attention: choice, prefixes: .shared)
+    let expected = try await answer(first, ids).tokens
+    await model.settleTiers()
+    let again = try await load(tiers(Self.half, folder.path))
+    let session = try await again.makeSession(attention: choice, prefixes: .shared)
+    _ = try await answer(session, Array(ids.prefix(4200)), count: 0)
+    for path in folder.segments { try FileManager.default.removeItem(atPath: path) }
+    let third = try await again.makeSession(attention: choice, prefixes: .shared)
+    #expect(try await answer(third, ids).tokens == expected)
+  }
+
+  /// Two damaged segments, one of which is read while the other is computed anew.
+  @Test func severalDamagedSegmentsOfASavedContext() async throws {
+    let ids = try await novel(4600)
+    let (text, question) = (Array(ids.prefix(4200)), Array(ids.dropFirst(4200)))
+    let folder = TemporaryFolder()
+    try FileManager.default.createDirectory(atPath: folder.path, withIntermediateDirectories: true)
+    let path = folder.path + "/book.hipkv"
+    let choice = SessionTests.focused
+    let model = try await load(tiers(Self.half, nil))
+    let session = try await model.makeSession(attention: choice, prefixes: .shared)
+    try await session.save(to: path)
+    _ = try await answer(session, text, count: 0)
+    _ = try await session.finishSaving()
+    let expected = try await answer(session, question).tokens
+    var bytes = try Data(contentsOf: URL(filePath: path))
+    // The pages of the second segment, the header of the fourth.
+    let size = bytes.count / 5
+    for place in stride(from: size + 600_000, to: 2 * size - 100_000, by: 4096) {
+      bytes[place] ^= 1
+    }
+    let fourth = 4096 + 3 * 4_472_832
+    for place in fourth..<fourth + 256 { bytes[place] ^= 255 }
+    try bytes.write(to: URL(filePath: path))
+    let other = try await load(tiers(Self.half, nil))
+    let (opened, notices) = try await other.openContext(path, attention: choice)
+    let (tokens, end) = try await answer(opened, question)
+    #expect(tokens == expected)
+    #expect((notices + end.notices).count >= 2)
   }
 }

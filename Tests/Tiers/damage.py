@@ -17,7 +17,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-from answers import Book, Command, Report, options
+from harness import Book, Command, Report, options
 
 MEMORY = ["--kv-ram", "64M"]
 TEXT_TOKENS = 6_000

@@ -16,7 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from answers import MEGABYTE, PLENTY, Book, Command, Report, options
+from harness import MEGABYTE, PLENTY, Book, Command, Report, options
 
 AMPLE, SCANT = ["--kv-ram", "1G"], ["--kv-ram", "16M"]
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
@@ -83,6 +83,7 @@ class Checks:
     def __init__(self, made):
         self.command, self.report, self.folder = Command(made), Report("disk"), Path(made.folder)
         self.book = Book(made, 3_500 if made.quick else 9_000)
+        self.memories = (("enough memory", AMPLE), ("too little memory", SCANT))[made.quick:]
         made = self.ask(*PLENTY)
         self.answer, self.seconds = made.answer, made.seconds
         self.report.check("the answer from memory", made.code == 0, made)
@@ -110,7 +111,7 @@ class Checks:
         self.report.check(f"{name}: nothing unfinished is left", not left, left or "")
 
     def full_while_it_writes(self):
-        for name, memory in (("enough memory", AMPLE), ("too little memory", SCANT)):
+        for name, memory in self.memories:
             with Disk(self.folder / "full", 150) as disk:
                 kept = disk.path / "kv"
                 with self.start(kept, memory) as process:
@@ -176,7 +177,7 @@ class Checks:
                 self.read_only_folder("another user's folder", kept, disk.path, NOBODY)
 
     def read_only_folder(self, name, kept, parent, before):
-        for memory in (AMPLE, SCANT):
+        for _, memory in self.memories:
             made = self.ask("--kv-dir", kept, *memory, before=before)
             self.answers(f"{name}, a cache in it, {memory[1]}", made, cached=True)
             made = self.ask("--kv-dir", parent / "new", *memory, before=before)
@@ -191,7 +192,7 @@ class Checks:
         source.write_text(SHIM)
         subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
         how = {"LD_PRELOAD": str(shim), "SLOW_MS": "100"}
-        for name, memory in (("enough memory", AMPLE), ("too little memory", SCANT)):
+        for name, memory in self.memories:
             made = self.ask("--kv-dir", self.folder / f"slow-{memory[1]}", *memory, **how)
             calls = made.words.rpartition("slowed ")[2]
             self.answers(f"slow disk, {name} ({calls}, {self.seconds:.1f} s without a disk)", made, "")

@@ -89,7 +89,12 @@ struct AskCommand: AsyncParsableCommand {
     }
     let end = answer.completion
     notices += end.notices
-    await model.settleTiers()
+    let note = Task { [kv = options.kv] in
+      try await Task.sleep(for: .seconds(1))
+      Terminal.note("\n[writing what was read to \(kv.folder), for the next question]\n")
+    }
+    notices += await model.settleTiers()
+    note.cancel()
     guard json else {
       Terminal.write("\n")
       for notice in notices { Terminal.note("[\(notice)]\n") }

@@ -138,8 +138,8 @@ struct CacheRemoveCommand: ParsableCommand {
     guard [!names.isEmpty, all, unusedDays != nil].filter({ $0 }).count == 1 else {
       throw ValidationError("give names, --all or --unused-days")
     }
-    if let unusedDays, unusedDays < 0 {
-      throw ValidationError("--unused-days is \(unusedDays); give 0 or more")
+    if let unusedDays, !(0...100_000).contains(unusedDays) {
+      throw ValidationError("--unused-days is \(unusedDays); give 0 to 100000")
     }
   }
 

@@ -36,6 +36,7 @@ struct IndexCommand: AsyncParsableCommand {
     let bytes: Int
     let seconds: Double
     let peakBytes: Int
+    let notices: [String]
     let tiers: TierOutput?
   }
 
@@ -51,23 +52,38 @@ struct IndexCommand: AsyncParsableCommand {
     let model = try await options.loadModel()
     let session = try await options.makeSession(model)
     let opening = raw ? [] : model.chatTemplate?.frame.opening ?? []
+    let prompt = GenerationRequest.Prompt.pieces(opening + [.text(text)])
+    if let saved = try await session.savedContext(at: save, of: prompt) {
+      try show(
+        Output(
+          path: save, tokens: saved.tokenCount, readBefore: saved.tokenCount,
+          bytes: saved.byteCount, seconds: 0, peakBytes: MachineMemory.peakByteCount, notices: [],
+          tiers: nil))
+      return
+    }
     try await session.save(to: save)
     let end = try await session.answer(
-      GenerationRequest(.pieces(opening + [.text(text)]), maximumTokens: 0), progress: "Prefill"
+      GenerationRequest(prompt, maximumTokens: 0), progress: "Prefill"
     ).completion
     let saved = try await session.finishSaving()
-    for notice in end.notices { Terminal.note("[\(notice)]\n") }
-    let output = Output(
-      path: save, tokens: saved.tokenCount, readBefore: end.cachedTokens, bytes: saved.byteCount,
-      seconds: end.prefillSeconds, peakBytes: MachineMemory.peakByteCount,
-      tiers: try await model.tierStatistics().map { TierOutput($0) })
+    if !json { for notice in end.notices { Terminal.note("[\(notice)]\n") } }
+    try show(
+      Output(
+        path: save, tokens: saved.tokenCount, readBefore: end.cachedTokens,
+        bytes: saved.byteCount, seconds: end.prefillSeconds,
+        peakBytes: MachineMemory.peakByteCount, notices: end.notices,
+        tiers: try await model.tierStatistics().map { TierOutput($0) }))
+  }
+
+  private func show(_ output: Output) throws {
     guard !json else {
       try Terminal.printJSON(output)
       return
     }
-    let before = end.cachedTokens > 0 ? ", \(sizeText(end.cachedTokens)) of them earlier" : ""
+    let before =
+      output.readBefore > 0 ? ", \(sizeText(output.readBefore)) of them read before" : ""
     Terminal.line(
-      "\(save): \(sizeText(saved.tokenCount)) tokens\(before), \(byteText(saved.byteCount)), "
-        + "in \(decimal(end.prefillSeconds, 1)) s. Ask with --context-file \(save).")
+      "\(save): \(sizeText(output.tokens)) tokens\(before), \(byteText(output.bytes)), "
+        + "in \(decimal(output.seconds, 1)) s. Ask with --context-file \(save).")
   }
 }

@@ -64,7 +64,7 @@ struct PlanCommand: AsyncParsableCommand {
   /// Seconds of the prefill, from short ones behind random keys.
   private func forecast(
     _ path: String, _ model: LanguageModel, _ choice: AttentionChoice, _ tokens: Int
-  ) throws -> Double {
+  ) throws -> Double? {
     let backend = try options.makeBackend()
     let decoder = try DecoderModel(
       ModelPlan(ModelFile(path: path)), on: backend, rounding: options.weights)

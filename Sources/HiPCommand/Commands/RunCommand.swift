@@ -19,6 +19,10 @@ struct RunCommand: AsyncParsableCommand {
       "GGUF file or Hugging Face folder; the demo model by default.", valueName: "model"))
   var path: String?
 
+  @Option(
+    help: ArgumentHelp("A context that `index` has saved, to talk about.", valueName: "f"))
+  var contextFile: String?
+
   @OptionGroup var options: EngineOptions
 
   func run() async throws {
@@ -29,10 +33,18 @@ struct RunCommand: AsyncParsableCommand {
       throw FileError(
         path: model.path, problem: model.chatTemplateProblem ?? "has no chat template")
     }
-    let session = try await options.makeSession(model)
+    let session: Session
+    if let contextFile {
+      let opened = try await options.base.openContext(contextFile, model)
+      for notice in opened.notices { Terminal.note("[\(notice)]\n") }
+      session = opened.session
+    } else {
+      session = try await options.makeSession(model)
+    }
     let interrupts = InterruptSource()
     var chat = Chat(
-      session: session, template: template, sampling: options.sampling(model.description.sampling),
+      session: session, turnIsOpen: contextFile != nil, template: template,
+      sampling: options.sampling(model.description.sampling),
       maximumTokens: options.maxTokens, interrupts: interrupts)
     if Terminal.inputIsTerminal {
       Terminal.line("\(URL(filePath: model.path).lastPathComponent). /help shows the commands.")
@@ -72,14 +84,15 @@ private struct Chat {
   let maximumTokens: Int
   let interrupts: InterruptSource
   /// A text is stored in a turn that waits for its question.
-  private var turnIsOpen = false
+  private var turnIsOpen: Bool
   private var lastCompletion: Completion?
 
   init(
-    session: Session, template: ChatTemplate, sampling: SamplingOptions, maximumTokens: Int,
-    interrupts: InterruptSource
+    session: Session, turnIsOpen: Bool, template: ChatTemplate, sampling: SamplingOptions,
+    maximumTokens: Int, interrupts: InterruptSource
   ) {
     self.session = session
+    self.turnIsOpen = turnIsOpen
     self.template = template
     self.sampling = sampling
     self.maximumTokens = maximumTokens

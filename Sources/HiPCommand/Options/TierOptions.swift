@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Foundation
+import HiPKVFiles
 import InfiniteHiP
 
 /// Bytes that a file or a day may have: as `ByteSize`, or 0 for none; "/day" may follow.
@@ -28,13 +29,13 @@ struct ByteLimit: ExpressibleByArgument {
 struct TierOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The most memory of keys and values, as 2G. (default: what the machine has beside the weights)",
+      "The most memory of keys and values, as 2G. (default: what the machine has beside the weights; serve: half of the memory)",
       valueName: "size"))
   var kvRam: ByteSize?
 
   @Option(
     help: ArgumentHelp(
-      "The most bytes of the files below memory, and at most half of what is free there; 0: none.",
+      "The most bytes of the files below memory, at most half of what the disk has for them; 0: none.",
       valueName: "size"))
   var kvDisk = ByteLimit(count: 20 << 30)
 
@@ -79,7 +80,15 @@ struct TierOptions: ParsableArguments {
       try FileManager.default.createDirectory(
         atPath: folder, withIntermediateDirectories: true)
       let free = try FileManager.default.attributesOfFileSystem(forPath: folder)[.systemFreeSize]
-      if let free = free as? Int { tiers.diskByteCount = min(tiers.diskByteCount, free / 2) }
+      if let free = free as? Int {
+        // What is kept already stays, however little is free.
+        let used =
+          (try? CacheFolder(path: folder, byteLimit: .max, writesPerDay: .max))?.byteCount ?? 0
+        tiers.diskByteCount = min(tiers.diskByteCount, max(used, (used + free) / 2))
+        if tiers.diskByteCount == 0 {
+          Terminal.note("[\(folder): the disk is full; nothing is kept for later]\n")
+        }
+      }
       if kvDir == nil, !FileManager.default.isWritableFile(atPath: folder) { tiers.folder = nil }
     } catch {
       if kvDir == nil { tiers.folder = nil }

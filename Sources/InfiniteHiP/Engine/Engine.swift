@@ -113,15 +113,26 @@ actor Engine {
     isRunning = false
   }
 
+  /// Does something with a sequence, once more where what it read was damaged and could be computed anew.
+  private func mending<Result>(
+    _ id: SequenceID, _ attention: LayerAttention, _ body: () throws -> Result
+  ) throws -> Result {
+    do {
+      return try body()
+    } catch let error as ComputeError where error.code == .damaged {
+      guard try loaded.repair(id, attention) else { throw error }
+      return try body()
+    }
+  }
+
   /// Computes anew what a step has found damaged; false when there was nothing that it could.
   private func repair(_ plan: StepPlan) -> Bool {
     var isRepaired = false
     for slice in plan.slices {
       do {
-        if try loaded.repair(slice.sequence, slice.attention) {
-          isRepaired = true
-          states[slice.sequence]?.abortStep()
-        }
+        if try loaded.repair(slice.sequence, slice.attention) { isRepaired = true }
+        // Whatever a void step has selected may be of what was not there.
+        states[slice.sequence]?.abortStep()
       } catch {
         drop(slice.sequence, throwing: InfiniteHiPError(error))
       }
@@ -139,9 +150,11 @@ actor Engine {
       var isComplete = true
       for slice in plan.slices where jobs[slice.sequence] != nil {
         do {
-          try loaded.reserve(slice.tokens.count, for: slice.sequence)
+          try mending(slice.sequence, slice.attention) {
+            try loaded.reserve(slice.tokens.count, for: slice.sequence)
+          }
         } catch {
-          drop(slice.sequence, throwing: InfiniteHiPError(error))
+          drop(slice.sequence, throwing: InfiniteHiPError(wrapping: error))
           isComplete = false
         }
       }
@@ -197,7 +210,9 @@ actor Engine {
       try job.checkContext(of: state, newTokens: count)
       try checkPlan(of: id, tokens: state.length + count)
       // All of the prompt at once, and the beginning of the answer: who cannot end does not begin.
-      try loaded.reserve(count + min(job.answerTokens, 512), for: id)
+      try mending(id, state.attention) {
+        try loaded.reserve(count + min(job.answerTokens, 512), for: id)
+      }
       states[id] = state
       jobs[id] = job
       scheduler.add(id)
@@ -244,6 +259,17 @@ actor Engine {
     guard loaded.tier != nil else {
       throw InfiniteHiPError(.request, "the model was loaded without tiers; nothing can be saved")
     }
+    let state = try idleState(id)
+    guard
+      PrefixKind(
+        loaded.cache(id).store.format, state.attention, loaded.model.architecture, length: 0)
+        != nil
+    else {
+      throw InfiniteHiPError(
+        .request,
+        "what this attention reads cannot be saved: it depends on what was evicted, or on the length of the text"
+      )
+    }
     savePaths[id] = path
   }
 
@@ -253,11 +279,24 @@ actor Engine {
     savePaths[id] = nil
     do {
       guard let tier = loaded.tier else { throw InfiniteHiPError.busy }
-      let file = try tier.finishFile(id)
+      let file = try mending(id, idleState(id).attention) { try tier.finishFile(id) }
       return SavedContext(file)
     } catch let error as ComputeError {
       throw InfiniteHiPError(error)
     }
+  }
+
+  /// The saved context at a path; nil where it is not of these tokens and a sequence's kind.
+  func savedContext(_ id: SequenceID, _ path: String, _ tokens: [TokenID]) throws -> SavedContext? {
+    let state = try idleState(id)
+    guard let identity = loaded.identity,
+      let prefix = PrefixKind(
+        loaded.cache(id).store.format, state.attention, loaded.model.architecture,
+        length: tokens.count),
+      let file = try? ContextFile.open(path, kind: identity.kind(prefix)),
+      file.tokenCount == tokens.count, try file.tokens() == tokens
+    else { return nil }
+    return SavedContext(file)
   }
 
   /// Lets a sequence, still empty, begin with a saved context.
@@ -280,7 +319,7 @@ actor Engine {
       )
     }
     do {
-      try tier.open(file, as: id)
+      try tier.open(file, as: id, vocabulary: loaded.model.architecture.vocabularySize)
       _ = try loaded.repair(id, state.attention)
     } catch {
       loaded.clear(id)
@@ -292,7 +331,11 @@ actor Engine {
   }
 
   /// Waits until all that was computed for later texts is in its files.
-  func settleTiers() { loaded.tier?.finish() }
+  /// - Returns: what users should know.
+  func settleTiers() -> [String] {
+    loaded.tier?.finish()
+    return loaded.tier?.takeNotices() ?? []
+  }
 
   /// What another text must have in common with a job's, to begin alike; nil where the job shares nothing.
   private func prefixKind(of job: Job, _ state: SequenceState) -> PrefixKind? {
@@ -343,9 +386,11 @@ actor Engine {
     states[id] = state
     jobs[id]?.note(state)
     do {
-      try loaded.tier?.advance(id, plainLength: state.plainLength)
+      try mending(id, state.attention) {
+        try loaded.tier?.advance(id, plainLength: state.plainLength)
+      }
     } catch {
-      drop(id, throwing: InfiniteHiPError(error))
+      drop(id, throwing: InfiniteHiPError(wrapping: error))
       return
     }
     if state.isPlainDone { keepPrefix(id, state) }

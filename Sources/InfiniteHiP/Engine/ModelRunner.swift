@@ -97,7 +97,7 @@ package final class ModelRunner {
   package func reserve(_ count: Int, for id: SequenceID) throws(ComputeError) {
     let cache = cache(id)
     let missing = cache.missingByteCount(for: count)
-    if missing > 0 { prefixes.makeRoom(blocks.capacity - blocks.usedByteCount + missing) }
+    if missing > 0 { prefixes.makeRoom(blocks.freeByteCount + missing) }
     try cache.reserve(count)
   }
 
@@ -118,6 +118,20 @@ package final class ModelRunner {
       diskByteCount: tier.folder?.byteCount ?? 0)
   }
 
+  /// Makes room for the pages that a step writes.
+  private func makeRoom(for plan: StepPlan, _ caches: [SequenceCache]) throws(ComputeError) {
+    guard let tier else { return }
+    var counts: [ObjectIdentifier: (store: any KVStore, blocks: Int)] = [:]
+    for (slice, cache) in zip(plan.slices, caches) {
+      let size = cache.store.format.blockSize
+      let count = (slice.start % size + slice.tokens.count + size - 1) / size
+      counts[ObjectIdentifier(cache.store), default: (cache.store, 0)].blocks += count
+    }
+    for (store, count) in counts.values {
+      try tier.makeRoom(forBlocks: count, in: store) { prefixes.dropLeastRecent() }
+    }
+  }
+
   /// Runs a step, waits for it once, and counts its tokens as stored.
   ///
   /// Room for them has been reserved.
@@ -126,11 +140,7 @@ package final class ModelRunner {
     _ plan: StepPlan, observe: ((Int, LayerObservation) -> Void)? = nil
   ) throws(ComputeError) -> [SliceOutput] {
     let caches = plan.slices.map { cache($0.sequence) }
-    for (slice, cache) in zip(plan.slices, caches) {
-      let size = cache.store.format.blockSize
-      let count = (slice.start % size + slice.tokens.count + size - 1) / size
-      try tier?.makeRoom(forBlocks: count, in: cache.store)
-    }
+    try makeRoom(for: plan, caches)
     // Evictions are undone where the step fails; selections are made anew.
     let before = zip(plan.slices, caches).map { slice, cache in
       if case .heavyHitters = slice.attention.policy {

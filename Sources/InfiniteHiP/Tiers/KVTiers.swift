@@ -8,7 +8,7 @@ public struct KVTiers: Sendable, Hashable {
   public var folder: String?
   /// The most bytes of those files.
   public var diskByteCount: Int
-  /// The most bytes that are written to them in a day; nil: no limit.
+  /// The most bytes that are written to them in a day; 0: they are only read, nil: no limit.
   public var writesPerDay: Int?
 
   /// Memory, and files below it.
@@ -21,8 +21,8 @@ public struct KVTiers: Sendable, Hashable {
     self.writesPerDay = writesPerDay
   }
 
-  /// The folder, where files may be written.
-  var usedFolder: String? { diskByteCount > 0 && writesPerDay != 0 ? folder : nil }
+  /// The folder, where files may be.
+  var usedFolder: String? { diskByteCount > 0 ? folder : nil }
 }
 
 /// What tiers have done so far.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Foundation
 internal import HiPKVFiles
 
 /// A text's keys and values in a file, for sessions to begin with.
@@ -16,7 +17,8 @@ public struct SavedContext: Sendable, Hashable {
   init(_ file: ContextFile) {
     path = file.path
     tokenCount = file.tokenCount
-    byteCount = file.segmentCount * file.kind.shape.byteCount
+    let attributes = try? FileManager.default.attributesOfItem(atPath: file.path)
+    byteCount = attributes?[.size] as? Int ?? 0
     kind = file.kind.description
   }
 }

@@ -25,7 +25,8 @@ final class SegmentBlocks: LowerTier {
           unsafe HiPKVFiles.PageRead(page: $0.page, block: $0.block, destination: $0.destination)
         })
     } catch {
-      guard error.code == .damaged else {
+      // What others have removed, or nobody has kept, is computed anew as well.
+      guard [.damaged, .missing, .absentPage].contains(error.code) else {
         throw ComputeError(.lowerTier, error.message, cause: error)
       }
       damage.store(true, ordering: .relaxed)

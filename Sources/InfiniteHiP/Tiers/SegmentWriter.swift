@@ -20,13 +20,13 @@ enum SegmentTarget: Sendable {
   /// To a saved context.
   case file(ContextFileWriter)
   /// Out of memory, for as long as the process runs.
-  case scratch(ScratchFile)
+  case scratch(ScratchFile, CacheFolder)
 
   func write(_ contents: SegmentContents) throws(KVFileError) -> StoredSegment {
     switch self {
     case .folder(let folder, let kind): try folder.write(contents, kind: kind)
     case .file(let writer): try writer.append(contents)
-    case .scratch(let file): try file.write(contents)
+    case .scratch(let file, let folder): try folder.write(contents, to: file)
     }
   }
 }
