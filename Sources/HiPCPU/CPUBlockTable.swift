@@ -130,7 +130,7 @@ final class CPUBlockTable: DeviceBlockTable {
 struct WrittenBlocks {
   fileprivate let format: KVFormat
   fileprivate let first: Int
-  /// `[block][keys of heads, values of heads]`
+  /// Of each block the keys of all heads, then the values.
   fileprivate let addresses: [UnsafeMutablePointer<UInt8>?]
 
   /// Where a token's key or value of a head goes.

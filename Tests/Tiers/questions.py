@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Asks for the facts of a saved context, each from a cold start, and measures what that takes.
+"""Asks for the facts of a saved context, each from a cold start, then decodes long answers, and measures both.
 
   questions.py --binary infinitehip --model MODEL.gguf --text long.txt --context long.hipkv --kv-ram 2G
 
 The facts are those of make_text.py (TEXT's .json). Before each question the system's page cache is dropped
 where that is permitted (root, Linux). Prints one line per question and a JSON summary: found, seconds from the
-start of the process to the first token, the share of the file's bytes that were read, the peak of memory.
+start of the process to the first token, the share of the file's bytes that were read, the peak of memory, and the
+speed of the second of two long answers, with the share of pages that memory served.
 """
 import argparse
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,6 +25,19 @@ def drop_page_cache():
         return True
     except OSError:
         return False
+
+
+def decode(options):
+    """Tokens per second of a long answer once everything is warm, and the share of pages from memory."""
+    lines = ["Continue the story.", "Repeat the first chapter word for word.", "/stats", "/bye"]
+    made = subprocess.run(
+        [options.binary, "run", "--context-file", options.context, "--model", options.model,
+         "--kv-ram", options.kv_ram, "--kv-disk", "0", "--max-tokens", "300", "--temperature", "0"],
+        input="\n".join(lines) + "\n", capture_output=True, text=True, check=True).stdout
+    count, seconds = re.findall(r"(\d+) decoded in ([\d.]+) s", made)[-1]
+    rate = re.findall(r"pages read  ([\d.]+) %", made)[-1]
+    return {"decodeTokens": int(count), "decodeTokensPerSecond": round(int(count) / float(seconds), 1),
+            "decodeHitRate": float(rate) / 100}
 
 
 def main():
@@ -56,7 +71,7 @@ def main():
         "isCold": is_cold, "found": sum(row["found"] for row in rows), "questions": len(rows),
         "firstTokenSeconds": max(row["firstTokenSeconds"] for row in rows),
         "readShare": max(row["readShare"] for row in rows),
-        "peakBytes": max(row["peakBytes"] for row in rows), "rows": rows}))
+        "peakBytes": max(row["peakBytes"] for row in rows), **decode(options), "rows": rows}))
 
 
 if __name__ == "__main__":
