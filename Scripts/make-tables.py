@@ -151,6 +151,41 @@ def perplexity():
     return f"{machine(document)}; {document['model']}.\n\n" + table(head, rows)
 
 
+def tiers():
+    document = result("tiers")
+    rows = [
+        (
+            it["model"],
+            f"{it['tokens']:,}",
+            it["kvRam"],
+            f"{it['prefillSeconds'] / 60:.0f} min",
+            f"{it['peakBytes'] / 1e9:.2f} GB",
+            f"{it['fileBytes'] / 1e9:.2f} GB",
+            f"{it['found']} of {it['questions']}" if "questions" in it else "–",
+        )
+        for it in document["prefills"]
+    ]
+    head = ("Model", "Tokens", "`--kv-ram`", "Prefill", "Memory at most", "File", "Found")
+    return f"{machine(document)}.\n\n" + table(head, rows)
+
+
+def restores():
+    document = result("tiers")
+    rows = [
+        (
+            f"{it['tokens']:,}",
+            it["kvRam"],
+            f"{it['firstTokenSeconds']:.1f} s",
+            f"{100 * it['readShare']:.1f} %",
+            f"{it['decodeTokensPerSecond']:.0f}",
+            f"{100 * it['decodeHitRate']:.1f} %",
+        )
+        for it in document["restores"]
+    ]
+    head = ("Tokens", "`--kv-ram`", "First token, cold", "Read of the file", "Decode, tokens/s", "Pages from memory")
+    return f"{machine(document)}; hip-demo-28m.Q8_0.gguf.\n\n" + table(head, rows)
+
+
 TABLES = {
     "demo": demo,
     "decode": speed("decode"),
@@ -159,6 +194,8 @@ TABLES = {
     "prefill-1b": speed("prefill-1b"),
     "kernels": kernels,
     "peer": peer,
+    "tiers": tiers,
+    "restores": restores,
     "needles": scores("needle", "needle-others"),
     "retrieval": scores("ruler-32k", "kv-32k", "ruler-8k", "kv-8k"),
     "real": scores("ruler-smollm2", "ruler-smollm2-32k"),

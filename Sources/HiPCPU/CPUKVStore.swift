@@ -23,6 +23,8 @@ final class CPUKVStore: KVStore {
   /// Slot of each block; -1: none.
   private var slots: [Int32] = []
   private var isTaken: [Bool] = []
+  /// Slots that some block has had since their slab was made.
+  private var isUsed: [Bool] = []
   /// Slots whose sliding layers nobody will read again.
   private var isReleased: [Bool] = []
   /// No slot before it is free: the first free one is taken, so that a sequence's slots are neighbours.
@@ -56,7 +58,11 @@ final class CPUKVStore: KVStore {
       case .memory: nil
       case .tiered: CPUPages(format, readers: readers, ledger)
       }
-    let bytes = format.layerCount * format.rowsByteCount
+    // Above a lower tier slabs hold sketches only.
+    let bytes =
+      pages == nil
+      ? format.layerCount * format.rowsByteCount
+      : max(4096, format.layerCount * format.shape.kvHeads * format.sketchBytesPerHead)
     slabLength = max(1, (16 << 20) / (bytes * Self.neighbours)) * Self.neighbours
   }
 
@@ -69,6 +75,7 @@ final class CPUKVStore: KVStore {
     if slab == slabs.count {
       slabs.append(nil)
       isTaken += [Bool](repeating: false, count: slabLength)
+      isUsed += [Bool](repeating: false, count: slabLength)
       isReleased += [Bool](repeating: false, count: slabLength)
     }
     if slabs[slab] == nil {
@@ -90,7 +97,10 @@ final class CPUKVStore: KVStore {
     isReleased[slot] = false
     slots[block.index] = Int32(slot)
     // What another block left would be stored behind the last chunk.
-    if pages != nil { forEachSketch(of: block) { $0.update(repeating: 0, count: $1) } }
+    if pages != nil, isUsed[slot] {
+      forEachSketch(of: block) { $0.update(repeating: 0, count: $1) }
+    }
+    isUsed[slot] = true
   }
 
   /// Neighbours lie together: their pages go back to the system when none of them is needed.
@@ -130,6 +140,7 @@ final class CPUKVStore: KVStore {
     let slab = slot / slabLength
     if !isTaken[slab * slabLength..<(slab + 1) * slabLength].contains(true) {
       slabs[slab] = nil
+      for slot in slab * slabLength..<(slab + 1) * slabLength { isUsed[slot] = false }
     }
   }
 

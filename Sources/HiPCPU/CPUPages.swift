@@ -40,6 +40,8 @@ final class CPUPages: Sendable {
 
   /// Times that a thread waits for slots that others have pinned: about two seconds.
   private static let patience = 30_000
+  /// Pages that are prefetched together.
+  private static let prefetchedPages = 8
   /// Pages that a thread holds at a time, about.
   private static let heldPages = 256
 
@@ -236,6 +238,10 @@ final class CPUPages: Sendable {
       }
       tiers[ObjectIdentifier(place.tier), default: (place.tier, [])].reads.append(
         PageRead(page: read.page, block: place.block, destination: read.destination))
+    }
+    // Of few pages the first is read before the system has begun with the others.
+    if reads.count >= Self.prefetchedPages {
+      for (tier, reads) in tiers.values { tier.prefetch(reads) }
     }
     for (tier, reads) in tiers.values {
       do {

@@ -106,9 +106,11 @@ public struct KVFormat: Sendable, Hashable {
 
   /// Bytes of the sketches of a block, in all layers that keep them.
   public var sketchByteCount: Int {
-    (0..<layerCount).count { keepsSketches($0) } * shape.kvHeads
-      * sketches.reduce(0) { $0 + byteCount($1) }
+    (0..<layerCount).count { keepsSketches($0) } * shape.kvHeads * sketchBytesPerHead
   }
+
+  /// Bytes of the sketches of a block in one layer and head.
+  public var sketchBytesPerHead: Int { sketches.reduce(0) { $0 + byteCount($1) } }
 
   /// Bytes of a sketch of a block in one layer and head.
   public func byteCount(_ sketch: KeySketch) -> Int {

@@ -65,6 +65,8 @@ public protocol LowerTier: AnyObject, Sendable {
   var location: String { get }
   /// Whether it has a page.
   func hasPage(_ page: Int, ofBlock block: Int) -> Bool
+  /// Begins to read pages that `read` will be asked for.
+  func prefetch(_ pages: [PageRead])
   /// Reads pages.
   /// - Throws: `damaged` when they are not what was stored.
   func read(_ pages: [PageRead]) throws(ComputeError)

@@ -97,6 +97,16 @@ final class OpenFile: Sendable {
     return bytes
   }
 
+  /// Advice: without it everything works, only slower.
+  func prefetch(_ count: Int, at offset: Int) {
+    #if canImport(Darwin)
+      var range = radvisory(ra_offset: off_t(offset), ra_count: Int32(clamping: count))
+      _ = unsafe fcntl(descriptor, F_RDADVISE, &range)
+    #else
+      _ = posix_fadvise(descriptor, off_t(offset), off_t(count), POSIX_FADV_WILLNEED)
+    #endif
+  }
+
   // MARK: Writing
 
   /// Writes all of the buffers at `offset`.

@@ -29,6 +29,21 @@ extension StoredSegment {
   /// The most pages that one call of the system reads: they are still in the cache when their CRC is computed.
   private static let runLimit = 64
 
+  /// Lets the system begin to read pages that are about to be read: many at once keep a disk busy.
+  public func prefetch(_ reads: [PageRead]) {
+    guard let file = try? open() else { return }
+    for read in reads {
+      file.prefetch(
+        shape.pageByteCount, at: offset(shape.place(page: read.page, block: read.block)))
+    }
+  }
+
+  /// Lets the system begin to read the sketches.
+  public func prefetchSketches() {
+    guard let file = try? open() else { return }
+    file.prefetch(blockCount * shape.sketchByteCount, at: sketchPlace)
+  }
+
   /// Reads pages, those side by side in the file by one call.
   ///
   /// When this throws, none of the destinations is of use.

@@ -84,7 +84,7 @@ public final class StoredSegment: Sendable {
     precondition(buffer.count == blockCount * size, "room for \(buffer.count) bytes")
     guard let start = buffer.baseAddress, size > 0 else { return }
     let file = try open()
-    try file.read(into: buffer, at: base + shape.sketchOffset, location)
+    try file.read(into: buffer, at: sketchPlace, location)
     for block in 0..<blockCount {
       let sum = unsafe SegmentHeader.sum(
         start + block * size, size, seed: header.seed, place: SegmentHeader.sketchPlace(block))
@@ -128,6 +128,7 @@ public final class StoredSegment: Sendable {
 
   // MARK: Parts of reading
 
+  var sketchPlace: Int { base + shape.sketchOffset }
   func offset(_ place: Int) -> Int { base + shape.pageOffset + place * shape.pageByteCount }
 
   func open() throws(KVFileError) -> OpenFile {

@@ -13,14 +13,14 @@ import Testing
     var transfer: Residency.Transfer?
   }
 
-  @Test(arguments: 0..<40) func randomTraces(_ seed: UInt64) {
+  @Test(arguments: 0..<16) func randomTraces(_ seed: UInt64) {
     var numbers = SeededNumbers(seed)
     var limit = 4 + numbers.index(below: 40)
     var tier = Residency(limit: limit)
     var pages: [Int: Page] = [:]
     var next = 0
     var held: [[Int]] = []
-    for _ in 0..<4000 {
+    for _ in 0..<1500 {
       switch numbers.index(below: 9) {
       case 0:
         // A new page: it has a slot, or there is none that could be had.

@@ -18,12 +18,17 @@ final class SegmentBlocks: LowerTier {
 
   func hasPage(_ page: Int, ofBlock block: Int) -> Bool { segment.hasPage(page, block: block) }
 
+  func prefetch(_ pages: [HiPCompute.PageRead]) { segment.prefetch(reads(pages)) }
+
+  private func reads(_ pages: [HiPCompute.PageRead]) -> [HiPKVFiles.PageRead] {
+    pages.map {
+      unsafe HiPKVFiles.PageRead(page: $0.page, block: $0.block, destination: $0.destination)
+    }
+  }
+
   func read(_ pages: [HiPCompute.PageRead]) throws(ComputeError) {
     do {
-      try unsafe segment.readPages(
-        pages.map {
-          unsafe HiPKVFiles.PageRead(page: $0.page, block: $0.block, destination: $0.destination)
-        })
+      try segment.readPages(reads(pages))
     } catch {
       // What others have removed, or nobody has kept, is computed anew as well.
       guard [.damaged, .missing, .absentPage].contains(error.code) else {

@@ -21,6 +21,10 @@ enum SketchReading {
     defer { unsafe memory.deallocate() }
     for first in Swift.stride(from: 0, to: segments.count, by: together) {
       let part = Array(segments[first..<min(first + together, segments.count)])
+      // The disk goes on while these are put where they belong.
+      for segment in segments.dropFirst(first + together).prefix(2 * together) {
+        segment.prefetchSketches()
+      }
       let failures = Mutex<[Int: KVFileError]>([:])
       // Each iteration writes its own part.
       nonisolated(unsafe) let memory = unsafe memory
