@@ -66,11 +66,6 @@ public struct Residency: Sendable {
   /// The slot of a page that is here or on its way; nil where it is neither.
   public func pinnedSlot(of page: Int) -> Int? { rawSlot(of: page).map(Int.init) }
 
-  /// Whether a page lies in this tier only.
-  public func isNew(_ page: Int) -> Bool {
-    slot(of: page).map { entries[$0].state == .new } ?? false
-  }
-
   /// Puts a page that is about to be written in a slot, where it stays until it is stored; nil when none is left.
   public mutating func add(_ page: Int) -> Int? {
     precondition(slot(of: page) == nil, "page \(page) is there already")
