@@ -97,9 +97,9 @@ extension SegmentTier {
       case .absent: noteBroken(number, of: id, nil)
       }
     }
-    SketchReading.read(stored.map(\.segment)) { index, result in
+    unsafe SketchReading.read(stored.map(\.segment)) { index, result in
       let (number, segment) = stored[index]
-      switch result {
+      switch unsafe result {
       case .success(let sketches):
         let tier = SegmentBlocks(segment)
         for block in 0..<segment.blockCount {

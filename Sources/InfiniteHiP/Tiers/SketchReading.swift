@@ -42,9 +42,11 @@ enum SketchReading {
       }
       let failed = failures.withLock { $0 }
       for index in part.indices {
-        unsafe use(
-          first + index,
-          failed[index].map { .failure($0) } ?? .success(UnsafeRawBufferPointer(room(index))))
+        if let failure = failed[index] {
+          unsafe use(first + index, .failure(failure))
+        } else {
+          unsafe use(first + index, .success(UnsafeRawBufferPointer(room(index))))
+        }
       }
     }
   }
