@@ -39,7 +39,8 @@ public final class CacheFolder: Sendable {
 
   /// Opens a folder, and makes it where there is none.
   ///
-  /// Removes what writers left that did not finish, and what exceeds the limit.
+  /// Removes what writers left that did not finish, and what exceeds the limit. Where nothing may be written, the
+  /// folder is left as it is.
   public convenience init(path: String, byteLimit: Int, writesPerDay: Int) throws(KVFileError) {
     try self.init(
       path: path, byteLimit: byteLimit, writesPerDay: writesPerDay, options: Options())
@@ -54,6 +55,7 @@ public final class CacheFolder: Sendable {
     clock = options.clock
     counter = TrafficCounter(space: options.diskSpace)
     pool = FilePool(limit: options.openFileLimit)
+    guard writesPerDay > 0 else { return }
     try Folder.make(path)
     do throws(KVFileError) {
       let lock = try FolderLock(path)

@@ -179,7 +179,11 @@ class Checks:
     def read_only_folder(self, name, kept, parent, before):
         for _, memory in self.memories:
             made = self.ask("--kv-dir", kept, *memory, before=before)
-            self.answers(f"{name}, a cache in it, {memory[1]}", made, cached=True)
+            # Files of keys and values are their owner's alone.
+            is_readable = not before
+            if not is_readable and made.code == 0:
+                self.report.check(f"{name}, {memory[1]}: there is a notice", made.notices, made.words)
+            self.answers(f"{name}, a cache in it, {memory[1]}", made, cached=is_readable, or_refuses=not is_readable)
             made = self.ask("--kv-dir", parent / "new", *memory, before=before)
             if made.code == 0:
                 self.report.check(f"{name}, a new cache: there is a notice", made.notices, made.words)

@@ -70,7 +70,7 @@ struct PlanCommand: AsyncParsableCommand {
       ModelPlan(ModelFile(path: path)), on: backend, rounding: options.weights)
     return try PrefillForecast(
       decoder, choice, decoder.architecture.kvFormat(options.kvType, [choice.policy]),
-      memory: model.cacheLimit
+      length: tokens, memory: model.cacheLimit
     ).seconds(of: tokens)
   }
 
