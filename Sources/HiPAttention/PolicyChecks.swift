@@ -205,6 +205,11 @@ extension HierarchicalPruning {
   }
 
   private func check(_ positions: PositionScheme) throws(PolicyError) {
+    guard positions != .spread else {
+      throw PolicyError(
+        "\"spread\" places keys that are selected: it goes with \"attentionPositions\", not with "
+          + "\"pruningPositions\"")
+    }
     if stages.contains(where: { $0.estimate == .tree }),
       positions == .chunkIndexed || positions == .streaming
     {

@@ -22,6 +22,10 @@ public enum PositionScheme: String, Sendable, Hashable, CaseIterable {
   /// Pruning: as `chunkIndexed`. Attention: one key after the other, up to directly before the window
   /// (StreamingLLM).
   case streaming
+  /// Attention: sinks and blocks in their order, spread over what the model knows beside the window in
+  /// proportion to where they stand; keys of a block stay side by side. Within the trained length these
+  /// are the true positions.
+  case spread
   /// Everything at its true position.
   case absolute
 
@@ -43,5 +47,40 @@ public enum PositionScheme: String, Sendable, Hashable, CaseIterable {
     guard key < last - near, border > 0 else { return key }
     let squeezed = border - ((border - key) * (trainedLength - near) + border - 1) / border
     return max(squeezed, last - trainedLength)
+  }
+
+  /// Positions of the first keys of runs that are spread: what stands at `starts`, ascending, is squeezed into
+  /// the `room` positions before `border`, but no two runs of `sizes` keys overlap.
+  ///
+  /// Runs that together are longer than the room stand side by side before the border.
+  static func spread(_ starts: [Int], sizes: [Int], border: Int, room: Int) -> [Int] {
+    let room = min(room, border)
+    var places = [Int](repeating: 0, count: starts.count)
+    var free = border - room
+    for (index, start) in starts.enumerated() {
+      places[index] = max(free, border - room + start * room / max(1, border))
+      free = places[index] + sizes[index]
+    }
+    // What was pushed over the border moves back, and pushes what lies before it.
+    var limit = border
+    for index in starts.indices.reversed() {
+      guard places[index] + sizes[index] > limit else { break }
+      places[index] = limit - sizes[index]
+      limit = places[index]
+    }
+    return places
+  }
+}
+
+extension HierarchicalPruning {
+  /// Positions of the sink and of each selected block under `spread`, for queries from `start` on: the sink's
+  /// first, then those of the blocks that begin at `blocks`, ascending. None is negative.
+  public func spreadPositions(blocks: [Int], queriesFrom start: Int, trainedLength: Int) -> [Int] {
+    let count = sink + blocks.count * blockSize
+    // The last query of a block is that much further from the first key than its first query.
+    let room = max(count, trainedLength - window - queryBlock)
+    return PositionScheme.spread(
+      [0] + blocks, sizes: [sink] + blocks.map { _ in blockSize }, border: start - window, room: room
+    ).map { max(0, $0) }
   }
 }

@@ -59,11 +59,13 @@ struct AttentionWork {
     case .selected(let pruning, let state):
       switch pruning.attentionPositions {
       case .absolute, .selfExtend, .dynamic: return end
-      case .streaming, .infllm, .relative, .chunkIndexed: break
+      case .streaming, .infllm, .relative, .chunkIndexed, .spread: break
       }
       let selected = state.onCPU.layers[layer].blocks.flatMap { $0.map(\.count) }.max() ?? 0
+      let budget = pruning.sink + pruning.window + selected * pruning.blockSize + queryBlock
       return min(
-        end, pruning.sink + pruning.window + selected * pruning.blockSize + queryBlock)
+        end,
+        pruning.attentionPositions == .spread ? max(budget, item.input.trainedLength) : budget)
     case .heavyHitters(let hitters, let state):
       let kept = state.onCPU.kept[layer].map(\.count).max() ?? item.input.start
       return min(end, max(kept, hitters.budget + queryBlock) + queryBlock)
@@ -160,6 +162,11 @@ struct FarKeys {
     // Sinks beyond the last key do not exist yet; they still count where keys are moved.
     let sinks = min(pruning.sink, queries.upperBound)
     let count = pruning.sink + blocks.count * size
+    let spread =
+      scheme == .spread
+      ? pruning.spreadPositions(
+        blocks: blocks.map(Int.init), queriesFrom: queries.lowerBound, trainedLength: trainedLength)
+      : []
     sinkCount = sinks
     var indices: [Int32] = []
     var places: [Int32] = []
@@ -174,6 +181,8 @@ struct FarKeys {
         case .infllm: max(0, border)
         case .relative: max(0, border - 1)
         case .chunkIndexed: max(0, border - blocks.count + 1 + block)
+        case .spread:
+          block < 0 ? spread[0] + rank : spread[block + 1] + (rank - pruning.sink) % size
         case .absolute, .selfExtend, .dynamic:
           scheme.position(ofKey: key, queries: queries, trainedLength: trainedLength)
         }
@@ -189,7 +198,7 @@ struct FarKeys {
     }
     // Moved down by what is free below, so that angles stay small.
     switch scheme {
-    case .streaming, .infllm, .relative, .chunkIndexed:
+    case .streaming, .infllm, .relative, .chunkIndexed, .spread:
       let lowest = places.first ?? 0
       shift = Int(lowest)
       places = places.map { $0 - lowest }

@@ -110,7 +110,7 @@ extension CPUBackend {
     // Rotating the query back by the branch equals rotating the key forward.
     case .relative: return { _ in window + 1 - branch }
     case .infllm: return { _ in window }
-    case .chunkIndexed, .streaming:
+    case .chunkIndexed, .streaming, .spread:
       let count = job.chunks.count
       return { min($0, count + window) }
     case .absolute, .selfExtend, .dynamic: return { $0 }
@@ -122,7 +122,7 @@ extension CPUBackend {
     let scheme = job.pruning.pruningPositions
     switch scheme {
     case .relative, .infllm: return nil
-    case .chunkIndexed, .streaming: return Int32(chunk)
+    case .chunkIndexed, .streaming, .spread: return Int32(chunk)
     case .absolute, .selfExtend, .dynamic:
       return Int32(
         scheme.position(

@@ -396,7 +396,7 @@ extension CPUBackend {
     return switch call.pruning.pruningPositions {
     // With no more positions than the window there are no candidates.
     case .relative, .infllm: min(call.pruning.pruningWindow, end) + 2
-    case .chunkIndexed, .streaming: longest + min(call.pruning.pruningWindow, end) + 1
+    case .chunkIndexed, .streaming, .spread: longest + min(call.pruning.pruningWindow, end) + 1
     case .absolute, .selfExtend, .dynamic: end
     }
   }

@@ -226,6 +226,8 @@ import Testing
       make(tree(2, 32), .head, .maximum, .absolute, .absolute),
       make(tree(4, 64), .group, .maximum, .dynamic, .selfExtend),
       make(tree(1, 16), .head, .maximum, .relative),
+      make(estimates(.moments, 2), .group, .share, .infllm, .spread),
+      make(halving(1), .head, .maximum, .chunkIndexed, .spread),
       shared(4, estimates(.moments, 4), .group, .share, .infllm),
       shared(2, estimates(.moments, 1), .allHeads, .share, .relative),
       shared(4, estimates(.exact, 1), .group, .share, .selfExtend),
@@ -235,7 +237,7 @@ import Testing
     ].compactMap { $0 }
   }()
 
-  @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 26) }
+  @Test func allPoliciesOfTheSuiteAreValid() { #expect(Self.prunings.count == 28) }
 
   /// One device, layer after layer: nothing of a call may stay for the next one.
   ///

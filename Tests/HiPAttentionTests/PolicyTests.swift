@@ -332,6 +332,34 @@ import Testing
     #expect(dynamic.position(ofKey: 900, queries: queries, trainedLength: 128) == 961)
   }
 
+  @Test func spreadKeysStandInProportionAndApart() throws {
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 16, window: 32), queryBlock: 16,
+      stages: [PruningStage(chunkSize: 8, keep: 32, estimate: .exact)],
+      attentionPositions: .spread)
+    func places(_ blocks: [Int], from start: Int, _ length: Int) -> [Int] {
+      pruning.spreadPositions(blocks: blocks, queriesFrom: start, trainedLength: length)
+    }
+    // Room for 160 - 32 - 16 = 112 positions, of which no key is further than the model knows; 100 of them
+    // are enough for the true ones.
+    #expect(places([16, 40, 88], from: 132, 160) == [0, 16, 40, 88])
+    // 1,032 - 32 = 1,000 in 112, before position 1,000: 888 + start * 112 / 1,000, the sink's 16 keys and blocks
+    // of 8 apart.
+    #expect(places([104, 112, 500, 992], from: 1032, 160) == [888, 904, 912, 944, 992])
+    // What is pushed over the border moves back.
+    #expect(places([976, 984, 992], from: 1032, 160) == [888, 976, 984, 992])
+    // Longer together than there is room: side by side.
+    #expect(places([104, 112, 500, 992], from: 1032, 64) == [952, 968, 976, 984, 992])
+    // No far keys at all.
+    #expect(places([], from: 8, 160) == [0])
+    #expect(throws: PolicyError.self) {
+      try HierarchicalPruning(
+        reach: StreamingWindow(sink: 16, window: 32), queryBlock: 16,
+        stages: [PruningStage(chunkSize: 8, keep: 32, estimate: .exact)],
+        scoring: .init(positions: .spread))
+    }
+  }
+
   @Test func automaticIsDenseWithinTheTrainedLength() {
     let automatic = AttentionChoice.automatic
     #expect(automatic.nameOfPolicy(contextLength: 8192, trainedLength: 8192) == "dense")

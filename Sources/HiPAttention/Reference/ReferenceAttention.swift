@@ -133,6 +133,8 @@ public struct ReferenceAttention {
     let size = pruning.blockSize
     let border = block.lowerBound - pruning.window
     let scheme = pruning.attentionPositions
+    let spread = pruning.spreadPositions(
+      blocks: starts, queriesFrom: block.lowerBound, trainedLength: trainedLength)
     var reached: [Reached] = []
     func reach(_ key: Int, rank: Int, blockIndex: Int) {
       guard key + pruning.window <= position, key < keyCount else { return }
@@ -143,6 +145,8 @@ public struct ReferenceAttention {
         case .infllm: max(0, border)
         case .relative: max(0, border - 1)
         case .chunkIndexed: max(0, border - starts.count + 1 + blockIndex)
+        case .spread:
+          blockIndex < 0 ? spread[0] + rank : spread[blockIndex + 1] + (rank - pruning.sink) % size
         case .absolute, .selfExtend, .dynamic:
           scheme.position(ofKey: key, queries: block, trainedLength: trainedLength)
         }

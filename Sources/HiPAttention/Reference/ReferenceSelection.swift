@@ -238,7 +238,7 @@ public struct ReferenceSelection {
           case .relative:
             pruning.pruningWindow
               + (stage.estimate == .moments || stage.estimate == .fourBit ? 0 : 1)
-          case .chunkIndexed, .streaming: min(position, listCount + pruning.pruningWindow)
+          case .chunkIndexed, .streaming, .spread: min(position, listCount + pruning.pruningWindow)
           case .infllm: pruning.pruningWindow
           case .absolute, .selfExtend, .dynamic: position
           }
@@ -259,7 +259,7 @@ public struct ReferenceSelection {
     let place =
       switch pruning.pruningPositions {
       case .relative: branch
-      case .chunkIndexed, .streaming: chunk
+      case .chunkIndexed, .streaming, .spread: chunk
       case .infllm: 0
       case .absolute, .selfExtend, .dynamic:
         pruning.pruningPositions.position(
