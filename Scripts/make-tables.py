@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tables of README.md and Docs/*.md from Docs/Results/*.json, which the commands wrote.
+"""Writes the tables of README.md and Docs/*.md, and Docs/Images/retention.svg, from Docs/Results/*.json.
 
-    Scripts/make-tables.py          rewrites the tables
-    Scripts/make-tables.py --check  fails when a table is not what the results make
+    Scripts/make-tables.py          rewrites the tables, and figures of several results
+    Scripts/make-tables.py --check  fails when a table or figure is not what the results make
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`. Remaking the results: Scripts/measure.
 """
@@ -151,6 +151,121 @@ def perplexity():
     return f"{machine(document)}; {document['model']}.\n\n" + table(head, rows)
 
 
+RETENTION = {
+    "demo, 8K": "retention-demo",
+    "SmolLM2-135M, 8K": "retention-smollm2",
+    "Gemma 3 270M, 32K": "retention-gemma3",
+}
+
+
+def retention():
+    rows = []
+    for model, name in RETENTION.items():
+        document = result(name)["results"]
+        counted = {it["task"] for it in document["baseline"] if it["score"] >= 0.5}
+        dense = [it["score"] for it in document["baseline"] if it["task"] in counted]
+        rows.append((model, "`dense`", "1x", "1.00", "–", f"{sum(dense) / len(dense):.2f}", f"{len(counted)} of 4"))
+        rows += [
+            (
+                model,
+                f"`{it['policy']}`",
+                f"{it['factor']}x",
+                f"{it['retention']:.2f}",
+                f"{it['low']:.2f} to {it['high']:.2f}",
+                f"{it['score']:.2f}",
+                str(it["samples"]),
+            )
+            for it in document["retention"]
+        ]
+    head = ("Model, trained on", "Policy", "Tokens", "Retention", "95 % interval", "Score", "Questions")
+    return machine(result("retention-demo")) + "; seed " + str(result("retention-demo")["seed"]) + ".\n\n" + table(head, rows)
+
+
+def retention_figure():
+    """Retention against multiples of the trained length: a panel per model, a line per policy."""
+    colours = ["--c0", "--c1", "--c2", "--c3", "--c4", "--c5"]
+    documents = {model: result(name)["results"]["retention"] for model, name in RETENTION.items()}
+    policies = list(dict.fromkeys(it["policy"] for rows in documents.values() for it in rows))
+    factors = sorted({it["factor"] for rows in documents.values() for it in rows})
+    width, height, left, top, gap = 220, 200, 56, 84, 40
+    body = []
+    for number, (model, rows) in enumerate(documents.items()):
+        start = left + number * (width + gap)
+
+        def x(factor):
+            # The trained length itself is the first place.
+            return start + width * ([1] + factors).index(factor) / len(factors)
+
+        def y(value):
+            return top + height * (1 - min(max(value, 0), 1.1) / 1.1)
+
+        body.append(f'<text x="{start}" y="{top - 14}">{model}</text>')
+        for value in (0, 0.25, 0.5, 0.75, 1):
+            body.append(f'<path d="M{start} {y(value):.1f}H{start + width}" style="stroke: var(--line)"/>')
+            if number == 0:
+                body.append(
+                    f'<text class="soft" x="{start - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
+                )
+        for factor in [1] + factors:
+            body.append(
+                f'<text class="soft" x="{x(factor):.1f}" y="{top + height + 20}" text-anchor="middle">{factor}x</text>'
+            )
+        for place, policy in enumerate(policies):
+            points = [(1, 1.0)] + [(it["factor"], it["retention"]) for it in rows if it["policy"] == policy]
+            if len(points) < 2:
+                continue
+            style = f"stroke: var({colours[place % 6]}); fill: var({colours[place % 6]})"
+            path = "L".join(f"{x(factor):.1f} {y(value):.1f}" for factor, value in points)
+            body.append(f'<path d="M{path}" style="{style}; fill: none; stroke-width: 2"/>')
+            body += [f'<circle cx="{x(f):.1f}" cy="{y(v):.1f}" r="3" style="{style}"/>' for f, v in points[1:]]
+    at = left
+    for place, policy in enumerate(policies):
+        body.append(f'<circle cx="{at}" cy="46" r="4" style="fill: var({colours[place % 6]})"/>')
+        body.append(f'<text x="{at + 10}" y="50">{policy}</text>')
+        at += 30 + 8 * len(policy)
+    title = "Retention: score at multiples of the trained length over dense within it"
+    size = (left + len(documents) * (width + gap), top + height + 36)
+    style = """text { font: 13px system-ui, sans-serif; fill: var(--ink) } .title { font-weight: 600; font-size: 15px }
+  .soft { fill: var(--soft) }
+  :root { color-scheme: light dark; --ink: #1d2733; --soft: #5d6b7a; --line: #d5dbe1; --paper: #ffffff;
+    --c0: #1f7a5c; --c1: #b4552d; --c2: #3a6ea5; --c3: #8a5fb0; --c4: #a08400; --c5: #c23f6e }
+  @media (prefers-color-scheme: dark) { :root { --ink: #e6ebf0; --soft: #9aa7b4; --line: #38434e; --paper: #14191f;
+    --c0: #4fc79b; --c1: #ef9a70; --c2: #7db4ee; --c3: #c39be6; --c4: #dfc24a; --c5: #f283a9 } }"""
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" '
+            f'height="{size[1]}" role="img" aria-label="{title}">',
+            f"<style>\n  {style}\n</style>",
+            '<rect width="100%" height="100%" style="fill: var(--paper)"/>',
+            f'<text class="title" x="16" y="26">{title}</text>',
+            *body,
+            "</svg>",
+            "",
+        ]
+    )
+
+
+def written(*names):
+    def make():
+        documents = [result(name) for name in names]
+        rows = [
+            (
+                document["model"],
+                size(it["length"]),
+                f"`{it['policy']}`",
+                f"{it['meanNLL']:.4f}",
+                f"{100 * it['relative']:+.2f} %" if "relative" in it else "–",
+                f"{it['difference']['low']:+.4f} to {it['difference']['high']:+.4f}" if "difference" in it else "–",
+            )
+            for document in documents
+            for it in document["results"]
+        ]
+        head = ("Model", "Tokens", "Policy", "Nats per token", "Against a fresh selection", "95 %, nats")
+        return f"{machine(documents[0])}.\n\n" + table(head, rows)
+
+    return make
+
+
 def tiers():
     document = result("tiers")
     rows = [
@@ -200,7 +315,13 @@ TABLES = {
     "retrieval": scores("ruler-32k", "kv-32k", "ruler-8k", "kv-8k"),
     "real": scores("ruler-smollm2", "ruler-smollm2-32k"),
     "perplexity": perplexity,
+    "retention": retention,
+    "continuation": written("continuation-demo", "continuation-smollm2", "continuation-gemma3"),
+    "suite": scores("suite-demo", "suite-smollm2", "suite-gemma3"),
 }
+
+# Figures of several results; made where these are there.
+FIGURES = {"Docs/Images/retention.svg": (retention_figure, RETENTION.values())}
 
 
 def main():
@@ -214,6 +335,16 @@ def main():
             flags=re.S,
         )
         if made == text:
+            continue
+        stale.append(path.name)
+        if "--check" not in sys.argv:
+            path.write_text(made)
+    for name, (make, needed) in FIGURES.items():
+        if not all((RESULTS / f"{it}.json").exists() for it in needed):
+            continue
+        path = ROOT / name
+        made = make()
+        if path.exists() and path.read_text() == made:
             continue
         stale.append(path.name)
         if "--check" not in sys.argv:

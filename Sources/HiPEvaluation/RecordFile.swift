@@ -4,33 +4,33 @@ internal import Foundation
 internal import HiPTensors
 internal import Synchronization
 
-/// The answers given so far, one JSON object a line: what makes a run resumable, and a score
+/// What was measured so far, one JSON object a line: what makes a run resumable, and a score
 /// believable.
-public final class RecordFile: Sendable {
+public final class RecordFile<Record: Codable & Sendable>: Sendable {
   private let path: String
-  private let held: Mutex<[AnswerRecord]>
+  private let held: Mutex<[Record]>
 
   /// Opens or creates the file in a folder, which is created.
   ///
   /// A last line that was cut off is left out.
-  public init(folder: String) throws {
-    path = URL(filePath: folder).appending(path: "answers.jsonl").path(percentEncoded: false)
+  public init(folder: String, name: String = "answers") throws {
+    path = URL(filePath: folder).appending(path: name + ".jsonl").path(percentEncoded: false)
     do {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
       if !FileManager.default.fileExists(atPath: path) { try Data().write(to: URL(filePath: path)) }
       let decoder = JSONDecoder()
       let lines = try Data(contentsOf: URL(filePath: path)).split(separator: UInt8(ascii: "\n"))
-      held = Mutex(lines.compactMap { try? decoder.decode(AnswerRecord.self, from: $0) })
+      held = Mutex(lines.compactMap { try? decoder.decode(Record.self, from: $0) })
     } catch {
       throw FileError(path: path, problem: "cannot be kept: \(error.localizedDescription)")
     }
   }
 
-  /// All answers.
-  public var answers: [AnswerRecord] { held.withLock { $0 } }
+  /// All of them.
+  public var records: [Record] { held.withLock { $0 } }
 
-  /// Adds answers, on disk before it returns.
-  public func append(_ records: [AnswerRecord]) throws {
+  /// Adds some, on disk before it returns.
+  public func append(_ records: [Record]) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     var lines = Data()

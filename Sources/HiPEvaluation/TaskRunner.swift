@@ -31,6 +31,8 @@ public struct TaskResult: Sendable, Codable {
 public struct AnswerRecord: Sendable, Codable {
   /// Name of the task.
   public let task: String
+  /// Name of the task that it is counted with, where the text serves several.
+  public var kind: String?
   /// Name of the policy.
   public let policy: String
   /// Tokens of prompt and answer together.
@@ -89,26 +91,29 @@ public struct TaskRunner: Sendable {
   ///   - progress: told how far a context has been read, and how many questions are done.
   public func run(
     _ task: EvaluationTask, _ choice: AttentionChoice, length: Int, samples: Int,
-    records: RecordFile, progress: @Sendable (Progress) -> Void = { _ in }
+    records: RecordFile<AnswerRecord>, progress: @Sendable (Progress) -> Void = { _ in }
   ) async throws -> [AnswerRecord] {
     let request = ContextRequest(
       length: length, samples: samples, seed: seed, prose: prose, frame: frame)
-    let conditions = try conditions(choice)
+    let conditions = try runConditions(model, choice)
     var answers: [AnswerRecord] = []
     var index = 0
     while answers.count < samples {
       let context = try task.context(index, request)
       let hash = contentHash(context.text)
+      let known = records.records.filter { record in
+        record.task == task.name && record.policy == choice.name && record.length == length
+          && record.seed == seed && record.context == index && record.conditions == conditions
+          && record.text == hash
+      }
       // One answer per question, the first.
-      let known = Dictionary(
-        records.answers.filter { record in
-          record.task == task.name && record.policy == choice.name && record.length == length
-            && record.seed == seed && record.context == index && record.conditions == conditions
-            && record.text == hash
-        }.map { ($0.prompt, $0) }
-      ) { first, _ in first }
+      func answered(_ number: Int, _ records: [AnswerRecord]) -> AnswerRecord? {
+        records.first {
+          $0.question == number && context.questions[number].isAsked(in: $0.prompt)
+        }
+      }
       let wanted = context.questions.prefix(samples - answers.count)
-      let missing = wanted.indices.filter { known[wanted[$0].text] == nil }
+      let missing = wanted.indices.filter { answered($0, known) == nil }
       var new: [AnswerRecord] = []
       if !missing.isEmpty {
         new = try await serve(missing, context, hash, index, task, choice, length, conditions) {
@@ -116,11 +121,7 @@ public struct TaskRunner: Sendable {
         }
         try records.append(new)
       }
-      for question in wanted {
-        if let answer = known[question.text] ?? new.first(where: { $0.prompt == question.text }) {
-          answers.append(answer)
-        }
-      }
+      answers += wanted.indices.compactMap { answered($0, known) ?? answered($0, new) }
       index += 1
     }
     return answers
@@ -134,14 +135,6 @@ public struct TaskRunner: Sendable {
     public let prefilled, tokens: Int
   }
 
-  private func conditions(_ choice: AttentionChoice) throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = .sortedKeys
-    let policy = try encoder.encode(AttentionChoice.Document(choice))
-    let name = model.path.split(separator: "/").last.map(String.init) ?? ""
-    return "\(name) \(model.weightByteCount) \(String(decoding: policy, as: UTF8.self))"
-  }
-
   private func serve(
     _ questions: [Int], _ context: EvaluationContext, _ hash: String, _ index: Int,
     _ task: EvaluationTask, _ choice: AttentionChoice,
@@ -153,30 +146,52 @@ public struct TaskRunner: Sendable {
       session, GenerationRequest(.pieces(frame.opening + [.text(context.text)]), maximumTokens: 0),
       progress: progress)
     var records: [AnswerRecord] = []
-    for number in questions {
-      let question = context.questions[number]
+    for conversation in context.conversations where conversation.contains(where: questions.contains)
+    {
       let fork = try await session.fork()
-      let pieces =
-        [ChatTemplate.Piece.text(question.text)] + frame.closing + [.text(question.answerPrefix)]
-      let (text, end) = try await answer(
-        fork, GenerationRequest(.pieces(pieces), maximumTokens: question.maximumTokens))
-      // Control characters count as line ends.
-      let output = String(
-        String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 ? "\n" : $0 })
-      )
-      .trimmingCharacters(in: .whitespacesAndNewlines)
-      records.append(
-        AnswerRecord(
-          task: task.name, policy: choice.name, length: length, seed: seed, conditions: conditions,
-          context: index, text: hash, question: number, prompt: question.text,
-          references: question.references,
-          output: output, score: question.scoring.score(output, question.references),
-          depth: question.depth, promptTokens: end.promptTokens,
-          contextSeconds: prefill.prefillSeconds, questionSeconds: end.prefillSeconds,
-          outputTokens: end.completionTokens, decodeSeconds: end.decodeSeconds,
-          peakBytes: MachineMemory.peakByteCount))
+      var before = ""
+      for number in conversation where number <= questions.last ?? 0 {
+        let question = context.questions[number]
+        let opening = number == conversation.lowerBound ? [] : try reopening()
+        let (asked, prefix) = (
+          EvaluationContext.Question.quoting(before, in: question.text),
+          EvaluationContext.Question.quoting(before, in: question.answerPrefix)
+        )
+        let pieces = opening + [.text(asked)] + frame.closing + [.text(prefix)]
+        let (text, end) = try await answer(
+          fork, GenerationRequest(.pieces(pieces), maximumTokens: question.maximumTokens))
+        // Control characters count as line ends.
+        let output = String(
+          String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 ? "\n" : $0 })
+        )
+        .trimmingCharacters(in: .whitespacesAndNewlines)
+        before = output
+        guard questions.contains(number) else { continue }
+        records.append(
+          AnswerRecord(
+            task: task.name, kind: question.kind?.name, policy: choice.name, length: length,
+            seed: seed, conditions: conditions,
+            context: index, text: hash, question: number, prompt: asked,
+            references: question.references,
+            output: output, score: question.scoring.score(output, question.references),
+            depth: question.depth, promptTokens: end.promptTokens,
+            contextSeconds: prefill.prefillSeconds, questionSeconds: end.prefillSeconds,
+            outputTokens: end.completionTokens, decodeSeconds: end.decodeSeconds,
+            peakBytes: MachineMemory.peakByteCount))
+      }
     }
     return records
+  }
+
+  /// What stands between an answer and the next question.
+  private func reopening() throws -> [ChatTemplate.Piece] {
+    guard let pieces = frame.reopening else {
+      throw InfiniteHiPError(
+        .model,
+        "the chat template of \(model.path) has no second turn; conversations (hops, turns) cannot be measured"
+      )
+    }
+    return pieces
   }
 
   private func answer(
@@ -213,11 +228,4 @@ extension TaskResult {
       decodeTokensPerSecond: seconds > 0 ? Double(written) / seconds : 0,
       peakBytes: answers.map(\.peakBytes).max() ?? 0)
   }
-}
-
-/// FNV-1a of a text, to tell texts apart.
-private func contentHash(_ text: String) -> String {
-  var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-  for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-  return String(hash, radix: 16)
 }

@@ -151,6 +151,31 @@ public final class Session: Sendable {
     ).negativeLogLikelihoods
   }
 
+  /// Stores `prompt`, then writes `tokens` behind it one by one, as an answer is written, and returns the negative
+  /// log-likelihood in nats of every one of them but the first.
+  ///
+  /// In reading each block of queries selects anew; in writing an answer attends where its question looked. What
+  /// that leaves out shows here.
+  public func negativeLogLikelihoods(
+    ofWriting tokens: [TokenID], behind prompt: [TokenID],
+    progress: @escaping @Sendable (_ prefilled: Int, _ of: Int) -> Void = { _, _ in }
+  ) async throws -> [Double] {
+    let ids = try model.tokens(of: .tokens(prompt), atBeginning: tokenCount == 0)
+    _ = try model.tokens(of: .tokens(tokens), atBeginning: false)
+    guard !ids.isEmpty, tokens.count >= 2 else {
+      throw InfiniteHiPError(
+        .request,
+        "\(tokens.count) tokens are to be written behind \(ids.count); two or more behind one or more are needed"
+      )
+    }
+    return try await complete(
+      { [model] in
+        Prompt(
+          tokens: ids, goal: .answer(Answer(dictating: tokens, tokenizer: model.tokenizer)))
+      }, progress: progress
+    ).negativeLogLikelihoods
+  }
+
   /// Stores `tokens` and returns each but the first with its probability, given those before it, and the most
   /// probable ones in its place.
   /// - Parameter alternatives: how many of those, 1 to 20.

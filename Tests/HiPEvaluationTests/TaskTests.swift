@@ -122,7 +122,7 @@ import Testing
     let five = try await run(5)
     #expect(five.count == 5)
     #expect(five.prefix(4).map(\.contextSeconds) == more.map(\.contextSeconds))
-    #expect(try RecordFile(folder: folder).answers.count == 5)
+    #expect(try RecordFile<AnswerRecord>(folder: folder).records.count == 5)
     // Needles stand elsewhere when there are more of them: nothing is reused.
     let four = try await runner.run(
       .needle, choice, length: 1500, samples: 4, records: RecordFile(folder: folder))

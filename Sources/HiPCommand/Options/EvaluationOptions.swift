@@ -25,7 +25,7 @@ struct EvaluationOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Folder for results; needle, ruler, kv and passkey go on from what is there.",
+      "Folder for results; all but perplexity and recall go on from what is there.",
       valueName: "folder"))
   var out = "infinitehip-eval"
 

@@ -24,3 +24,8 @@ public func decimal(_ value: Double, _ digits: Int) -> String {
 
 /// A share in whole per cent.
 func percent(_ share: Double) -> String { decimal(share * 100, 0) + " %" }
+
+/// The name of a policy without the folders of its file.
+func shortName(_ policy: String) -> String {
+  policy.split(separator: "/").last.map(String.init) ?? policy
+}

@@ -28,8 +28,16 @@ public struct TaskReport: Sendable {
   /// The dense runs at a short length.
   public var controlResults: [TaskResult] { controls }
 
-  /// The table in Markdown.
-  public var markdown: String { ScoreTable(results, controls: controls).markdown }
+  /// How the first policy's scores differ from those of the others on the same questions.
+  public var differences: [PolicyDifference] {
+    let policies = distinct(results.map(\.policy))
+    return policies.dropFirst().flatMap { PolicyDifference.all(answers, of: policies[0], to: $0) }
+  }
+
+  /// The tables in Markdown: scores, and differences between policies.
+  public var markdown: String {
+    ScoreTable(results, controls: controls).markdown + differenceTable(differences)
+  }
 
   /// Figures by file name: accuracy against length per task, and a heat map of needles per policy.
   public var figures: [String: Figure] {

@@ -33,9 +33,8 @@ public struct ContextRequest: Sendable {
   ) throws -> EvaluationContext {
     func fits(_ context: EvaluationContext) -> Bool {
       let read = frame.tokenCount(context.text)
-      return context.questions.allSatisfy {
-        read + frame.tokenCount($0.text) + frame.tokenCount($0.answerPrefix) + $0.maximumTokens
-          + frame.overhead <= length
+      return context.conversations.allSatisfy { conversation in
+        conversation.reduce(read) { $0 + frame.tokenCount(of: context.questions[$1]) } <= length
       }
     }
     var low = (smallest + step - 1) / step
@@ -120,6 +119,8 @@ public struct PromptFrame: Sendable {
   public let opening: [ChatTemplate.Piece]
   /// Behind it, up to where the assistant speaks.
   public let closing: [ChatTemplate.Piece]
+  /// From the end of an answer to the next turn's text; nil where the template has no second turn.
+  public let reopening: [ChatTemplate.Piece]?
   private let tokenizer: any Tokenizer
 
   /// The frame of a template; without one, prompts are plain text.
@@ -127,6 +128,17 @@ public struct PromptFrame: Sendable {
     self.tokenizer = tokenizer
     opening = template?.frame.opening ?? []
     closing = template?.frame.closing ?? []
+    reopening = template.map(\.frame.reopening) ?? [.text("\n\n")]
+  }
+
+  /// Tokens of a turn, with the template around it and the longest answer.
+  func tokenCount(of question: EvaluationContext.Question) -> Int {
+    // What is quoted is no longer than the answer, in the question and in the beginning of the next answer.
+    let marks = [question.text, question.answerPrefix].count {
+      $0.contains(EvaluationContext.Question.answerBefore)
+    }
+    return tokenCount(question.text) + tokenCount(question.answerPrefix)
+      + (1 + marks) * question.maximumTokens + overhead
   }
 
   func tokenCount(_ text: String) -> Int { tokenizer.encode(text, special: .text).count }

@@ -10,6 +10,22 @@ public enum EvaluationTask: Sendable, Hashable {
   case passkey
   /// One of the RULER tasks that need no download.
   case ruler(RulerTask)
+  /// Facts of several RULER tasks in one text.
+  case shared(SharedText)
+  /// Keys among keys, with as many of each as is wanted (RULER v2).
+  case keys(KeyHaystack)
+  /// One of several answers to the same request (MRCR).
+  case requests(RepeatedRequests)
+  /// Counts over labelled lines (OOLONG).
+  case labels
+  /// Nodes that a walk over an edge list comes to (GraphWalks).
+  case graph(GraphWalk)
+  /// A chain of facts, each found through the answer before, asked for one by one.
+  case hops
+  /// Facts all over one text, asked for in one conversation.
+  case turns
+  /// A question before the text, in it, or behind it.
+  case placed(PlacedQuestion)
 
   /// The name in reports.
   public var name: String {
@@ -18,6 +34,14 @@ public enum EvaluationTask: Sendable, Hashable {
     case .keyValue: "kv"
     case .passkey: "passkey"
     case .ruler(let task): task.rawValue
+    case .shared(let text): text.rawValue
+    case .keys(let haystack): haystack.name
+    case .requests(let requests): requests.name
+    case .labels: "oolong"
+    case .graph(let walk): walk.rawValue
+    case .hops: "hops"
+    case .turns: "turns"
+    case .placed(let question): question.name
     }
   }
 
@@ -30,6 +54,14 @@ public enum EvaluationTask: Sendable, Hashable {
     case .keyValue: try KeyValueTask.context(request, &words)
     case .passkey: try PasskeyTask.context(request, &words, index: index)
     case .ruler(let task): try task.context(request, &words)
+    case .shared(let text): try text.context(request, &words)
+    case .keys(let haystack): try haystack.context(request, &words)
+    case .requests(let requests): try requests.context(request, &words)
+    case .labels: try LabelledLines.context(request, &words)
+    case .graph(let walk): try walk.context(request, &words)
+    case .hops: try HopTask.context(request, &words)
+    case .turns: try TurnTask.context(request, &words)
+    case .placed(let question): try question.context(request, &words)
     }
   }
 
@@ -41,12 +73,18 @@ public enum EvaluationTask: Sendable, Hashable {
 public struct EvaluationContext: Sendable {
   /// What is read first, in the user's turn; ends with a line end.
   public let text: String
-  /// What is asked, each on its own.
+  /// What is asked; each on its own unless it follows the one before.
   public var questions: [Question]
+
+  /// The questions that are asked one behind the other, each behind the answer to the one before.
+  var conversations: [Range<Int>] {
+    let starts = questions.indices.filter { $0 == 0 || !questions[$0].follows }
+    return zip(starts, starts.dropFirst() + [questions.count]).map { $0..<$1 }
+  }
 
   /// A question about the text.
   public struct Question: Sendable {
-    /// The rest of the user's turn.
+    /// The rest of the user's turn; `answerBefore` stands for what was answered to the question before.
     public let text: String
     /// How the answer begins; the model goes on from there.
     public let answerPrefix: String
@@ -58,33 +96,33 @@ public struct EvaluationContext: Sendable {
     public let maximumTokens: Int
     /// Where in the text the answer stands, from 0 to 1; nil where it stands in several places.
     public var depth: Double?
-  }
-}
+    /// The task that it is counted with, where a text serves several; nil: the text's.
+    public var kind: EvaluationTask?
+    /// Whether it is asked behind the answer to the question before, in the same conversation.
+    public var follows = false
 
-/// How an answer is judged, from 0 to 1.
-public enum Scoring: Sendable, Hashable {
-  /// The share of the references that occur in the answer, whatever the case (RULER's
-  /// `string_match_all`).
-  case containsAll
-  /// The reference is one of the answer's words (InfiniteBench `kv_retrieval`, and needles).
-  case word
-  /// The first run of digits is the reference (InfiniteBench `passkey`).
-  case firstNumber
+    /// Stands in a question for the answer to the one before: a character of the private use area.
+    static let answerBefore = "\u{e0b0}"
 
-  /// The score of an answer.
-  public func score(_ answer: String, _ references: [String]) -> Double {
-    guard !references.isEmpty else { return 0 }
-    switch self {
-    case .containsAll:
-      let text = answer.lowercased()
-      let found = references.count { text.contains($0.lowercased()) }
-      return Double(found) / Double(references.count)
-    case .word:
-      let words = answer.split { "\n:\"'.,?!{} ".contains($0) }
-      return references.contains { words.contains(Substring($0)) } ? 1 : 0
-    case .firstNumber:
-      let number = answer.drop { !$0.isWholeNumber }.prefix { $0.isWholeNumber }
-      return references.contains { $0 == number } ? 1 : 0
+    /// A text of the question, which quotes the answer to the one before: its first clause without what stands around letters
+    /// and digits.
+    static func quoting(_ answer: String, in text: String) -> String {
+      guard text.contains(answerBefore) else { return text }
+      func isWord(_ character: Character) -> Bool { character.isLetter || character.isNumber }
+      let words = answer.drop { !isWord($0) }.prefix { !"\n.,;:!?".contains($0) }.prefix(80)
+      guard let end = words.lastIndex(where: isWord) else {
+        return text.replacing(answerBefore, with: "it")
+      }
+      return text.replacing(answerBefore, with: words[...end])
+    }
+
+    /// Whether this is what was asked, whatever it quoted.
+    func isAsked(in prompt: String) -> Bool {
+      let parts = text.split(separator: Self.answerBefore, omittingEmptySubsequences: false)
+      guard let first = parts.first, let last = parts.last, parts.count > 1 else {
+        return prompt == text
+      }
+      return prompt.hasPrefix(first) && prompt.hasSuffix(last)
     }
   }
 }

@@ -132,7 +132,9 @@ struct NeedleInAHaystack {
 
   private var isSingle: Bool { queries * values == 1 }
 
-  private var introduction: String {
+  private var introduction: String { Self.introduction(plural, isSingle: isSingle) }
+
+  static func introduction(_ plural: String, isSingle: Bool) -> String {
     let type = isSingle ? String(plural.dropLast()) : plural
     return
       "\(isSingle ? "A" : "Some") special magic \(type) \(isSingle ? "is" : "are") hidden within "
@@ -143,85 +145,27 @@ struct NeedleInAHaystack {
   private func questions(_ entries: [Entry], depth: [Double]?) -> [EvaluationContext.Question] {
     let groups = queries > 1 ? [entries] : entries.map { [$0] }
     return groups.enumerated().map { index, group in
-      let names = group.map(\.key)
-      let query =
-        names.count > 1
-        ? names.dropLast().joined(separator: ", ") + ", and " + (names.last ?? "") : names[0]
-      let type = isSingle ? String(plural.dropLast()) : plural
-      return EvaluationContext.Question(
-        text:
-          "What \(isSingle ? "is" : "are all") the special magic \(type) for \(query) mentioned in "
-          + "the provided text?",
-        answerPrefix: " The special magic \(type) for \(query) mentioned in the provided text "
-          + (isSingle ? "is" : "are"),
-        references: group.flatMap(\.values), scoring: .containsAll, maximumTokens: 128,
+      Self.question(
+        group.map(\.key), plural, isSingle: isSingle, references: group.flatMap(\.values),
         depth: groups.count == entries.count ? depth?[index] : nil)
     }
   }
-}
 
-/// RULER's `vt`: names that are assigned each other in a chain.
-enum VariableTracking {
-  private static let names = 5
-
-  private static func lines(_ names: [String], value: String) -> [String] {
-    names.indices.map { index in
-      index == 0 ? "VAR \(names[0]) = \(value)" : "VAR \(names[index]) = VAR \(names[index - 1]) "
-    }
-  }
-
-  private static func text(_ count: Int, _ chain: [String], places: [Double]) -> String {
-    var lines = [String](repeating: RulerTask.noise, count: count)
-    for (index, line) in chain.enumerated().reversed() {
-      lines.insert(line, at: min(count, Int(places[index] * Double(count + 1))))
-    }
-    return lines.joined(separator: "\n")
-  }
-
-  private static func task(_ context: String, value: String) -> (context: String, question: String)
-  {
-    (
-      "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n"
-        + context + "\n",
-      "Question: Find all variables that are assigned the value \(value) in the text above."
-    )
-  }
-
-  private static func prefix(_ value: String) -> String {
-    " Answer: According to the chain(s) of variable assignment in the text above, \(names) variables "
-      + "are assigned the value \(value), they are: "
-  }
-
-  static func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {
-    func unique(_ count: Int, letters: Int) -> [String] {
-      var result: [String] = []
-      while result.count < count {
-        let name = words.letters(65...90, count: letters)
-        if !result.contains(name) { result.append(name) }
-      }
-      return result
-    }
-    let example = unique(names, letters: 3)
-    let chain = unique(names, letters: 5)
-    let value = String(Int.random(in: 10000...99998, using: &words.generator))
-    let places = (0..<names).map { _ in Double.random(in: 0...1, using: &words.generator) }.sorted()
-    let shown = task(
-      text(5, lines(example, value: "12345"), places: [0.1, 0.3, 0.5, 0.7, 0.9]), value: "12345")
-    let demonstration =
-      shown.context + shown.question + prefix("12345") + example.joined(separator: " ") + "\n\n"
-    return try request.largest(guess: request.length / 16) { count in
-      let (context, question) = task(
-        text(count, lines(chain, value: value), places: places), value: value)
-      return EvaluationContext(
-        text: demonstration + context,
-        questions: [
-          EvaluationContext.Question(
-            // RULER's prefix ends in a space, which belongs to the next token.
-            text: question, answerPrefix: String(prefix(value).dropLast()), references: chain,
-            scoring: .containsAll,
-            maximumTokens: 30)
-        ])
-    }
+  /// The question for the values of some keys.
+  static func question(
+    _ names: [String], _ plural: String, isSingle: Bool, references: [String], depth: Double?
+  ) -> EvaluationContext.Question {
+    let query =
+      names.count > 1
+      ? names.dropLast().joined(separator: ", ") + ", and " + (names.last ?? "") : names[0]
+    let type = isSingle ? String(plural.dropLast()) : plural
+    return EvaluationContext.Question(
+      text:
+        "What \(isSingle ? "is" : "are all") the special magic \(type) for \(query) mentioned in "
+        + "the provided text?",
+      answerPrefix: " The special magic \(type) for \(query) mentioned in the provided text "
+        + (isSingle ? "is" : "are"),
+      references: references, scoring: .containsAll, maximumTokens: 128, depth: depth)
   }
 }
 

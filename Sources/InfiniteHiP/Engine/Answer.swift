@@ -2,6 +2,7 @@
 
 package import HiPCompute
 internal import HiPGrammar
+package import HiPModels
 package import HiPTokenization
 
 /// The answer to one request as it grows.
@@ -16,6 +17,8 @@ package struct Answer: Sendable {
   private var decoder = IncrementalDecoder()
   private var stops: StopMatcher
   private var constraint: ConstrainedText?
+  /// Its tokens from first to last, where it is only asked how probable they are; empty: it is free.
+  private let dictation: [TokenID]
   /// The next text is the first, whose space the tokenizer has put there.
   private var dropsSpace: Bool
   /// Its tokens, the one that ended it left out.
@@ -32,6 +35,7 @@ package struct Answer: Sendable {
       .union(request.stop.compactMap { tokenizer.specialToken($0) })
     self.tokenizer = tokenizer
     maximumTokens = request.maximumTokens
+    dictation = []
     alternatives = request.alternatives
     controlTokens = request.controlTokens
     sampler = Sampler(request.sampling)
@@ -42,6 +46,28 @@ package struct Answer: Sendable {
     } else {
       constraint = request.constraint.map { ConstrainedText($0, endTokens: endTokens) }
     }
+  }
+
+  /// An answer that is to be just these tokens.
+  package init(dictating tokens: [TokenID], tokenizer: any Tokenizer) {
+    dictation = tokens
+    endTokens = []
+    self.tokenizer = tokenizer
+    maximumTokens = tokens.count
+    alternatives = nil
+    controlTokens = .hidden
+    sampler = Sampler(SamplingOptions())
+    stops = StopMatcher([])
+    dropsSpace = false
+    if tokens.isEmpty { reason = .length }
+  }
+
+  /// The next token of a dictated answer.
+  private var dictated: TokenID? { tokens.count < dictation.count ? dictation[tokens.count] : nil }
+
+  /// What a decoding step is to bring: the next token, or how probable it is.
+  package var output: SequenceSlice.Output {
+    dictated.map { .negativeLogLikelihoods([$0], alternatives: 0) } ?? .candidates(request)
   }
 
   /// What the device is to find for the next token.
@@ -62,15 +88,16 @@ package struct Answer: Sendable {
     package var report: GeneratedToken?
   }
 
-  /// Chooses the next token.
-  package mutating func next(_ candidates: Candidates) -> Step {
+  /// Chooses the next token; a dictated answer needs no candidates.
+  package mutating func next(_ candidates: Candidates?) -> Step {
+    let chosen = dictated ?? candidates.flatMap { sampler.next($0) }
     tokenCount += 1
     // Without candidates a constraint cannot be met by any token of the vocabulary.
-    guard let token = sampler.next(candidates), !endTokens.contains(token) else {
+    guard let token = chosen, !endTokens.contains(token) else {
       return Step(text: finish(.stop))
     }
     tokens.append(token)
-    var step = Step(token: token, report: report(token, candidates))
+    var step = Step(token: token, report: candidates.flatMap { report(token, $0) })
     var bytes =
       controlTokens == .named || !tokenizer.isControl(token) ? tokenizer.bytes(of: token) : []
     constraint?.append(bytes)

@@ -107,7 +107,7 @@ package struct SequenceState: Sendable {
     }
     let selection: SequenceSlice.Selection =
       focus.passages.map { .within($0) } ?? .decoding(step: decodingStep)
-    return slice(.decode, selection, .candidates(answer.request))
+    return slice(.decode, selection, answer.output)
   }
 
   /// Steps end at multiples of their size, so that blocks of queries fall alike however a text comes in
@@ -160,7 +160,7 @@ package struct SequenceState: Sendable {
   package mutating func apply(_ slice: SequenceSlice, _ output: SliceOutput) -> Progress {
     if slice.kind == .probe {
       if let votes = output.votes, let (pruning, focus) = attention.focusing(at: slice.start) {
-        let end = slice.start - pruning.pruningWindow
+        let end = slice.start - pruning.fine.pruningWindow
         if work.map({ $0.stored < $0.tokens.count && $0.newCount > 0 }) ?? false {
           self.focus.begin(with: votes, focus, end: end)
         } else {
@@ -203,8 +203,8 @@ package struct SequenceState: Sendable {
     switch work.goal {
     case .store, .score, .embed: progress.isFinished = work.stored == work.tokens.count
     case .answer(var answer):
-      if let candidates = output.candidates {
-        let step = answer.next(candidates)
+      if output.candidates != nil || !output.negativeLogLikelihoods.isEmpty {
+        let step = answer.next(output.candidates)
         progress.text = step.text
         progress.token = step.report
         pending = step.token.map { [$0] } ?? []
