@@ -256,28 +256,16 @@ static void pack_values(const ihp_rows *values, const int32_t *indices, size_t c
   }
 }
 
-static void moments(const ihp_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
-                    float *variance) {
+static void mean_of_keys(const ihp_rows *keys, size_t first, size_t count, size_t head_size, float *mean) {
   float row[IHP_HEAD_SIZE];
   // The device's `check` refuses larger heads; nothing is written beyond the row all the same.
   if (head_size > IHP_HEAD_SIZE) return;
   memset(mean, 0, head_size * sizeof(float));
-  memset(variance, 0, head_size * sizeof(float));
-  // Two passes: the difference of the squares' mean and the mean's square would cancel.
   for (size_t i = 0; i < count; i++) {
     widen_plain(keys->element, row_address(keys, first + i), 0, head_size, row);
     for (size_t j = 0; j < head_size; j += LANES) store(mean + j, load(mean + j) + load(row + j));
   }
   for (size_t j = 0; j < head_size; j += LANES) store(mean + j, load(mean + j) / (float)count);
-  for (size_t i = 0; i < count; i++) {
-    widen_plain(keys->element, row_address(keys, first + i), 0, head_size, row);
-    for (size_t j = 0; j < head_size; j += LANES) {
-      vec away = load(row + j) - load(mean + j);
-      store(variance + j, fused(away, away, load(variance + j)));
-    }
-  }
-  for (size_t j = 0; j < head_size; j += LANES)
-    store(variance + j, load(variance + j) / (float)count);
 }
 
 // MARK: Online softmax

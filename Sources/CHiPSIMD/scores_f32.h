@@ -82,46 +82,41 @@ static void score_four_bits(const ihp_rows *groups, const int32_t *firsts, size_
   }
 }
 
-/// One part of the moments of a group times `height` pairs of queries.
-INLINE void score_part(const int height, const uint8_t *group, size_t head_size, size_t part,
-                       const float *queries, gvec sums[4]) {
+/// A group of means times `height` queries.
+INLINE void score_mean_group(const int height, const uint8_t *group, size_t head_size,
+                             const float *queries, float *scores, size_t ld) {
   typedef uint32_t bits32 __attribute__((ext_vector_type(GROUP)));
   size_t query_ld = head_size + QUERY_HEADER;
-  const uint8_t *bytes = group + GROUP_HEADER + part * head_size * GROUP;
   gvec scale, dots[4];
-  load_group(group + part * GROUP * 2, &scale);
-  for (int r = 0; r < height; r++)
-    dots[r] = part == 0 ? -128.0f * queries[(size_t)r * 2 * query_ld + 1] : 0.0f;
+  load_group(group, &scale);
+  for (int r = 0; r < height; r++) dots[r] = -128.0f * queries[(size_t)r * query_ld + 1];
   for (size_t k = 0; k < head_size; k += 4) {
     bits32 words;
-    memcpy(&words, bytes + k * GROUP, sizeof words);
+    memcpy(&words, group + MEAN_HEADER + k * GROUP, sizeof words);
 #pragma clang loop unroll(full)
     for (uint32_t i = 0; i < 4; i++) {
       gvec element = __builtin_convertvector((words >> (i * 8)) & 255u, gvec);
       for (int r = 0; r < height; r++)
-        dots[r] += element * queries[((size_t)r * 2 + part) * query_ld + QUERY_HEADER + k + i];
+        dots[r] += element * queries[(size_t)r * query_ld + QUERY_HEADER + k + i];
     }
   }
-  for (int r = 0; r < height; r++) sums[r] += dots[r] * scale;
+  for (int r = 0; r < height; r++) {
+    dots[r] *= scale;
+    memcpy(scores + (size_t)r * ld, &dots[r], sizeof dots[r]);
+  }
 }
 
-static void score_moments(const ihp_rows *groups, const int32_t *firsts, size_t count,
-                          size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
-                          size_t ld) {
-  size_t query_ld = 2 * (head_size + QUERY_HEADER);
+static void score_means(const ihp_rows *groups, const int32_t *firsts, size_t count, size_t known,
+                        size_t head_size, const float *queries, size_t rows, float *scores,
+                        size_t ld) {
+  size_t query_ld = head_size + QUERY_HEADER;
   for (size_t g = 0; g < count; g++) {
     const uint8_t *group = group_address(groups, firsts, g);
-    if (g % 2 == 0) prefetch_ahead(groups, firsts, g, known, 2 * head_size);
-    for (size_t r = 0; r < rows;) {
-      int height = rows - r >= 4 ? 4 : 1;
-      gvec sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-      for (size_t part = 0; part < 2; part++) {
-        if (height == 4) score_part(4, group, head_size, part, queries + r * query_ld, sums);
-        else score_part(1, group, head_size, part, queries + r * query_ld, sums);
-      }
-      for (int i = 0; i < height; i++)
-        memcpy(scores + (r + (size_t)i) * ld + g * GROUP, &sums[i], sizeof sums[i]);
-      r += (size_t)height;
-    }
+    if (g % 2 == 0) prefetch_ahead(groups, firsts, g, known, head_size);
+    size_t r = 0;
+    for (; r + 4 <= rows; r += 4)
+      score_mean_group(4, group, head_size, queries + r * query_ld, scores + r * ld + g * GROUP, ld);
+    for (; r < rows; r++)
+      score_mean_group(1, group, head_size, queries + r * query_ld, scores + r * ld + g * GROUP, ld);
   }
 }

@@ -201,78 +201,69 @@ static void score_four_bits(const ihp_rows *groups, const int32_t *firsts, size_
   }
 }
 
-/// Two groups of moments times `height` pairs of queries; prefetches two more as `score_groups` does.
-INLINE void score_chunks(const int height, const uint8_t *left, const uint8_t *right,
-                         const uint8_t *const ahead[2], size_t head_size, const float *queries,
-                         float *scores, size_t ld) {
+/// Two groups of means times `height` queries; prefetches two more as `score_groups` does.
+INLINE void score_mean_groups(const int height, const uint8_t *left, const uint8_t *right,
+                              const uint8_t *const ahead[2], size_t head_size,
+                              const float *queries, float *scores, size_t ld) {
   size_t query_ld = head_size + QUERY_HEADER;
-  const uint8_t *groups[2] = {left, right};
+  __m256i sums[12][2];
 #pragma clang loop unroll(full)
-  for (size_t part = 0; part < 2; part++) {
-    size_t start = GROUP_HEADER + part * head_size * GROUP;
-    __m256i sums[8][2];
+  for (int r = 0; r < height; r++) {
+    int32_t total;
+    // Means stand 128 too high.
+    memcpy(&total, queries + (size_t)r * query_ld + 2, sizeof total);
+    sums[r][0] = sums[r][1] = _mm256_set1_epi32(-total);
+  }
+  __builtin_prefetch(ahead[0] + MEAN_HEADER + head_size * GROUP - 1);
+  __builtin_prefetch(ahead[1] + MEAN_HEADER + head_size * GROUP - 1);
+  for (size_t k = 0; k < head_size; k += 4) {
+    prefetch_line(ahead, k * GROUP);
+    __m256i a = _mm256_loadu_si256((const __m256i *)(left + MEAN_HEADER + k * GROUP));
+    __m256i b = _mm256_loadu_si256((const __m256i *)(right + MEAN_HEADER + k * GROUP));
 #pragma clang loop unroll(full)
     for (int r = 0; r < height; r++) {
-      int32_t total = 0;
-      // Means stand 128 too high.
-      if (part == 0) memcpy(&total, queries + (size_t)r * 2 * query_ld + 2, sizeof total);
-      sums[r][0] = sums[r][1] = _mm256_set1_epi32(-total);
+      const int8_t *query = (const int8_t *)(queries + (size_t)r * query_ld + QUERY_HEADER) + k;
+      int32_t word;
+      memcpy(&word, query, sizeof word);
+      __m256i elements = _mm256_set1_epi32(word);
+      sums[r][0] = _mm256_dpbusd_epi32(sums[r][0], a, elements);
+      sums[r][1] = _mm256_dpbusd_epi32(sums[r][1], b, elements);
     }
-    for (size_t k = 0; k < head_size; k += 4) {
-      prefetch_line(ahead, (part * head_size + k) * GROUP);
-      __m256i a = _mm256_loadu_si256((const __m256i *)(left + start + k * GROUP));
-      __m256i b = _mm256_loadu_si256((const __m256i *)(right + start + k * GROUP));
+  }
+  const uint8_t *groups[2] = {left, right};
 #pragma clang loop unroll(full)
-      for (int r = 0; r < height; r++) {
-        const float *query = queries + ((size_t)r * 2 + part) * query_ld + QUERY_HEADER;
-        int32_t word;
-        memcpy(&word, (const int8_t *)query + k, sizeof word);
-        __m256i elements = _mm256_set1_epi32(word);
-        sums[r][0] = _mm256_dpbusd_epi32(sums[r][0], a, elements);
-        sums[r][1] = _mm256_dpbusd_epi32(sums[r][1], b, elements);
-      }
-    }
+  for (int g = 0; g < 2; g++) {
+    gvec scale;
+    load_group(groups[g], &scale);
 #pragma clang loop unroll(full)
-    for (int g = 0; g < 2; g++) {
-      gvec scale;
-      load_group(groups[g] + part * GROUP * 2, &scale);
-#pragma clang loop unroll(full)
-      for (int r = 0; r < height; r++) {
-        float *out = scores + (size_t)r * ld + (size_t)g * GROUP;
-        gvec dots = (gvec)_mm256_cvtepi32_ps(sums[r][g]) *
-                    (scale * queries[((size_t)r * 2 + part) * query_ld]);
-        if (part == 1) {
-          gvec before;
-          memcpy(&before, out, sizeof before);
-          dots += before;
-        }
-        memcpy(out, &dots, sizeof dots);
-      }
+    for (int r = 0; r < height; r++) {
+      gvec dots = (gvec)_mm256_cvtepi32_ps(sums[r][g]) * (scale * queries[(size_t)r * query_ld]);
+      memcpy(scores + (size_t)r * ld + (size_t)g * GROUP, &dots, sizeof dots);
     }
   }
 }
 
-static void score_moments(const ihp_rows *groups, const int32_t *firsts, size_t count,
-                          size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
-                          size_t ld) {
-  size_t query_ld = 2 * (head_size + QUERY_HEADER);
+static void score_means(const ihp_rows *groups, const int32_t *firsts, size_t count, size_t known,
+                        size_t head_size, const float *queries, size_t rows, float *scores,
+                        size_t ld) {
+  size_t query_ld = head_size + QUERY_HEADER;
   for (size_t g = 0; g < count; g += 2) {
     const uint8_t *left = group_address(groups, firsts, g);
     // Without a second group the first is scored twice; both land in the tile.
     const uint8_t *right = g + 1 < count ? group_address(groups, firsts, g + 1) : left;
     const uint8_t *ahead[2];
-    groups_ahead(groups, firsts, g, known, 2 * head_size, ahead);
+    groups_ahead(groups, firsts, g, known, head_size, ahead);
     for (size_t r = 0; r < rows;) {
       const float *query = queries + r * query_ld;
       float *out = scores + r * ld + g * GROUP;
-      if (rows - r >= 8) {
-        score_chunks(8, left, right, ahead, head_size, query, out, ld);
-        r += 8;
+      if (rows - r >= 12) {
+        score_mean_groups(12, left, right, ahead, head_size, query, out, ld);
+        r += 12;
       } else if (rows - r >= 4) {
-        score_chunks(4, left, right, ahead, head_size, query, out, ld);
+        score_mean_groups(4, left, right, ahead, head_size, query, out, ld);
         r += 4;
       } else {
-        score_chunks(1, left, right, ahead, head_size, query, out, ld);
+        score_mean_groups(1, left, right, ahead, head_size, query, out, ld);
         r += 1;
       }
       ahead[0] = left;

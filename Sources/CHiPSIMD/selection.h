@@ -39,34 +39,34 @@ INLINE vec share_weight(vec x) {
 #define share_weight exponential
 #endif
 
-static void share_tile(float *scores, size_t rows, size_t columns, size_t fold, void *weights,
-                       size_t ld, float *maximum, float *sum, size_t tile_ld) {
+INLINE void share_folded(float *scores, size_t rows, size_t columns, const size_t fold, void *weights,
+                         size_t ld, float *maximum, float *sum, size_t tile_ld) {
+  const size_t width = IHP_PANEL / fold;
   for (size_t r = 0; r < rows; r++) {
     float *row = scores + r * IHP_PANEL;
     uint8_t *out = (uint8_t *)weights + r * ld * WEIGHT_BYTES;
     if (columns < IHP_PANEL)
-      for (size_t v = 0; v < IHP_PANEL; v += IHP_PANEL / fold)
-        for (size_t j = columns / fold; j < IHP_PANEL / fold; j++) row[v + j] = -INFINITY;
+      for (size_t v = 0; v < IHP_PANEL; v += width)
+        for (size_t j = columns / fold; j < width; j++) row[v + j] = -INFINITY;
     float best = row_max(row, IHP_PANEL);
     vec total = 0.0f;
-    if (fold == 1) {
-      for (size_t j = 0; j < IHP_PANEL; j += LANES) {
-        vec weight = share_weight(load(row + j) - best);
-        total += weight;
-        STORE_WEIGHT(weight, out + j * WEIGHT_BYTES);
-      }
-    } else {
-      for (size_t j = 0; j < IHP_PANEL / 4; j += LANES) {
-        vec weight = share_weight(load(row + j) - best);
-        for (size_t v = IHP_PANEL / 4; v < IHP_PANEL; v += IHP_PANEL / 4)
-          weight += share_weight(load(row + v + j) - best);
-        total += weight;
-        STORE_WEIGHT(weight, out + j * WEIGHT_BYTES);
-      }
+    for (size_t j = 0; j < width; j += LANES) {
+      vec weight = share_weight(load(row + j) - best);
+      for (size_t v = width; v < IHP_PANEL; v += width)
+        weight += share_weight(load(row + v + j) - best);
+      total += weight;
+      STORE_WEIGHT(weight, out + j * WEIGHT_BYTES);
     }
     maximum[r * tile_ld] = best;
     sum[r * tile_ld] = sum_lanes(total);
   }
+}
+
+static void share_tile(float *scores, size_t rows, size_t columns, size_t fold, void *weights,
+                       size_t ld, float *maximum, float *sum, size_t tile_ld) {
+  if (fold == 1) share_folded(scores, rows, columns, 1, weights, ld, maximum, sum, tile_ld);
+  else if (fold == 2) share_folded(scores, rows, columns, 2, weights, ld, maximum, sum, tile_ld);
+  else share_folded(scores, rows, columns, 4, weights, ld, maximum, sum, tile_ld);
 }
 
 static void share_add(const void *weights, size_t ld, size_t rows, size_t tiles, size_t width,

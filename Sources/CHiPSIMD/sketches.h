@@ -40,27 +40,19 @@ static void quantize_key(const float *key, size_t n, uint8_t *group, size_t plac
   }
 }
 
-/// Writes n elements as n bytes, four of each row of a group side by side: add + x / scale, rounded.
-INLINE void quantize_bytes(const float *x, size_t n, float scale, float add, uint8_t *out) {
+/// What comes before the elements of a group of means.
+#define MEAN_HEADER (GROUP * 2)
+
+static void quantize_mean(const float *mean, size_t n, uint8_t *group, size_t place) {
+  float most = 0;
+  for (size_t i = 0; i < n; i++) most = fabsf(mean[i]) > most ? fabsf(mean[i]) : most;
+  float scale = rounded_to_bfloat(most / 127.0f, group + place * 2);
+  uint8_t *out = group + MEAN_HEADER + place * 4;
   for (size_t i = 0; i < n; i += 4)
     for (size_t j = 0; j < 4; j++) {
-      float whole = scale > 0 ? floorf(x[i + j] / scale + 0.5f) + add : add;
+      float whole = scale > 0 ? floorf(mean[i + j] / scale + 0.5f) + 128.0f : 128.0f;
       out[i / 4 * GROUP * 4 + j] = (uint8_t)(!(whole > 0) ? 0 : whole > 255 ? 255 : whole);
     }
-}
-
-static void quantize_moments(const float *mean, const float *variance, size_t n, uint8_t *group,
-                             size_t place) {
-  float most = 0, widest = 0;
-  for (size_t i = 0; i < n; i++) {
-    float size = fabsf(mean[i]);
-    most = size > most ? size : most;
-    widest = variance[i] > widest ? variance[i] : widest;
-  }
-  float scale = rounded_to_bfloat(most / 127.0f, group + place * 2);
-  quantize_bytes(mean, n, scale, 128.0f, group + GROUP_HEADER + place * 4);
-  scale = rounded_to_bfloat(widest / 255.0f, group + (GROUP + place) * 2);
-  quantize_bytes(variance, n, scale, 0.0f, group + GROUP_HEADER + n * GROUP + place * 4);
 }
 
 /// A query that is prepared for scoring: what its elements are multiplied by, their sum, 128 times

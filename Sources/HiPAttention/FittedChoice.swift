@@ -35,9 +35,12 @@ extension AttentionChoice {
         policy = .heavyHitters(
           try HeavyHitters(recent: hitters.recent / divisor, heavy: hitters.heavy / divisor))
       case .hierarchical(let pruning):
+        // Sketches are kept for groups of keys from the sink on.
+        let unit = pruning.sketches.isEmpty ? 1 : 64
         policy = .hierarchical(
           try pruning.changed(
-            sink: pruning.sink / divisor, window: pruning.window / divisor,
+            sink: max(min(pruning.sink, unit), pruning.sink / divisor / unit * unit),
+            window: max(pruning.leastWindow, pruning.window / divisor),
             keep: (pruning.stages.last?.keep ?? 0) / divisor,
             exceptions: pruning.exceptions.map { $0.divided(by: divisor) }))
       }

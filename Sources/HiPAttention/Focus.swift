@@ -126,6 +126,6 @@ extension HierarchicalPruning {
   public func focus(at position: Int) -> Focus? {
     guard let focus else { return nil }
     let enough = max(focus.keep, fine.stages.last?.keep ?? 0)
-    return position - pruningWindow - sink > enough ? focus : nil
+    return position - fine.pruningWindow - sink > enough ? focus : nil
   }
 }

@@ -80,6 +80,9 @@ public struct HierarchicalPruning: Sendable, Hashable {
     }
   }
 
+  /// Queries below which a block is unfinished, where such blocks have stages of their own.
+  public var unfinishedBlock: Int { fineStages == nil ? queryBlock : max(queryBlock, 64) }
+
   /// Keys in a selected block: the chunk size of the last stage.
   public var blockSize: Int { stages.last?.chunkSize ?? 1 }
 
@@ -106,13 +109,19 @@ public struct HierarchicalPruning: Sendable, Hashable {
     window - max(overlap, queryBlock * stage.queryBlocks)
   }
 
+  /// The least window: no key may be lost between candidates and window.
+  var leastWindow: Int {
+    guard let first = stages.first else { return 1 }
+    return max(window - candidateDistance(in: first), fine.overlap)
+  }
+
   /// What the cache has to keep of the keys for the stages.
   public var sketches: [KeySketch] {
     var sketches: [KeySketch] = []
     for stage in stages + (fineStages ?? []) {
       let sketch: KeySketch? =
         switch stage.estimate {
-        case .moments: .moments(chunkSize: stage.chunkSize)
+        case .means: .means
         case .fourBit: .fourBit
         case .halving, .exact, .tree: nil
         }
@@ -187,17 +196,17 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public var fine: HierarchicalPruning {
     guard let fineStages else { return self }
     return HierarchicalPruning(
-      unchecked: self, stages: fineStages, fineStages: nil,
+      unchecked: self, queryBlock: unfinishedBlock, stages: fineStages, fineStages: nil,
       positions: (pruningPositions, attentionPositions))
   }
 
   private init(
-    unchecked base: HierarchicalPruning, stages: [PruningStage], fineStages: [PruningStage]?,
-    positions: (pruning: PositionScheme, attention: PositionScheme)
+    unchecked base: HierarchicalPruning, queryBlock: Int? = nil, stages: [PruningStage],
+    fineStages: [PruningStage]?, positions: (pruning: PositionScheme, attention: PositionScheme)
   ) {
     sink = base.sink
     window = base.window
-    queryBlock = base.queryBlock
+    self.queryBlock = queryBlock ?? base.queryBlock
     self.stages = stages
     self.fineStages = fineStages
     sharing = base.sharing

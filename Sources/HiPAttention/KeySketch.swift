@@ -2,8 +2,8 @@
 
 /// What the cache keeps of keys besides the keys, for stages to scan.
 public enum KeySketch: Sendable, Hashable {
-  /// Mean and variance of the keys of every chunk, an element in 8 bits.
-  case moments(chunkSize: Int)
+  /// The mean of every 4 keys, an element in 8 bits.
+  case means
   /// Every key, an element in 4 bits.
   case fourBit
 }
@@ -25,26 +25,20 @@ public struct FourBitKey: Sendable {
 
 }
 
-/// The moments of a chunk in 8 bits: multiples of a scale in bfloat16, one for means, one for
-/// variances.
-public struct EightBitMoments: Sendable {
-  /// As scans see them.
-  public let mean, variance: [Float]
+/// The mean of 4 keys in 8 bits: multiples of a scale in bfloat16.
+public struct EightBitMean: Sendable {
+  /// Keys that it stands for.
+  public static let keyCount = 4
 
-  /// Rounds the moments of a chunk.
-  public init(mean: [Float], variance: [Float]) {
-    self.mean = Self.rounded(mean, steps: 127, range: -128...127)
-    self.variance = Self.rounded(variance, steps: 255, range: 0...255)
-  }
+  /// As scans see it.
+  public let values: [Float]
 
-  private static func rounded(
-    _ values: [Float], steps: Float, range: ClosedRange<Float>
-  ) -> [Float] {
-    let scale = bfloat((values.map(abs).max() ?? 0) / steps)
-    return values.map { value in
+  /// Rounds a mean.
+  public init(_ mean: [Float]) {
+    let scale = bfloat((mean.map(abs).max() ?? 0) / 127)
+    values = mean.map { value in
       guard scale > 0 else { return 0 }
-      return min(max((value / scale + 0.5).rounded(.down), range.lowerBound), range.upperBound)
-        * scale
+      return min(max((value / scale + 0.5).rounded(.down), -128), 127) * scale
     }
   }
 }

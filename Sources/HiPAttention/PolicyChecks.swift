@@ -40,11 +40,10 @@ extension HierarchicalPruning {
       }
       return
     }
-    let largest = max(window - candidateDistance(in: first), fine.overlap)
-    guard window >= largest else {
+    guard window >= leastWindow else {
       throw PolicyError(
         "\"window\" is \(window), shorter than the first stage's chunk or its blocks of queries; keys "
-          + "between candidates and window would be lost. Make the window at least \(largest)")
+          + "between candidates and window would be lost. Make the window at least \(leastWindow)")
     }
     for stage in [first, fine.stages.first].compactMap({ $0 }) {
       // The list of chunks reaches one chunk into the window.
@@ -81,9 +80,9 @@ extension HierarchicalPruning {
         "\"focus\" counts shares of softmax mass: it goes with \"ranking\": \"share\" only")
     }
     for stage in [stages.last, fineStages?.last].compactMap({ $0 }) {
-      guard stage.estimate != .moments else {
+      guard stage.estimate != .means else {
         throw PolicyError(
-          "\"focus\": the last stage scores the keys of passages, and \"moments\" are kept of a whole text; end "
+          "\"focus\": the last stage scores the keys of passages, and \"means\" are kept of a whole text; end "
             + "with \"exact\" or \"4-bit\"")
       }
     }
@@ -97,9 +96,9 @@ extension HierarchicalPruning {
         "\"focus\": \"keep\" is \(focus.keep); it must be a multiple of \"passage\", \(focus.passage), and at "
           + "least two: one for the question, one for its answer")
     }
-    guard (1...overlap).contains(focus.refreshInterval) else {
+    guard (1...fine.overlap).contains(focus.refreshInterval) else {
       throw PolicyError(
-        "\"focus\": \"refresh\" is \(focus.refreshInterval); it must be 1 to \(overlap): keys that leave the "
+        "\"focus\": \"refresh\" is \(focus.refreshInterval); it must be 1 to \(fine.overlap): keys that leave the "
           + "window are not seen until then")
     }
   }
@@ -138,15 +137,16 @@ extension HierarchicalPruning {
     guard stage.refreshInterval >= 1 else {
       throw PolicyError("\(name): \"refresh\" is \(stage.refreshInterval); it must be 1 or more")
     }
-    guard stage.queryStride >= 1, queryBlock % stage.queryStride == 0 else {
-      throw PolicyError(
-        "\(name): \"queryStride\" is \(stage.queryStride); it must divide the query block, "
-          + "\(queryBlock)")
-    }
     guard [1, 2, 4, 8].contains(stage.queryBlocks), before == nil || stage.queryBlocks == 1 else {
       throw PolicyError(
         "\(name): \"queryBlocks\" is \(stage.queryBlocks); allowed are 1, 2, 4 and 8 in the first stage "
           + "and 1 in the others")
+    }
+    let queries = queryBlock * stage.queryBlocks
+    guard stage.queryStride >= 1, queries % stage.queryStride == 0 else {
+      throw PolicyError(
+        "\(name): \"queryStride\" is \(stage.queryStride); it must divide the queries that share the stage, "
+          + "\(queries)")
     }
     guard stage.sharedFrom >= 0, stage.sharedFrom == 0 || stage.queryBlocks > 1 else {
       throw PolicyError(
@@ -156,13 +156,14 @@ extension HierarchicalPruning {
     if stage.estimate == .halving && ranking == .share {
       throw PolicyError(
         "\(name): \"halving\" finds one key per chunk and has no softmax mass to share; with "
-          + "\"ranking\": \"share\" use \"moments\", \"4-bit\" or \"exact\"")
+          + "\"ranking\": \"share\" use \"means\", \"4-bit\" or \"exact\"")
     }
-    if stage.estimate == .moments {
-      guard [8, 16, 32].contains(stage.chunkSize), sink % (8 * stage.chunkSize) == 0 else {
+    if stage.estimate == .means {
+      guard stage.chunkSize == 8, sink % 64 == 0, ranking == .share else {
         throw PolicyError(
-          "\(name): \"moments\" are kept for groups of 8 chunks of 8, 16 or 32 keys, and the sink "
-            + "(\(sink)) must be a multiple of a group; \"chunk\" is \(stage.chunkSize)")
+          "\(name): \"means\" are of the halves of chunks of 8 keys, kept for groups of 64, and add up to shares: "
+            + "\"chunk\" (\(stage.chunkSize)) must be 8, the sink (\(sink)) a multiple of 64, \"ranking\" "
+            + "\"share\"")
       }
     }
     if stage.estimate == .fourBit {
@@ -173,8 +174,8 @@ extension HierarchicalPruning {
       }
     }
     guard let before else { return }
-    guard stage.estimate != .moments else {
-      throw PolicyError("\(name): \"moments\" scan all chunks: they go with the first stage")
+    guard stage.estimate != .means else {
+      throw PolicyError("\(name): \"means\" scan all chunks: they go with the first stage")
     }
     guard before.chunkSize % stage.chunkSize == 0 else {
       throw PolicyError(
@@ -218,7 +219,7 @@ extension HierarchicalPruning {
           + "\"pruningPositions\"")
     }
     let sketched = (stages + (fineStages ?? [])).first {
-      $0.estimate == .moments || $0.estimate == .fourBit
+      $0.estimate == .means || $0.estimate == .fourBit
     }
     guard let sketched else { return }
     guard positions == .relative || positions == .infllm else {

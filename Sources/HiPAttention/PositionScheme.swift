@@ -73,14 +73,16 @@ public enum PositionScheme: String, Sendable, Hashable, CaseIterable {
 }
 
 extension HierarchicalPruning {
-  /// Positions of the sink and of each selected block under `spread`, for queries from `start` on: the sink's
-  /// first, then those of the blocks that begin at `blocks`, ascending. None is negative.
+  /// Positions of the sink and of each selected block under `spread`, none of them negative.
+  ///
+  /// The sink's first, then those of the blocks that begin at `blocks`, ascending; for queries from `start` on.
   public func spreadPositions(blocks: [Int], queriesFrom start: Int, trainedLength: Int) -> [Int] {
     let count = sink + blocks.count * blockSize
     // The last query of a block is that much further from the first key than its first query.
     let room = max(count, trainedLength - window - queryBlock)
     return PositionScheme.spread(
-      [0] + blocks, sizes: [sink] + blocks.map { _ in blockSize }, border: start - window, room: room
+      [0] + blocks, sizes: [sink] + blocks.map { _ in blockSize }, border: start - window,
+      room: room
     ).map { max(0, $0) }
   }
 }

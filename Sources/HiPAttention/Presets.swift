@@ -44,28 +44,29 @@ extension HeavyHitters {
 }
 
 extension HierarchicalPruning {
-  /// Our selection, described in Docs/Decisions 0005 to 0010.
+  /// Our selection, described in Docs/Decisions 0005 to 0016.
   ///
-  /// A scan over the moments of 8-key chunks, from 128K tokens on one for four blocks of queries, then
-  /// exact scores inside the best for each block, both ranked by their share of every query's softmax
-  /// mass, per key-value head.
-  /// The end of a text, where questions stand and single keys matter, goes from the moments to exact scores,
+  /// A scan over means of keys for every 64 queries, from 128K tokens on for 256, then exact scores inside the best
+  /// for each 32, both ranked by their share of every query's softmax mass, per key-value head. What is selected
+  /// stands in proportion to where it does in the text.
+  /// The end of a text, where questions stand and single keys matter, goes from the means to exact scores,
   /// and its answer attends to the passages that it drew on.
   public static let infiniteHiP: HierarchicalPruning = {
     var scan = PruningStage(
       chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 64,
-      estimate: .moments)
-    scan.queryBlocks = 4
+      estimate: .means)
+    scan.queryBlocks = 8
     scan.sharedFrom = 1 << 17
     var policy = HierarchicalPruning(
       unchecked: [
         scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
       ],
       fineStages: [
-        PruningStage(chunkSize: 8, keep: 32768, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 32768, estimate: .means),
         PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
       ],
-      scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm))
+      scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm),
+      frame: Frame(sink: 64, window: 512, queryBlock: 32, attentionPositions: .spread))
     policy.sharpening = 0.5
     policy.focus = Focus(passage: 64, keep: 2048, refreshInterval: 64)
     return policy

@@ -10,12 +10,11 @@ public struct PruningStage: Sendable, Hashable {
   public var proportion: Proportion?
   /// Decoding steps after which the stage is computed anew.
   public var refreshInterval: Int
-  /// Neighbouring queries that are averaged before scoring.
+  /// Of so many neighbouring queries one is scored: the last one where every key of a chunk is, else their mean.
   public var queryStride: Int
   /// Neighbouring blocks of queries that share what the stage keeps; only ever of the first stage.
   public var queryBlocks = 1
-  /// Position from which on they do; before it every block scans by itself, and as many times fewer
-  /// queries are averaged.
+  /// Position from which on they do; before it a quarter of them, and as many times fewer queries are one.
   public var sharedFrom = 0
   /// How a chunk's score comes about.
   public var estimate: ChunkEstimate
@@ -33,13 +32,18 @@ public struct PruningStage: Sendable, Hashable {
     self.estimate = estimate
   }
 
+  /// Whether neighbouring queries are averaged.
+  ///
+  /// The mean of two queries finds what both want a little; what one of them wants, which single keys tell, it misses.
+  public var averagesQueries: Bool { estimate != .exact && estimate != .fourBit }
+
   /// The stage as it is for queries from `position` on.
   func resolved(at position: Int) -> PruningStage {
     var stage = self
     stage.sharedFrom = 0
     guard position < sharedFrom else { return stage }
-    stage.queryStride = max(1, queryStride / queryBlocks)
-    stage.queryBlocks = 1
+    stage.queryBlocks = max(1, queryBlocks / 4)
+    stage.queryStride = max(1, queryStride * stage.queryBlocks / queryBlocks)
     return stage
   }
 
@@ -71,9 +75,9 @@ public enum ChunkEstimate: String, Sendable, Hashable, CaseIterable {
   /// Binary search for the best key: probe either half, go into the better one (SelectRep of
   /// InfiniteHiP). Reads 2 (log2 chunk + 1) keys.
   case halving
-  /// Log of the chunk's softmax mass, estimated from the mean and the variance of its keys:
-  /// q·mean + Σ q² variance / 2. Reads a sketch of two bytes an element and chunk.
-  case moments
+  /// The softmax mass of a chunk of 8 keys as the means of its halves have it. Reads a sketch of two bytes an
+  /// element and chunk.
+  case means
   /// Every key of the chunk.
   case exact
   /// Every key of the chunk as a copy in 4 bits has it: a quarter of the bytes of 16-bit keys.

@@ -28,13 +28,14 @@ extension CPUBackend {
     where part.table.onCPU.store.format.keepsSketches(call.layer) {
       let blocks = part.table.onCPU
       let kvHeads = blocks.store.format.shape.kvHeads
-      for case (let index, .moments(let chunkSize)) in blocks.store.format.sketches.enumerated() {
-        // Chunks that the new tokens complete.
-        let chunks = part.start / chunkSize..<(part.start + part.rows.count) / chunkSize
-        pool.run(chunks.count * kvHeads) { item, thread in
+      if let index = blocks.store.format.sketches.firstIndex(of: .means) {
+        let size = EightBitMean.keyCount
+        // Those that the new tokens complete.
+        let means = part.start / size..<(part.start + part.rows.count) / size
+        pool.run(means.count * kvHeads) { item, thread in
           sketch(
-            chunks.lowerBound + item / kvHeads, of: chunkSize, kvHead: item % kvHeads, call.layer,
-            blocks, written, index, scratch(thread))
+            means.lowerBound + item / kvHeads, kvHead: item % kvHeads, call.layer, blocks, written,
+            index, scratch(thread))
         }
       }
     }
@@ -93,18 +94,18 @@ extension CPUBackend {
   }
 
   private func sketch(
-    _ chunk: Int, of chunkSize: Int, kvHead: Int, _ layer: Int, _ blocks: CPUBlockTable,
-    _ written: WrittenBlocks, _ index: Int, _ scratch: Scratch
+    _ mean: Int, kvHead: Int, _ layer: Int, _ blocks: CPUBlockTable, _ written: WrittenBlocks,
+    _ index: Int, _ scratch: Scratch
   ) {
     let size = blocks.store.format.shape.headSize
-    guard scratch.reset(2 * Scratch.size(size)),
-      let group = blocks.group(index, layer: layer, kvHead: kvHead, row: chunk)
+    guard scratch.reset(Scratch.size(size)),
+      let group = blocks.group(
+        index, layer: layer, kvHead: kvHead, row: KVFormat.row(ofMean: mean))
     else { return }
-    let mean = scratch.take(size)
-    let variance = scratch.take(size)
-    written.withKeys(kvHead: kvHead, at: chunk * chunkSize) { keys, place in
-      table.moments(&keys, place, chunkSize, size, mean, variance)
+    let values = scratch.take(size)
+    written.withKeys(kvHead: kvHead, at: mean * EightBitMean.keyCount) { keys, place in
+      table.mean(&keys, place, EightBitMean.keyCount, size, values)
     }
-    table.quantize_moments(mean, variance, size, group.address, group.place)
+    table.quantize_mean(values, size, group.address, group.place)
   }
 }

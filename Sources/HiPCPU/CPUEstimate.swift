@@ -11,29 +11,29 @@ extension CPUBackend {
     var scratch = 0
     var scores = 0
     if case .hierarchical(let pruning) = use.policy {
-      let rows = shape.groupSize * pruning.queryBlock
+      let rows = shape.groupSize * pruning.unfinishedBlock
       for stages in [pruning.stages, pruning.fineStages ?? []] {
         for (index, stage) in stages.enumerated() {
           var keys = index == 0 ? use.length : min(use.length, stages[index - 1].keep)
           if index == stages.count - 1, let focus = pruning.focus {
             keys = max(keys, min(use.length, focus.keep))
           }
-          let columns = stage.estimate == .moments ? keys / stage.chunkSize : keys
+          let columns = stage.estimate == .means ? keys / EightBitMean.keyCount : keys
           scores = max(scores, keys / stage.chunkSize)
           switch stage.estimate {
           case .halving, .tree: break
-          case .moments, .fourBit:
+          case .means, .fourBit:
             scratch = max(
               scratch,
               rankScratchSize(
-                .moments([]), rowCount: rows, columns: columns, headSize: shape.headSize))
+                .means([]), rowCount: rows, columns: columns, headSize: shape.headSize))
           case .exact:
             // The keys of a block of queries are packed besides.
             scratch = max(
               scratch,
               columns * (shape.headSize * table.coarse_bytes / 4 + 1)
                 + rankScratchSize(
-                  .moments([]), rowCount: rows, columns: columns, headSize: shape.headSize))
+                  .means([]), rowCount: rows, columns: columns, headSize: shape.headSize))
           }
         }
       }

@@ -6,7 +6,7 @@ internal import HiPCompute
 
 /// Queries that share a softmax, and where what they give their columns is summed up.
 struct ScoredRows {
-  /// `[count, headSize]`; of moments, each followed by half its squares.
+  /// `[count, headSize]`.
   let queries: UnsafeMutablePointer<Float>
   let count: Int
   let headSize: Int
@@ -43,8 +43,9 @@ final class KeyPanels {
 
 /// What the columns of a ranking are.
 enum ScoredColumns {
-  /// Moments of chunks, in groups; the first chunk of each.
-  case moments([Int32])
+  /// Means, in groups; the first row of each. Those of 32 chunks at a time: four groups of their first halves, then
+  /// four of their second ones, some groups twice where there are no more.
+  case means([Int32])
   /// Keys in 4 bits, in groups; the first key of each.
   case fourBit([Int32])
   /// Keys, rotated to positions when there are rotations, and where they are packed.
@@ -90,7 +91,7 @@ extension CPUBackend {
     let tiles = (columns + panel - 1) / panel
     let rows = min(rowCount, Self.rankedRows)
     return Scratch.size(panel * headSize)
-      + Scratch.size(2 * rowCount * (headSize + Int(IHP_QUERY_HEADER)))
+      + Scratch.size(rowCount * (headSize + Int(IHP_QUERY_HEADER)))
       + Scratch.size(rows * panel) + Scratch.size(rows * tiles * panel)
       + 2 * Scratch.size(rows * tiles) + 2 * Scratch.size(panel) + Scratch.size(tiles * panel)
       + Scratch.size(kind.rotationTileSize)
@@ -119,23 +120,23 @@ extension CPUBackend {
       UnsafePointer<ihp_rows>?, UnsafePointer<Int32>?, Int, Int, Int, UnsafePointer<Float>?, Int,
       UnsafeMutablePointer<Float>?, Int
     ) -> Void
-    /// Groups are scored where they lie; `parts` queries make a row.
-    func scoreGroups(_ groups: [Int32], parts: Int, _ score: GroupScore) {
-      let queries = prepared(parts * rows.count)
+    /// Groups are scored where they lie.
+    func scoreGroups(_ groups: [Int32], _ score: GroupScore) {
+      let queries = prepared(rows.count)
+      let known = groups.count
       groups.withUnsafeBufferPointer { groups in
         guard let groups = groups.baseAddress else { return }
-        let known = (rows.columns + KVFormat.groupSize - 1) / KVFormat.groupSize
         fold(rows, ranking, scratch) { start, first, height, tile in
           let done = start / KVFormat.groupSize
           score(
             &stored, groups + done, min(panel / KVFormat.groupSize, known - done), known - done,
-            size, queries + parts * first * queryWidth, height, tile, panel)
+            size, queries + first * queryWidth, height, tile, panel)
         }
       }
     }
     switch kind {
-    case .moments(let groups): scoreGroups(groups, parts: 2, table.score_moments)
-    case .fourBit(let groups): scoreGroups(groups, parts: 1, table.score_four_bits)
+    case .means(let groups): scoreGroups(groups, table.score_means)
+    case .fourBit(let groups): scoreGroups(groups, table.score_four_bits)
     case .keys(let rotations, _) where rows.count <= Self.fewRows:
       // Keys are scored where they lie instead of being transposed into panels.
       let gathered = scratch.take(panel * size)

@@ -60,7 +60,7 @@ extension CPUBackend {
     guard active > 0 else { return }
     switch job.stage.estimate {
     case .halving: halve(job, active, into: scores, thread: thread)
-    case .moments: scoreMoments(job, active, into: scores, scratch(thread))
+    case .means: scoreMeans(job, active, into: scores, scratch(thread))
     case .exact, .fourBit: scoreKeys(job, active, into: scores, thread: thread)
     case .tree: preconditionFailure("the tree search has no list of chunks to score")
     }
@@ -72,7 +72,7 @@ extension CPUBackend {
 
   // MARK: Queries
 
-  /// Copies the job's queries: scaled, rotated to `position`, neighbours averaged.
+  /// Copies the job's queries, scaled and rotated to `position`: the mean of neighbours, or the last of them.
   func pool(
     _ job: ScoringJob, into rows: UnsafeMutablePointer<Float>, position: (Int) -> Int
   ) {
@@ -87,7 +87,8 @@ extension CPUBackend {
         for first in stride(
           from: job.queries.lowerBound, to: job.queries.upperBound, by: job.stage.queryStride)
         {
-          let group = first..<min(first + job.stage.queryStride, job.queries.upperBound)
+          let end = min(first + job.stage.queryStride, job.queries.upperBound)
+          let group = (job.stage.averagesQueries ? first : end - 1)..<end
           row.update(repeating: 0, count: size)
           let scale = input.shape.scale / Float(group.count)
           for query in group {
@@ -231,37 +232,36 @@ extension CPUBackend {
     held.release()
   }
 
-  // MARK: Moments
+  // MARK: Means
 
-  /// Log masses from the sketch: queries and half their squares against means and variances.
-  private func scoreMoments(
+  /// Shares as the means of halves of chunks have them; the chunks are consecutive, from a block's first on.
+  private func scoreMeans(
     _ job: ScoringJob, _ active: Int, into scores: UnsafeMutablePointer<Float>, _ scratch: Scratch
   ) {
     let size = job.call.input.shape.headSize
     let rows = job.rowCount
-    let chunkSize = job.stage.chunkSize
-    // The first stage's chunks are consecutive.
-    let kind = ScoredColumns.moments(
-      stride(from: 0, to: active, by: KVFormat.groupSize).map {
-        job.chunks[$0] / Int32(chunkSize)
-      })
-    let isThere = scratch.reset(
-      Scratch.size(rows * size) + Scratch.size(2 * rows * size)
-        + rankScratchSize(kind, rowCount: rows, columns: active, headSize: size))
-    guard isThere else { return }
-    let pooled = scratch.take(rows * size)
-    pool(job, into: pooled, position: queryPosition(job, branch: 1))
-    let queries = scratch.take(2 * rows * size)
-    for row in 0..<rows {
-      for element in 0..<size {
-        let value = pooled[row * size + element]
-        queries[row * 2 * size + element] = value
-        queries[row * 2 * size + size + element] = value * value / 2
+    let (groupSize, panel) = (KVFormat.groupSize, Int(IHP_PANEL))
+    let first = Int(job.chunks[0]) / job.call.input.blocks.store.format.blockSize
+    let last = first + (active - 1) / groupSize
+    var groups: [Int32] = []
+    groups.reserveCapacity(2 * (last - first + panel / groupSize))
+    for block in stride(from: first, through: last, by: panel / groupSize / 2) {
+      for half in 0..<2 {
+        for next in block..<block + panel / groupSize / 2 {
+          groups.append(Int32((2 * min(next, last) + half) * groupSize))
+        }
       }
     }
+    let kind = ScoredColumns.means(groups)
+    let isThere = scratch.reset(
+      Scratch.size(rows * size)
+        + rankScratchSize(kind, rowCount: rows, columns: 2 * active, headSize: size))
+    guard isThere else { return }
+    let queries = scratch.take(rows * size)
+    pool(job, into: queries, position: queryPosition(job, branch: 1))
     let scored = ScoredRows(
-      queries: queries, count: rows, headSize: size, columns: active, fold: 1, total: scores)
-    withGroups(job, .moments(chunkSize: chunkSize)) { groups in
+      queries: queries, count: rows, headSize: size, columns: 2 * active, fold: 2, total: scores)
+    withGroups(job, .means) { groups in
       rank(scored, kind, job.pruning.ranking, &groups, scratch)
     }
   }

@@ -44,10 +44,8 @@ public struct KVFormat: Sendable, Hashable {
   public let sketches: [KeySketch]
   /// Of each layer how many last keys a query may reach, nil for all of them; empty where that is so in every layer.
   public let windows: [Int?]
-  /// Tokens in a block: 64, or as many as 8 chunks of the longest moments have.
-  ///
-  /// A power of two.
-  public let blockSize: Int
+  /// Tokens in a block, a power of two.
+  public let blockSize = 64
 
   /// Stores the parts.
   public init(
@@ -60,23 +58,24 @@ public struct KVFormat: Sendable, Hashable {
     self.shape = shape
     self.element = element
     self.sketches = sketches
-    blockSize = sketches.reduce(64) { size, sketch in
-      if case .moments(let chunkSize) = sketch {
-        max(size, Self.groupSize * chunkSize)
-      } else {
-        size
-      }
-    }
   }
 
   /// Rows of a sketch that are scored together, and so lie together.
   public static let groupSize = 8
 
-  /// Bytes of a group: of each row two 16-bit numbers and its elements, half a byte each of a key in 4
-  /// bits, a byte each of a mean and a variance.
+  /// The row of a mean, both counted from the first of a sequence: a block's group of first halves of chunks of 8 keys
+  /// comes before the one of second halves, so that vectors add them up.
+  public static func row(ofMean index: Int) -> Int {
+    let (pair, half) = index.quotientAndRemainder(dividingBy: 2)
+    let (block, place) = pair.quotientAndRemainder(dividingBy: groupSize)
+    return (2 * block + half) * groupSize + place
+  }
+
+  /// Bytes of a group: of each row its elements, half a byte each of a key in 4 bits after two 16-bit numbers, a
+  /// byte each of a mean after one.
   public func groupByteCount(_ sketch: KeySketch) -> Int {
     switch sketch {
-    case .moments: Self.groupSize * (4 + 2 * shape.headSize)
+    case .means: Self.groupSize * (2 + shape.headSize)
     case .fourBit: Self.groupSize * (4 + shape.headSize / 2)
     }
   }
@@ -84,7 +83,7 @@ public struct KVFormat: Sendable, Hashable {
   /// Groups of a sketch in a block.
   public func groupsPerBlock(_ sketch: KeySketch) -> Int {
     switch sketch {
-    case .moments(let chunkSize): blockSize / chunkSize / Self.groupSize
+    case .means: blockSize / EightBitMean.keyCount / Self.groupSize
     case .fourBit: blockSize / Self.groupSize
     }
   }

@@ -41,7 +41,7 @@ public struct LayerAttention: Sendable, Hashable {
   public func questionLength(endingAt length: Int) -> Int? {
     guard case .hierarchical(let pruning) = policy else { return nil }
     // An unfinished block: those are searched with finer stages.
-    let count = pruning.queryBlock - 1
+    let count = pruning.unfinishedBlock - 1
     return focusing(at: length - count) == nil ? nil : count
   }
 }
@@ -115,7 +115,7 @@ struct LayerStep {
 
   /// Whole blocks of queries first, then the unfinished one.
   private func selecting(_ pruning: HierarchicalPruning, _ rows: Range<Int>) -> [Phase] {
-    let whole = rows.count / pruning.queryBlock * pruning.queryBlock
+    let whole = rows.count / pruning.unfinishedBlock * pruning.unfinishedBlock
     return [(rows.prefix(whole), pruning), (rows.dropFirst(whole), pruning.fine)]
       .filter { !$0.0.isEmpty }.map { rows, pruning in
         Phase(

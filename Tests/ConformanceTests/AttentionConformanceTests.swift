@@ -116,7 +116,7 @@ import Testing
       let pruning = try HierarchicalPruning(
         reach: StreamingWindow(sink: 64, window: 64),
         stages: [
-          PruningStage(chunkSize: 8, keep: keep, estimate: .moments),
+          PruningStage(chunkSize: 8, keep: keep, estimate: .means),
           PruningStage(chunkSize: 8, keep: 64, estimate: .exact),
         ], scoring: .init(sharing: .group, ranking: .share, positions: .infllm))
       return try layer.run(
@@ -183,7 +183,7 @@ import Testing
     func estimates(_ first: ChunkEstimate, _ stride: Int) -> [PruningStage] {
       [
         PruningStage(
-          chunkSize: first == .moments ? 8 : 16, keep: 96,
+          chunkSize: first == .means ? 8 : 16, keep: 96,
           proportion: stride == 4 ? .init(share: 0.3, least: 48) : nil, queryStride: stride,
           estimate: first),
         PruningStage(chunkSize: 8, keep: 40, estimate: .exact),
@@ -210,9 +210,9 @@ import Testing
       make(halving(1), .head, .maximum, .chunkIndexed),
       make(halving(2), .group, .maximum, .infllm),
       make(halving(1), .group, .maximum, .absolute, .absolute),
-      make(estimates(.moments, 1), .group, .share, .infllm),
-      make(estimates(.moments, 4), .allHeads, .share, .relative),
-      make(estimates(.moments, 1), .head, .maximum, .relative),
+      make(estimates(.means, 1), .group, .share, .infllm),
+      make(estimates(.means, 4), .allHeads, .share, .relative),
+      make(estimates(.means, 2), .head, .share, .relative),
       make(estimates(.exact, 2), .head, .share, .chunkIndexed),
       make(estimates(.exact, 1), .allHeads, .maximum, .absolute, .absolute),
       make([], .allHeads, .maximum, .relative),
@@ -226,10 +226,10 @@ import Testing
       make(tree(2, 32), .head, .maximum, .absolute, .absolute),
       make(tree(4, 64), .group, .maximum, .dynamic, .selfExtend),
       make(tree(1, 16), .head, .maximum, .relative),
-      make(estimates(.moments, 2), .group, .share, .infllm, .spread),
+      make(estimates(.means, 2), .group, .share, .infllm, .spread),
       make(halving(1), .head, .maximum, .chunkIndexed, .spread),
-      shared(4, estimates(.moments, 4), .group, .share, .infllm),
-      shared(2, estimates(.moments, 1), .allHeads, .share, .relative),
+      shared(4, estimates(.means, 4), .group, .share, .infllm),
+      shared(2, estimates(.means, 1), .allHeads, .share, .relative),
       shared(4, estimates(.exact, 1), .group, .share, .selfExtend),
       shared(4, estimates(.fourBit, 2), .head, .maximum, .infllm),
       shared(2, halving(4), .allHeads, .maximum, .relative),
@@ -254,16 +254,16 @@ import Testing
     }
     let prunings = [
       try make(
-        PruningStage(chunkSize: 8, keep: 96, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 96, estimate: .means),
         PruningStage(chunkSize: 8, keep: 8, estimate: .exact)),
       // The third stage packs other keys between the blocks that share the second's.
       try make(
-        PruningStage(chunkSize: 8, keep: 192, queryStride: 8, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 192, queryStride: 8, estimate: .means),
         PruningStage(chunkSize: 8, keep: 96, queryStride: 2, estimate: .exact),
         PruningStage(chunkSize: 8, keep: 32, estimate: .exact)),
       // Two rows a head, which are not packed.
       try make(
-        PruningStage(chunkSize: 8, keep: 192, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 192, estimate: .means),
         PruningStage(
           chunkSize: 8, keep: 64, proportion: .init(share: 0.2, least: 8), queryStride: 32,
           estimate: .exact)),
@@ -286,11 +286,11 @@ import Testing
   func sharpenedEqualsTheReference(_ backend: TestedBackend) throws {
     let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
     for (estimate, sharing, attention) in [
-      (ChunkEstimate.moments, HeadSharing.group, PositionScheme.streaming),
+      (ChunkEstimate.means, HeadSharing.group, PositionScheme.streaming),
       (.fourBit, .head, .infllm), (.exact, .allHeads, .dynamic),
     ] {
       let pruning = try HierarchicalPruning(
-        reach: StreamingWindow(sink: estimate == .moments ? 64 : 40, window: 100), queryBlock: 64,
+        reach: StreamingWindow(sink: estimate == .means ? 64 : 40, window: 100), queryBlock: 64,
         stages: [
           PruningStage(chunkSize: 8, keep: 400, queryStride: 2, estimate: estimate),
           PruningStage(chunkSize: 8, keep: 200, estimate: .exact),

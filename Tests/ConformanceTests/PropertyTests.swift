@@ -16,7 +16,7 @@ import Testing
     keep: Int, coarse: Int, _ ranking: ChunkRanking, attention: PositionScheme = .absolute
   ) throws -> HierarchicalPruning {
     let estimates: (ChunkEstimate, ChunkEstimate) =
-      ranking == .share ? (.moments, .exact) : (.halving, .halving)
+      ranking == .share ? (.means, .exact) : (.halving, .halving)
     return try HierarchicalPruning(
       reach: StreamingWindow(sink: 64, window: 64),
       stages: [
@@ -48,7 +48,7 @@ import Testing
     var before: [Set<Int32>] = []
     for keep in [32, 64, 96, 160, 320] {
       let stage = PruningStage(
-        chunkSize: 8, keep: keep, estimate: ranking == .share ? .moments : .halving)
+        chunkSize: 8, keep: keep, estimate: ranking == .share ? .means : .halving)
       let policy = try HierarchicalPruning(
         reach: StreamingWindow(sink: 64, window: 64), stages: [stage],
         scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: ranking))

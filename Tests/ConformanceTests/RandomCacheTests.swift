@@ -59,13 +59,13 @@ import Testing
     #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
     #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
     // An answer attends to the passages and scores nothing.
-    #expect(try bytes("infinitehip", 100_000) == 4 * 3328 * 2 * 64)
-    // Among more passages than are selected it scores their keys; without, every 4 tokens moments of 68 bytes a
+    #expect(try bytes("infinitehip", 100_000) == 4 * 2624 * 2 * 64)
+    // Among more passages than are selected it scores their keys; without, every 4 tokens means of 68 bytes a
     // chunk of 98,720 candidates, every 2 32,768 keys of 20 bytes, always 4,096 of 64.
     let pruning = try HierarchicalPruning(
       reach: StreamingWindow(sink: 256, window: 1024),
       stages: [
-        PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 4, estimate: .moments),
+        PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 4, estimate: .means),
         PruningStage(chunkSize: 8, keep: 4096, refreshInterval: 2, estimate: .fourBit),
         PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
       ],

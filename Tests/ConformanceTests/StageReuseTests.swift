@@ -35,7 +35,7 @@ import Testing
       (
         HeadSharing.group,
         [
-          PruningStage(chunkSize: 8, keep: 400, refreshInterval: 8, estimate: .moments),
+          PruningStage(chunkSize: 8, keep: 400, refreshInterval: 8, estimate: .means),
           PruningStage(chunkSize: 8, keep: 160, refreshInterval: 8, estimate: .fourBit),
           PruningStage(chunkSize: 8, keep: 80, estimate: .exact),
         ], 2
@@ -91,7 +91,7 @@ import Testing
       let pruning = try HierarchicalPruning(
         reach: StreamingWindow(sink: 64, window: 64),
         stages: [
-          PruningStage(chunkSize: 8, keep: 400, refreshInterval: 8, estimate: .moments),
+          PruningStage(chunkSize: 8, keep: 400, refreshInterval: 8, estimate: .means),
           PruningStage(chunkSize: 8, keep: 80, estimate: .exact),
         ],
         scoring: .init(sharing: sharing, ranking: .share, positions: .infllm)

@@ -24,7 +24,7 @@ import Testing
     refresh: Int, window: Int = 128, queryBlocks: Int = 1, focus: Focus? = nil
   ) -> AttentionChoice {
     var scan = PruningStage(
-      chunkSize: 8, keep: 512, refreshInterval: 2 * refresh, queryStride: 2, estimate: .moments)
+      chunkSize: 8, keep: 512, refreshInterval: 2 * refresh, queryStride: 2, estimate: .means)
     scan.queryBlocks = queryBlocks
     var one = scan
     one.queryBlocks = 1
@@ -372,7 +372,7 @@ import Testing
   }
 
   @Test func twoSessionsOfMoreThanHalfOfTheMemoryAreRefused() async throws {
-    // A block of 64 tokens takes 293 KB here: 8 layers of 2 heads, with moments.
+    // A block of 64 tokens takes 293 KB here: 8 layers of 2 heads, with means.
     let limit = 10 * 8 * 2 * (2 * 64 * 128 + 8 * 132)
     let model = try await LanguageModel.load(DemoModel.path, cacheLimit: limit) {
       try CPUBackend(threads: 2)

@@ -113,7 +113,7 @@ import Testing
     (#""stages": [{"chunk": 64, "keep": 128}, {"chunk": 24, "keep": 48}]"#, "does not divide"),
     (#""stages": [{"chunk": 64, "keep": 128}, {"chunk": 8, "keep": 256}]"#, "more than the 128"),
     (#""stages": [{"chunk": 2048, "keep": 4096}]"#, "shorter than the first stage's chunk"),
-    (#""stages": [{"chunk": 8, "keep": 8, "queryStride": 3}]"#, "divide the query block"),
+    (#""stages": [{"chunk": 8, "keep": 8, "queryStride": 3}]"#, "divide the queries"),
     (#""stages": [{"chunk": 8, "keep": 8, "refresh": 0}]"#, "1 or more"),
     (#""stages": [{"chunk": 8, "keep": 8, "queryBlocks": 3}]"#, "allowed are 1, 2, 4 and 8"),
     (
@@ -133,12 +133,16 @@ import Testing
     (#""stages": [{"chunk": 8, "keep": 8, "size": 0}]"#, "allowed are chunk, keep"),
     (#""stages": [{"chunk": 8, "keep": 8}], "ranking": "share""#, "no softmax mass"),
     (
-      #""stages": [{"chunk": 8, "keep": 8, "estimate": "moments"}], "pruningPositions": "absolute""#,
+      #""stages": [{"chunk": 8, "keep": 8, "estimate": "means"}], "ranking": "share", "pruningPositions": "absolute""#,
       "one distance"
     ),
-    (#""stages": [{"chunk": 24, "keep": 24, "estimate": "moments"}]"#, "8, 16 or 32 keys"),
     (
-      #""stages": [{"chunk": 8, "keep": 64}, {"chunk": 8, "keep": 8, "estimate": "moments"}]"#,
+      #""stages": [{"chunk": 24, "keep": 24, "estimate": "means"}], "ranking": "share""#,
+      "must be 8"
+    ),
+    (#""stages": [{"chunk": 8, "keep": 8, "estimate": "means"}]"#, "add up to shares"),
+    (
+      #""stages": [{"chunk": 8, "keep": 64, "estimate": "exact"}, {"chunk": 8, "keep": 8, "estimate": "means"}], "ranking": "share""#,
       "the first stage"
     ),
     (#""stages": [{"chunk": 8, "keep": 8, "keepShare": 2, "keepLeast": 8}]"#, "at most 1"),
@@ -155,7 +159,7 @@ import Testing
     ),
     (#""stages": [{"chunk": 8, "keep": 8}], "focus": 1"#, "must be a JSON object"),
     (
-      #""stages": [{"chunk": 8, "keep": 8, "estimate": "moments"}], "ranking": "share", "pruningPositions": "infllm", "focus": {"passage": 8, "keep": 8, "refresh": 1}"#,
+      #""stages": [{"chunk": 8, "keep": 8, "estimate": "means"}], "ranking": "share", "pruningPositions": "infllm", "focus": {"passage": 8, "keep": 8, "refresh": 1}"#,
       "end with \"exact\" or \"4-bit\""
     ),
     (
@@ -233,7 +237,7 @@ import Testing
   }
 
   @Test func selectionsThatHoldMoreThanTheTrainedLengthWouldAreSharpened() throws {
-    let pruning = HierarchicalPruning.infiniteHiP
+    let pruning = HierarchicalPruning.infiniteHiP.fine
     func sharpness(_ held: Float, at position: Int, queries: Int = 1) -> Double {
       pruning.sharpness(
         held: held, queries: position..<position + queries, trainedLength: 8192)
@@ -292,7 +296,7 @@ import Testing
     for keep in [1024, 4096] {
       let pruning = try HierarchicalPruning.infiniteHiP.focusing(
         Focus(passage: 64, keep: keep, refreshInterval: 64))
-      let enough = max(keep, 2048) + 256 + pruning.pruningWindow
+      let enough = max(keep, 2048) + pruning.sink + pruning.fine.pruningWindow
       #expect(pruning.focus(at: enough) == nil)
       #expect(pruning.focus(at: enough + 1) == pruning.focus)
     }

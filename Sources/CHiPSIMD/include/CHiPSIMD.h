@@ -23,8 +23,8 @@
 /// key, of which byte i holds element i in its low and element 4 + i in its high half; an element is
 /// minimum + n * scale.
 ///
-/// Moments of chunks in 8 bits: 8 bfloat16 scales of means, 8 of variances, then for every 4 elements
-/// four bytes of each chunk's mean (128 + n), then likewise of its variance (n).
+/// Means of keys in 8 bits: 8 bfloat16 scales, then for every 4 elements four bytes of each mean; an element is
+/// (n - 128) * scale.
 #define IHP_GROUP 8
 
 /// A prepared input of n elements takes 2 n floats and these.
@@ -199,21 +199,20 @@ typedef struct ihp_kernels {
   /// First pass over a tile of scores [rows][64] of `columns` keys: weights[r][j] becomes
   /// exp(score - largest of the tile), summed over `fold` keys, and each row's largest score and sum of
   /// weights are noted, at r * tile_ld. Weights are of `weight_bytes` each, `ld` of them to a row. With
-  /// `fold` 4 (else 1) key 4q + v stands in column 16v + q, and `columns` is a multiple of 4.
+  /// `fold` 2 or 4 (else 1) key fold * q + v stands in column IHP_PANEL / fold * v + q, and `columns` is a multiple
+  /// of it.
   void (*share_tile)(float *scores, size_t rows, size_t columns, size_t fold, void *weights,
                      size_t ld, float *maximum, float *sum, size_t tile_ld);
   /// Second pass: out[j] += sum over rows of row r's share of softmax mass in weight j, for
-  /// `tiles` tiles of `width` (64 or 16) weights; `maximum` is overwritten.
+  /// `tiles` tiles of `width` (64, 32 or 16) weights; `maximum` is overwritten.
   void (*share_add)(const void *weights, size_t ld, size_t rows, size_t tiles, size_t width,
                     float *maximum, const float *sum, size_t tile_ld, float *out);
-  /// mean[i], variance[i] of `count` consecutive keys from `first` on, over the keys.
-  void (*moments)(const ihp_rows *keys, size_t first, size_t count, size_t head_size, float *mean,
-                  float *variance);
+  /// mean[i] of `count` consecutive keys from `first` on.
+  void (*mean)(const ihp_rows *keys, size_t first, size_t count, size_t head_size, float *mean);
   /// Writes one key, of n elements (a multiple of 8), to its place in a group of 4-bit keys.
   void (*quantize_key)(const float *key, size_t n, uint8_t *group, size_t place);
-  /// Writes the moments of one chunk, of n elements each, to their place in a group.
-  void (*quantize_moments)(const float *mean, const float *variance, size_t n, uint8_t *group,
-                           size_t place);
+  /// Writes a mean, of n elements (a multiple of 4), to its place in a group.
+  void (*quantize_mean)(const float *mean, size_t n, uint8_t *group, size_t place);
   /// Brings queries into the form in which keys are scored for a selection, in 8 bits where the
   /// table has products of those: head_size + IHP_QUERY_HEADER floats each.
   void (*prepare_queries)(const float *queries, size_t rows, size_t head_size, float *out);
@@ -233,11 +232,11 @@ typedef struct ihp_kernels {
   void (*score_four_bits)(const ihp_rows *groups, const int32_t *firsts, size_t count,
                           size_t known, size_t head_size, const float *queries, size_t rows, float *scores,
                           size_t ld);
-  /// scores[r][8 * g + i] = dot(query 2r, mean) + dot(query 2r + 1, variance) of chunk firsts[g] + i,
-  /// for `count` (at most 8) groups of moments, whose first chunks are multiples of 8.
-  void (*score_moments)(const ihp_rows *groups, const int32_t *firsts, size_t count, size_t known,
-                        size_t head_size, const float *queries, size_t rows, float *scores,
-                        size_t ld);
+  /// scores[r][8 * g + i] = dot(query r, mean firsts[g] + i) for `count` (at most 8) groups, as
+  /// `score_four_bits` does.
+  void (*score_means)(const ihp_rows *groups, const int32_t *firsts, size_t count, size_t known,
+                      size_t head_size, const float *queries, size_t rows, float *scores,
+                      size_t ld);
 } ihp_kernels;
 
 /// Instruction sets that have a table.

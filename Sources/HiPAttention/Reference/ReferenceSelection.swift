@@ -199,8 +199,8 @@ public struct ReferenceSelection {
           interval, lastStart: lastCandidate, queries, chunk: index, head: head, rows: rows,
           pruning)
       case .tree: preconditionFailure("the tree search scores no chunks of a list")
-      case .moments:
-        perQuery.append(moments(interval, queries, head: head))
+      case .means:
+        perQuery.append(means(interval, queries, head: head))
       case .exact, .fourBit:
         perQuery.append(
           exact(
@@ -222,13 +222,14 @@ public struct ReferenceSelection {
     return result
   }
 
-  /// The query rows of a block as the stage sees them: rotated, then averaged.
+  /// The query rows of a block as the stage sees them: rotated, then averaged, or one of several.
   private func pooled(
     _ rows: Range<Int>, head: Int, listCount: Int, _ stage: PruningStage,
     _ pruning: HierarchicalPruning
   ) -> [[Double]] {
     stride(from: rows.lowerBound, to: rows.upperBound, by: stage.queryStride).map { start in
-      let group = start..<min(start + stage.queryStride, rows.upperBound)
+      let end = min(start + stage.queryStride, rows.upperBound)
+      let group = (stage.averagesQueries ? start : end - 1)..<end
       var mean = [Double](repeating: 0, count: input.shape.headSize)
       for row in group {
         let position = input.firstPosition + row
@@ -237,7 +238,7 @@ public struct ReferenceSelection {
           // Sketches are of keys that are not rotated: all are seen as a right half is.
           case .relative:
             pruning.pruningWindow
-              + (stage.estimate == .moments || stage.estimate == .fourBit ? 0 : 1)
+              + (stage.estimate == .means || stage.estimate == .fourBit ? 0 : 1)
           case .chunkIndexed, .streaming, .spread: min(position, listCount + pruning.pruningWindow)
           case .infllm: pruning.pruningWindow
           case .absolute, .selfExtend, .dynamic: position
@@ -334,22 +335,18 @@ public struct ReferenceSelection {
     }
   }
 
-  /// Log of the mass per query, from mean and variance of the chunk's keys.
-  private func moments(_ chunk: Range<Int>, _ queries: [[Double]], head: Int) -> [Double] {
+  /// Log of the mass per query, but for a constant, as the means of every 4 of the chunk's keys have it.
+  private func means(_ chunk: Range<Int>, _ queries: [[Double]], head: Int) -> [Double] {
     let kvHead = head / input.shape.groupSize
-    let count = Double(chunk.count)
-    let keys = chunk.map { Array(input.key($0, kvHead)) }
-    let mean = (0..<input.shape.headSize).map { e in keys.reduce(0) { $0 + $1[e] } / count }
-    let variance = mean.indices.map { e in
-      keys.reduce(0) { $0 + ($1[e] - mean[e]) * ($1[e] - mean[e]) } / count
-    }
-    let kept = EightBitMoments(mean: mean.map(Float.init), variance: variance.map(Float.init))
-    return queries.map { query in
-      query.indices.reduce(0) {
-        $0 + query[$1] * Double(kept.mean[$1])
-          + query[$1] * query[$1] * Double(kept.variance[$1]) / 2
+    let size = EightBitMean.keyCount
+    let means = stride(from: chunk.lowerBound, to: chunk.upperBound, by: size).map { first in
+      let keys = (first..<first + size).map { Array(input.key($0, kvHead)) }
+      let mean = (0..<input.shape.headSize).map { e in
+        keys.reduce(0) { $0 + $1[e] } / Double(size)
       }
+      return EightBitMean(mean.map(Float.init)).values.map(Double.init)
     }
+    return queries.map { query in logSumExp(means.map { dot(query[...], $0[...]) }) }
   }
 
   /// Log of the mass per query under `share`, the best key per query under `maximum`.
