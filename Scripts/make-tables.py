@@ -164,6 +164,9 @@ def retention():
         document = result(name)["results"]
         counted = {it["task"] for it in document["baseline"] if it["score"] >= 0.5}
         dense = [it["score"] for it in document["baseline"] if it["task"] in counted]
+        if not dense:
+            rows.append((model, "`dense`", "1x", "–", "–", "below 0.5", "0 of 4"))
+            continue
         rows.append((model, "`dense`", "1x", "1.00", "–", f"{sum(dense) / len(dense):.2f}", f"{len(counted)} of 4"))
         rows += [
             (

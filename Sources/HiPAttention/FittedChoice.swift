@@ -7,7 +7,7 @@ extension AttentionChoice {
     case .dense, .stretched: nil
     case .streaming(let window): window.sink + window.window
     case .heavyHitters(let hitters): hitters.budget + HeavyHitters.queryBlock
-    case .hierarchical(let pruning): pruning.largestBudget + pruning.queryBlock
+    case .hierarchical(let pruning): pruning.largestBudget + pruning.unfinishedBlock
     }
   }
 
@@ -15,7 +15,7 @@ extension AttentionChoice {
   /// - Returns: itself where it fits; nil where no budget is small enough.
   public func fitted(to length: Int) -> AttentionChoice? {
     var divisor = 1
-    while let choice = divided(by: divisor), let reach = choice.reach {
+    while divisor < 1 << 30, let choice = divided(by: divisor), let reach = choice.reach {
       if reach <= length { return choice }
       divisor *= 2
     }

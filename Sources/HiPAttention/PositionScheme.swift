@@ -29,7 +29,7 @@ public enum PositionScheme: String, Sendable, Hashable, CaseIterable {
   /// Everything at its true position.
   case absolute
 
-  /// Whether keys are rotated by what the model was trained on.
+  /// Whether a key's own position is squeezed by what the model was trained on.
   public var needsTrainedLength: Bool { self == .selfExtend || self == .dynamic }
 
   /// Position of a key under `selfExtend` or `dynamic`, for queries at `queries`; its own under any
@@ -52,20 +52,22 @@ public enum PositionScheme: String, Sendable, Hashable, CaseIterable {
   /// Positions of the first keys of runs that are spread: what stands at `starts`, ascending, is squeezed into
   /// the `room` positions before `border`, but no two runs of `sizes` keys overlap.
   ///
-  /// Runs that together are longer than the room stand side by side before the border.
+  /// What reaches beyond the border, where some queries see it through the window, stays where it is. Runs that
+  /// together are longer than the room stand side by side.
   static func spread(_ starts: [Int], sizes: [Int], border: Int, room: Int) -> [Int] {
-    let room = min(room, border)
+    let room = max(0, min(room, border))
     var places = [Int](repeating: 0, count: starts.count)
     var free = border - room
     for (index, start) in starts.enumerated() {
-      places[index] = max(free, border - room + start * room / max(1, border))
+      let place = start < border ? border - room + start * room / border : start
+      places[index] = max(free, place)
       free = places[index] + sizes[index]
     }
-    // What was pushed over the border moves back, and pushes what lies before it.
-    var limit = border
+    // What was pushed over the border, or over what lies beyond it, moves back.
+    var limit = Int.max
     for index in starts.indices.reversed() {
-      guard places[index] + sizes[index] > limit else { break }
-      places[index] = limit - sizes[index]
+      let end = min(limit, max(border, starts[index] + sizes[index]))
+      places[index] = min(places[index], end - sizes[index])
       limit = places[index]
     }
     return places
@@ -75,14 +77,15 @@ public enum PositionScheme: String, Sendable, Hashable, CaseIterable {
 extension HierarchicalPruning {
   /// Positions of the sink and of each selected block under `spread`, none of them negative.
   ///
-  /// The sink's first, then those of the blocks that begin at `blocks`, ascending; for queries from `start` on.
+  /// The sink's first, then those of the blocks that begin at `blocks`, ascending; for queries from `start` on. A trained
+  /// length of `Int.max` is not known: all stand side by side.
   public func spreadPositions(blocks: [Int], queriesFrom start: Int, trainedLength: Int) -> [Int] {
     let count = sink + blocks.count * blockSize
     // The last query of a block is that much further from the first key than its first query.
-    let room = max(count, trainedLength - window - queryBlock)
+    let known = trainedLength == .max ? 0 : trainedLength - window - queryBlock
     return PositionScheme.spread(
       [0] + blocks, sizes: [sink] + blocks.map { _ in blockSize }, border: start - window,
-      room: room
+      room: max(count, known)
     ).map { max(0, $0) }
   }
 }

@@ -29,7 +29,7 @@ extension AttentionChoice {
 }
 
 extension StreamingWindow {
-  /// As many keys as the hierarchical presets attend to: sink 256, window 3,072.
+  /// As many keys as the paper's presets attend to: sink 256, window 3,072.
   public static let standard = StreamingWindow(unchecked: 256, window: 3072)
 
   private init(unchecked sink: Int, window: Int) {
@@ -39,7 +39,7 @@ extension StreamingWindow {
 }
 
 extension HeavyHitters {
-  /// As many keys as the hierarchical presets attend to, half recent, half heavy.
+  /// As many keys as the paper's presets attend to, half recent, half heavy.
   public static let standard = HeavyHitters(unchecked: 1664, heavy: 1664)
 }
 

@@ -14,7 +14,7 @@ public struct PruningStage: Sendable, Hashable {
   public var queryStride: Int
   /// Neighbouring blocks of queries that share what the stage keeps; only ever of the first stage.
   public var queryBlocks = 1
-  /// Position from which on they do; before it a quarter of them, and as many times fewer queries are one.
+  /// Position from which on they do; before it a quarter of them, at least one, and as many times fewer queries are one.
   public var sharedFrom = 0
   /// How a chunk's score comes about.
   public var estimate: ChunkEstimate
@@ -38,7 +38,7 @@ public struct PruningStage: Sendable, Hashable {
   public var averagesQueries: Bool { estimate != .exact && estimate != .fourBit }
 
   /// The stage as it is for queries from `position` on.
-  func resolved(at position: Int) -> PruningStage {
+  public func resolved(at position: Int) -> PruningStage {
     var stage = self
     stage.sharedFrom = 0
     guard position < sharedFrom else { return stage }

@@ -57,6 +57,8 @@ extension CPUBackend {
         + pruning.exceptions.flatMap { [$0.pruningPositions, $0.attentionPositions] }
         .compactMap { $0 }
       if schemes.contains(where: { $0.needsTrainedLength || $0 == .absolute }) { return use.length }
+      // As far as the trained length, which is dense where that is said.
+      if use.denseLength == 0, schemes.contains(.spread) { return use.length }
     case .dense, .streaming, .heavyHitters: break
     }
     return min(use.length, use.denseLength)

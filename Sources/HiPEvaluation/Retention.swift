@@ -118,7 +118,10 @@ public struct Retention: Sendable, Encodable {
     samples = scores.reduce(0) { $0 + $1.samples }
     let dense = mean(able)
     retention = score / dense
-    let interval = WilsonInterval(successes: score * Double(samples), count: samples)
+    // Tasks count equally, whatever their questions: as many questions say as much as this many of one task.
+    let share = scores.reduce(0) { $0 + 1 / Double(max(1, $1.samples)) }
+    let effective = Int((Double(scores.count * scores.count) / share).rounded(.down))
+    let interval = WilsonInterval(successes: score * Double(effective), count: effective)
     low = interval.low / dense
     high = interval.high / dense
   }

@@ -168,12 +168,19 @@ public final class Session: Sendable {
         "\(tokens.count) tokens are to be written behind \(ids.count); two or more behind one or more are needed"
       )
     }
-    return try await complete(
+    let values = try await complete(
       { [model] in
         Prompt(
           tokens: ids, goal: .answer(Answer(dictating: tokens, tokenizer: model.tokenizer)))
       }, progress: progress
     ).negativeLogLikelihoods
+    guard values.count == tokens.count - 1 else {
+      throw InfiniteHiPError(
+        .contextExceeded(needed: tokenCount + tokens.count - values.count, limit: tokenCount),
+        "the context is full after \(values.count + 1) of \(tokens.count) tokens that were to be written; raise the "
+          + "limit (--context)")
+    }
+    return values
   }
 
   /// Stores `tokens` and returns each but the first with its probability, given those before it, and the most

@@ -282,6 +282,42 @@ import Testing
     #expect(blocks.share >= backend.blocksInCommon, "\(blocks)")
   }
 
+  /// The shape of the default: a scan that more blocks share from a position on, queries of which one in several
+  /// counts, and blocks that are spread over a trained length that leaves them room.
+  @Test(arguments: TestedBackend.available)
+  func theShapeOfTheDefaultEqualsTheReference(_ backend: TestedBackend) throws {
+    let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
+    var scan = PruningStage(
+      chunkSize: 8, keep: 256, proportion: .init(share: 0.5, least: 128), queryStride: 64,
+      estimate: .means)
+    scan.queryBlocks = 8
+    scan.sharedFrom = 600
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 64, window: 256), queryBlock: 32,
+      stages: [scan, PruningStage(chunkSize: 8, keep: 64, queryStride: 2, estimate: .exact)],
+      scoring: .init(sharing: .group, ranking: .share, positions: .infllm),
+      attentionPositions: .spread)
+    #expect(pruning.stages[0].resolved(at: 599).queryBlocks == 2)
+    #expect(pruning.stages[0].resolved(at: 599).queryStride == 16)
+    #expect(pruning.stages[0].resolved(at: 600).queryStride == 64)
+    var blocks = CommonBlocks()
+    // Begins before and behind that position; the last blocks are fewer than share a scan, and not whole.
+    for (queries, keys) in [(300, 700), (530, 1200), (45, 1300)] {
+      let layer = Layer(queries: queries, keys: keys, shape: shape, seed: UInt64(keys))
+      let rotary = Self.rotary(shape)
+      // Room for 500 - 256 - 32 positions of 128 keys.
+      let result = try layer.run(
+        .hierarchical(pruning), on: backend.make(), rotary: rotary, trainedLength: 500)
+      let reference = layer.reference(rotary, trainedLength: 500)
+      let selection = try #require(result.selection)
+      blocks.add(selection, ReferenceSelection(reference).run(pruning), "\(queries) of \(keys)")
+      expectClose(
+        result.output, reference.run(.hierarchical(pruning), selection: selection),
+        within: backend.tolerance, "\(queries) of \(keys)")
+    }
+    #expect(blocks.share >= backend.blocksInCommon, "\(blocks)")
+  }
+
   @Test(arguments: TestedBackend.available)
   func sharpenedEqualsTheReference(_ backend: TestedBackend) throws {
     let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)

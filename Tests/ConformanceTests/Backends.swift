@@ -118,17 +118,19 @@ struct Layer {
 
   func run(
     _ policy: AttentionPolicy, on backend: any ComputeBackend, rotary: RotaryEmbedding?,
-    sinks: [Float] = [], selection: BlockSelection? = nil
+    sinks: [Float] = [], trainedLength: Int = Self.trainedLength, selection: BlockSelection? = nil
   ) throws -> AttentionOperator.Result {
     try AttentionOperator(on: backend).run(
       queries: queries, keys: keys, values: values, shape: shape, policy: policy, rotary: rotary,
-      sinks: sinks, trainedLength: Self.trainedLength, selection: selection)
+      sinks: sinks, trainedLength: trainedLength, selection: selection)
   }
 
-  func reference(_ rotary: RotaryEmbedding?, sinks: [Float] = []) -> ReferenceAttention {
+  func reference(
+    _ rotary: RotaryEmbedding?, sinks: [Float] = [], trainedLength: Int = Self.trainedLength
+  ) -> ReferenceAttention {
     ReferenceAttention(
       queries: queries, keys: keys, values: values, shape: shape, rotary: rotary, sinks: sinks,
-      trainedLength: Self.trainedLength)
+      trainedLength: trainedLength)
   }
 
   /// Short, so that stretching and squeezing happen.

@@ -354,6 +354,11 @@ import Testing
     #expect(places([976, 984, 992], from: 1032, 160) == [888, 976, 984, 992])
     // Longer together than there is room: side by side.
     #expect(places([104, 112, 500, 992], from: 1032, 64) == [952, 968, 976, 984, 992])
+    // What some queries see through the window keeps its place, and so does what lies before it.
+    #expect(places([992, 1000, 1008], from: 1032, 160) == [888, 992, 1000, 1008])
+    #expect(places([40, 104, 112], from: 132, 200) == [0, 40, 104, 112])
+    // Where the trained length is not known, all stand side by side.
+    #expect(places([104, 112, 500, 992], from: 1032, .max) == [952, 968, 976, 984, 992])
     // No far keys at all.
     #expect(places([], from: 8, 160) == [0])
     #expect(throws: PolicyError.self) {
@@ -390,5 +395,13 @@ import Testing
     }
     // A chunk or a block of queries has a size below which nothing goes.
     if case .hierarchical = choice.policy { #expect(choice.fitted(to: 64) == nil) }
+  }
+
+  @Test func whatSelectsNothingShrinksAsFarAsItsBlocks() throws {
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 256, window: 1024), stages: [])
+    let choice = AttentionChoice(name: "none", policy: .hierarchical(pruning))
+    #expect(try #require(choice.fitted(to: 100)?.reach) <= 100)
+    #expect(choice.fitted(to: 64) == nil)
   }
 }

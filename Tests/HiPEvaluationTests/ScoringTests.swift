@@ -72,6 +72,7 @@ import Testing
     #expect(Scoring.nearNumber.score("12.", ["12"]) == 1)
     #expect(Scoring.nearNumber.score("about 14", ["12"]) == 0.5625)
     #expect(Scoring.nearNumber.score("none", ["12"]) == 0)
+    #expect(Scoring.nearNumber.score("1,234", ["1234"]) == 1)
     #expect(Scoring.nearNumber.score("99999999999999999999", ["12"]) == 0)
     #expect(Scoring.nearNumber.score("1000000", ["12"]) < 1e-20)
     #expect(Scoring.beginning.score("'More common' than", ["more common"]) == 1)

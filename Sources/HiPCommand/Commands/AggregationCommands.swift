@@ -64,12 +64,15 @@ struct RepeatedRequestsCommand: AsyncParsableCommand {
   mutating func validate() throws { _ = try tasks() }
 
   private func tasks() throws -> [EvaluationTask] {
-    try requests.split(separator: ",").map { text in
-      guard let count = Int(text), (1...64).contains(count) else {
-        throw ValidationError("--requests has \"\(text)\"; give numbers from 1 to 64")
+    var counts: [Int] = []
+    for text in requests.split(separator: ",") {
+      guard let count = Int(text), (1...20).contains(count) else {
+        throw ValidationError("--requests has \"\(text)\"; give numbers from 1 to 20")
       }
-      return .requests(RepeatedRequests(count: count, isStrict: strict))
+      if !counts.contains(count) { counts.append(count) }
     }
+    guard !counts.isEmpty else { throw ValidationError("--requests names no number") }
+    return counts.map { .requests(RepeatedRequests(count: $0, isStrict: strict)) }
   }
 
   func run() async throws {

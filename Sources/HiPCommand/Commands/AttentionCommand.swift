@@ -39,7 +39,7 @@ struct AttentionCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "What stretching, sharpening, self-extend and dynamic go by; default: none of them happens.",
+      "What stretching, sharpening, spread, self-extend and dynamic go by; default: none of them happens.",
       valueName: "n"))
   var trainedLength: TokenSize?
 

@@ -44,6 +44,14 @@ struct SuiteCommand: AsyncParsableCommand {
     let lengths = try evaluation.sizes(
       default: (size == .short ? [2] : [2, 8]).map { $0 * trained })
     let samples = evaluation.samples ?? (size == .short ? 4 : 12)
+    // First: these say at once where a text is too short.
+    let written = LikelihoodRun(evaluation, options, samples: 1, lengths: [], refresh: true)
+    let fresh = try LikelihoodRun.choices(evaluation, options, refresh: true)
+    var likelihoods = try await written.measure(
+      model, .continuation(tokens: 1024), fresh, lengths)
+    // Twenty chapters take some 50K tokens of a novel.
+    likelihoods += try await written.measure(
+      model, .chapters(count: 20), choices, [size == .short ? 64 << 10 : 128 << 10])
     let asker = try TaskAsker(model, evaluation, options)
     var answers: [AnswerRecord] = []
     if let dense = AttentionChoice.named("dense") {
@@ -58,13 +66,6 @@ struct SuiteCommand: AsyncParsableCommand {
         }
       }
     }
-    let written = LikelihoodRun(evaluation, options, samples: 1, lengths: [], refresh: true)
-    let fresh = try LikelihoodRun.choices(evaluation, options, refresh: true)
-    var likelihoods = try await written.measure(
-      model, .continuation(tokens: 1024), fresh, lengths)
-    // Twenty chapters take some 50K tokens of a novel.
-    likelihoods += try await written.measure(
-      model, .chapters(count: 20), choices, [size == .short ? 64 << 10 : 128 << 10])
     let (report, likelihood) = (TaskReport(answers), LikelihoodReport(likelihoods))
     try evaluation.deliver(
       Output(

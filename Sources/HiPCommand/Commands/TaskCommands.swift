@@ -35,12 +35,15 @@ struct NeedleCommand: AsyncParsableCommand {
 
   private func places() throws -> [PlacedQuestion.Place]? {
     try question.map { names in
-      try names.split(separator: ",").map { name in
+      var places: [PlacedQuestion.Place] = []
+      for name in names.split(separator: ",") {
         guard let place = PlacedQuestion.Place(rawValue: String(name)) else {
           throw ValidationError("--question has \"\(name)\"; give first, middle or last")
         }
-        return place
+        if !places.contains(place) { places.append(place) }
       }
+      guard !places.isEmpty else { throw ValidationError("--question names no place") }
+      return places
     }
   }
 

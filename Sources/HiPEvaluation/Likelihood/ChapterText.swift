@@ -7,21 +7,24 @@ struct ChapterText {
 
   /// A sentence is cut when it grows longer than this.
   private static let longestSentence = 400
-  /// A line that begins a chapter is longer: contents have none.
-  private static let shortestLine = 80
+  /// A paragraph that begins a chapter is longer: contents have none.
+  private static let shortestParagraph = 80
 
-  /// Finds lines that are "CHAPTER" and a number, with a paragraph behind them.
+  /// Finds lines that are "CHAPTER" and a number, with a paragraph behind them, of one line or of several.
   init(_ text: String) {
     var openings: [Substring] = []
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
     var isHeading = false
-    for line in text.split(separator: "\n", omittingEmptySubsequences: true) {
+    for (index, line) in lines.enumerated() where line.contains(where: { !$0.isWhitespace }) {
       let words = line.split(separator: " ")
       if words.count <= 3, words.first?.uppercased() == "CHAPTER" {
         isHeading = true
       } else if isHeading {
         isHeading = false
-        guard line.count >= Self.shortestLine else { continue }
-        openings.append(Self.firstSentence(of: line))
+        let end = lines[index...].first { $0.allSatisfy(\.isWhitespace) }?.startIndex
+        let paragraph = text[line.startIndex..<(end ?? text.endIndex)]
+        guard paragraph.count >= Self.shortestParagraph else { continue }
+        openings.append(Self.firstSentence(of: paragraph))
       }
     }
     self.openings = openings

@@ -90,22 +90,24 @@ public struct LikelihoodReport: Sendable, Encodable {
 
   /// The table in Markdown.
   public var markdown: String {
-    var lines = [
-      "| Task | Policy | Tokens | Nats per token | Against | Difference | 95 %, nats |",
-      "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows {
-      var cells = ["", "", ""]
-      if let reference = row.reference, let difference = row.difference {
-        cells = [
-          reference == row.policy + ", fresh" ? "fresh" : "`\(shortName(reference))`",
-          decimal((row.relative ?? 0) * 100, 2) + " %",
-          "\(decimal(difference.low, 4)) to \(decimal(difference.high, 4))",
-        ]
+    var lines: [String] = []
+    for task in distinct(rows.map(\.task)) {
+      lines += ["\(task):", ""]
+      lines += ["| Policy | Tokens | Nats | Against | Difference, 95 % |", "|---|---|---|---|---|"]
+      for row in rows where row.task == task {
+        var cells = ["", ""]
+        if let reference = row.reference, let difference = row.difference {
+          cells = [
+            reference == row.policy + ", fresh" ? "fresh" : "`\(shortName(reference))`",
+            "\(decimal((row.relative ?? 0) * 100, 2)) %, "
+              + "\(decimal(difference.low, 4)) to \(decimal(difference.high, 4))",
+          ]
+        }
+        lines.append(
+          "| `\(shortName(row.policy))` | \(sizeText(row.length)) | \(decimal(row.meanNLL, 4)) | "
+            + cells.joined(separator: " | ") + " |")
       }
-      lines.append(
-        "| \(row.task) | `\(shortName(row.policy))` | \(sizeText(row.length)) | "
-          + "\(decimal(row.meanNLL, 4)) | " + cells.joined(separator: " | ") + " |")
+      lines.append("")
     }
     return lines.joined(separator: "\n") + "\n"
   }

@@ -28,8 +28,10 @@ public struct RetentionReport: Sendable, Encodable {
           factor: length / trainedLength, baseline: dense)
       }
     }
+    let able = Set(dense.filter(\.isWithinAbility).map(\.task))
+    let counted = answers.filter { able.contains($0.task) }
     differences = policies.dropFirst().flatMap {
-      PolicyDifference.all(answers, of: policies[0], to: $0)
+      PolicyDifference.all(counted, of: policies[0], to: $0)
     }
   }
 

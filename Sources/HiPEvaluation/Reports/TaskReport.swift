@@ -30,7 +30,9 @@ public struct TaskReport: Sendable {
 
   /// How the first policy's scores differ from those of the others on the same questions.
   public var differences: [PolicyDifference] {
-    let policies = distinct(results.map(\.policy))
+    // Of a baseline at a shorter length there is nothing to compare.
+    let longest = results.map(\.length).max()
+    let policies = distinct(results.filter { $0.length == longest }.map(\.policy))
     return policies.dropFirst().flatMap { PolicyDifference.all(answers, of: policies[0], to: $0) }
   }
 

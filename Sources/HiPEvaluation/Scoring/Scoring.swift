@@ -43,7 +43,9 @@ public enum Scoring: Sendable, Hashable {
     case .firstNumber:
       return references.contains { $0 == Self.firstNumber(in: answer) } ? 1 : 0
     case .nearNumber:
-      guard let number = Int(Self.firstNumber(in: answer)), let wanted = Int(references[0]),
+      // "1,234" is one number.
+      guard let number = Int(Self.firstNumber(in: answer.replacing(",", with: ""))),
+        let wanted = Int(references[0]),
         abs(number) < 1 << 40
       else { return 0 }
       return (0..<min(abs(number - wanted), 200)).reduce(1.0) { power, _ in power * 0.75 }
