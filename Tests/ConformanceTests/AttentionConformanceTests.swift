@@ -288,7 +288,7 @@ import Testing
   func theShapeOfTheDefaultEqualsTheReference(_ backend: TestedBackend) throws {
     let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
     var scan = PruningStage(
-      chunkSize: 8, keep: 256, proportion: .init(share: 0.5, least: 128), queryStride: 64,
+      chunkSize: 8, keep: 768, proportion: .init(share: 0.75, least: 128), queryStride: 64,
       estimate: .means)
     scan.queryBlocks = 8
     scan.sharedFrom = 600

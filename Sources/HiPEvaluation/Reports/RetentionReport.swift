@@ -29,7 +29,7 @@ public struct RetentionReport: Sendable, Encodable {
       }
     }
     let able = Set(dense.filter(\.isWithinAbility).map(\.task))
-    let counted = answers.filter { able.contains($0.task) }
+    let counted = answers.filter { able.contains($0.kind ?? $0.task) }
     differences = policies.dropFirst().flatMap {
       PolicyDifference.all(counted, of: policies[0], to: $0)
     }
