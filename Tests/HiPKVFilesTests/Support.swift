@@ -105,6 +105,7 @@ final class SampleText {
   let kind: ContextKind
   let tokens: [Int32]
   let identities: [SegmentIdentity]
+  /// Never freed: contents point into it, and may be written after the last use of the text.
   private let memory: [UnsafeMutableRawBufferPointer]
   private let absent: Set<Int>
 
@@ -126,8 +127,6 @@ final class SampleText {
       return buffer
     }
   }
-
-  deinit { for buffer in memory { buffer.deallocate() } }
 
   func page(_ index: Int, _ place: Int) -> [UInt8] {
     let size = kind.shape.pageByteCount
