@@ -75,7 +75,8 @@ struct TierOptions: ParsableArguments {
     var tiers = KVTiers(
       memoryByteCount: kvRam?.count, folder: folder, diskByteCount: kvDisk.count,
       writesPerDay: kvWrites.count)
-    guard kvDisk.count > 0 else { return tiers }
+    // Where nothing is written, nothing is made.
+    guard kvDisk.count > 0, kvWrites.count > 0 else { return tiers }
     do {
       try FileManager.default.createDirectory(
         atPath: folder, withIntermediateDirectories: true)
