@@ -286,18 +286,36 @@ import Testing
     }
   }
 
-  /// Scores of 4-bit keys are exact but for the query's 8 bits where a table has such products.
+  /// Scores of 4-bit keys and of means are exact but for the query's 8 bits where a table has such products.
   @Test(arguments: CPUKernels.supported, [16, 64, 80, 256])
-  func fourBitScoresEqualTheScalarOnes(_ kernels: CPUKernels, _ headSize: Int) throws {
+  func scoresOfSketchesEqualTheScalarOnes(_ kernels: CPUKernels, _ headSize: Int) throws {
     let table = try table(kernels)
+    try expectScores(
+      of: headSize, table, groupBytes: 8 * (4 + headSize / 2), table.quantize_key,
+      table.score_four_bits
+    ) { FourBitKey($0).values }
+    try expectScores(
+      of: headSize, table, groupBytes: 8 * (2 + headSize), table.quantize_mean, table.score_means
+    ) { EightBitMean($0).values }
+  }
+
+  /// Expects the scores of rows that `quantize` writes to be those of `rounded` rows.
+  private func expectScores(
+    of headSize: Int, _ table: ihp_kernels, groupBytes: Int,
+    _ quantize: (UnsafePointer<Float>?, Int, UnsafeMutablePointer<UInt8>?, Int) -> Void,
+    _ score: (
+      UnsafePointer<ihp_rows>?, UnsafePointer<Int32>?, Int, Int, Int, UnsafePointer<Float>?, Int,
+      UnsafeMutablePointer<Float>?, Int
+    ) -> Void, rounded: ([Float]) -> [Float]
+  ) throws {
     var numbers = SeededNumbers(12)
     let groups = 6
-    let groupBytes = 8 * (4 + headSize / 2)
     var stored = [UInt8](repeating: 0, count: groups * groupBytes)
     let keys = (0..<groups * 8).map { _ in numbers.normals(headSize) }
     for (index, key) in keys.enumerated() {
       stored.withUnsafeMutableBufferPointer { stored in
-        table.quantize_key(key, headSize, stored.baseAddress! + index / 8 * groupBytes, index % 8)
+        guard let start = stored.baseAddress else { return }
+        quantize(key, headSize, start + index / 8 * groupBytes, index % 8)
       }
     }
     for rows in [1, 3, 4, 17] {
@@ -313,7 +331,7 @@ import Testing
           var rowsOfGroups = ihp_rows(
             blocks: blocks.baseAddress, block_shift: 3, element: IHP_F32, offset: 0,
             stride: groupBytes)
-          table.score_four_bits(
+          score(
             &rowsOfGroups, &firsts, firsts.count, firsts.count, headSize, prepared, rows, &scores,
             64)
         }
@@ -322,61 +340,13 @@ import Testing
         let query = queries[row * headSize..<(row + 1) * headSize].map(Double.init)
         let expected = firsts.flatMap { first in
           (0..<8).map { place in
-            zip(query, FourBitKey(keys[Int(first) + place]).values)
+            zip(query, rounded(keys[Int(first) + place]))
               .reduce(0.0) { $0 + $1.0 * Double($1.1) }
           }
         }
         expectClose(
           Array(scores[row * 64..<row * 64 + 40]), expected,
           // 8 bits of the query: measured worst 0.055 times the root of the head size.
-          within: table.scores_in_integers == 0 ? 1e-4 : 0.08 * Double(headSize).squareRoot(),
-          "\(rows) rows, row \(row)")
-      }
-    }
-  }
-
-  @Test(arguments: CPUKernels.supported, [16, 64, 80, 256])
-  func meanScoresEqualTheScalarOnes(_ kernels: CPUKernels, _ headSize: Int) throws {
-    let table = try table(kernels)
-    var numbers = SeededNumbers(12)
-    let groups = 6
-    let groupBytes = 8 * (2 + headSize)
-    var stored = [UInt8](repeating: 0, count: groups * groupBytes)
-    let keys = (0..<groups * 8).map { _ in numbers.normals(headSize) }
-    for (index, key) in keys.enumerated() {
-      stored.withUnsafeMutableBufferPointer { stored in
-        table.quantize_mean(key, headSize, stored.baseAddress! + index / 8 * groupBytes, index % 8)
-      }
-    }
-    for rows in [1, 3, 4, 17] {
-      let queries = numbers.normals(rows * headSize)
-      let width = headSize + Int(IHP_QUERY_HEADER)
-      var prepared = [Float](repeating: 0, count: rows * width)
-      table.prepare_queries(queries, rows, headSize, &prepared)
-      var firsts: [Int32] = [40, 0, 16, 24, 8]
-      var scores = [Float](repeating: 0, count: rows * 64)
-      stored.withUnsafeBufferPointer { stored in
-        let blocks: [UnsafePointer<UInt8>?] = [stored.baseAddress]
-        blocks.withUnsafeBufferPointer { blocks in
-          var rowsOfGroups = ihp_rows(
-            blocks: blocks.baseAddress, block_shift: 3, element: IHP_F32, offset: 0,
-            stride: groupBytes)
-          table.score_means(
-            &rowsOfGroups, &firsts, firsts.count, firsts.count, headSize, prepared, rows, &scores,
-            64)
-        }
-      }
-      for row in 0..<rows {
-        let query = queries[row * headSize..<(row + 1) * headSize].map(Double.init)
-        let expected = firsts.flatMap { first in
-          (0..<8).map { place in
-            zip(query, EightBitMean(keys[Int(first) + place]).values)
-              .reduce(0.0) { $0 + $1.0 * Double($1.1) }
-          }
-        }
-        expectClose(
-          Array(scores[row * 64..<row * 64 + 40]), expected,
-          // 8 bits of the query: of keys in 4 bits measured worst 0.055 times the root of the head size.
           within: table.scores_in_integers == 0 ? 1e-4 : 0.08 * Double(headSize).squareRoot(),
           "\(rows) rows, row \(row)")
       }

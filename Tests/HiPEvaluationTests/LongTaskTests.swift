@@ -17,27 +17,11 @@ import Testing
     + SharedText.allCases.map(EvaluationTask.shared)
     + PlacedQuestion.Place.allCases.map { .placed(PlacedQuestion($0, keys: 3)) }
 
-  private static let prose = Prose(
-    String(
-      repeating:
-        "It was late. The train had left without him! What was he to do now? He walked on. ",
-      count: 40))
-
-  private static func model() async throws -> LanguageModel {
-    try await LanguageModel.load(DemoModel.path) { try CPUBackend() }
-  }
-
-  private func request(_ model: LanguageModel, length: Int, seed: UInt64 = 3) -> ContextRequest {
-    ContextRequest(
-      length: length, samples: 4, seed: seed, prose: Self.prose,
-      frame: PromptFrame(model.chatTemplate, tokenizer: model.tokenizer))
-  }
-
   @Test(arguments: tasks)
   func contextsFillTheirLengthAndAreTheSameEachTime(_ task: EvaluationTask) async throws {
-    let model = try await Self.model()
+    let model = try await TaskTests.model()
     let length = 5000
-    let context = try task.context(1, request(model, length: length))
+    let context = try task.context(1, TaskTests.request(model, length: length))
     func count(_ text: String) -> Int { model.tokenizer.encode(text, special: .text).count }
     let read = count(context.text)
     var sum = read
@@ -52,14 +36,15 @@ import Testing
     #expect(longest >= length * 17 / 20, "\(longest) tokens")
     #expect(!context.questions.isEmpty)
     #expect(context.questions.first?.follows == false)
-    let again = try task.context(1, request(model, length: length))
+    let again = try task.context(1, TaskTests.request(model, length: length))
     #expect(again.text == context.text)
     #expect(again.questions.map(\.text) == context.questions.map(\.text))
     #expect(again.questions.map(\.references) == context.questions.map(\.references))
-    #expect(try task.context(2, request(model, length: length)).text != context.text)
-    #expect(try task.context(1, request(model, length: length, seed: 4)).text != context.text)
+    #expect(try task.context(2, TaskTests.request(model, length: length)).text != context.text)
+    #expect(
+      try task.context(1, TaskTests.request(model, length: length, seed: 4)).text != context.text)
     #expect(throws: InfiniteHiPError.self) {
-      try task.context(0, request(model, length: 60))
+      try task.context(0, TaskTests.request(model, length: 60))
     }
   }
 
@@ -75,8 +60,8 @@ import Testing
     .shared(.prose), .requests(RepeatedRequests(count: 4)),
   ])
   func answersStandOnceAndWhereTheirDepthSays(_ task: EvaluationTask) async throws {
-    let model = try await Self.model()
-    let context = try task.context(0, request(model, length: 6000))
+    let model = try await TaskTests.model()
+    let context = try task.context(0, TaskTests.request(model, length: 6000))
     let known = context.questions.filter { $0.depth != nil }
     #expect(!known.isEmpty)
     for question in known {
@@ -89,9 +74,10 @@ import Testing
   }
 
   @Test func keysHaveTheirValuesAndQuestionsTheirKeys() async throws {
-    let model = try await Self.model()
+    let model = try await TaskTests.model()
     let haystack = KeyHaystack(keys: 4, values: 3, queries: 2, digits: 4)
-    let context = try EvaluationTask.keys(haystack).context(0, request(model, length: 4000))
+    let context = try EvaluationTask.keys(haystack).context(
+      0, TaskTests.request(model, length: 4000))
     let lines = context.text.split(separator: "\n").dropFirst()
     var values: [Substring: [Substring]] = [:]
     for line in lines {
@@ -113,9 +99,9 @@ import Testing
 
   @Test(arguments: [2, 4, 8])
   func theRequestOccursAsOftenAsItIsSaidTo(_ count: Int) async throws {
-    let model = try await Self.model()
+    let model = try await TaskTests.model()
     let context = try EvaluationTask.requests(RepeatedRequests(count: count, isStrict: true))
-      .context(0, request(model, length: 5000))
+      .context(0, TaskTests.request(model, length: 5000))
     let lines = context.text.split(separator: "\n").map(String.init)
     for question in context.questions {
       let words = question.text.split(separator: " ").map(String.init)
@@ -135,8 +121,8 @@ import Testing
   }
 
   @Test func countsOfLabelledLinesAreThoseOfTheText() async throws {
-    let model = try await Self.model()
-    let context = try EvaluationTask.labels.context(0, request(model, length: 5000))
+    let model = try await TaskTests.model()
+    let context = try EvaluationTask.labels.context(0, TaskTests.request(model, length: 5000))
     let lines = context.text.split(separator: "\n").filter { $0.hasPrefix("Date: ") }
     #expect(context.text.contains("contain \(lines.count) messages"))
     func count(_ part: String) -> Int { lines.count { $0.contains(part) } }
@@ -166,9 +152,10 @@ import Testing
   }
 
   @Test func walksEndWhereTheEdgesLead() async throws {
-    let model = try await Self.model()
+    let model = try await TaskTests.model()
     for walk in GraphWalk.allCases {
-      let context = try EvaluationTask.graph(walk).context(0, request(model, length: 4000))
+      let context = try EvaluationTask.graph(walk).context(
+        0, TaskTests.request(model, length: 4000))
       let graph = context.text.split(separator: "operate on:").last ?? ""
       let edges = graph.split(separator: "\n").compactMap { line -> (from: String, to: String)? in
         let nodes = line.split(separator: " -> ").map(String.init)
@@ -195,8 +182,8 @@ import Testing
   }
 
   @Test func everyHopIsFoundThroughTheAnswerBefore() async throws {
-    let model = try await Self.model()
-    let context = try EvaluationTask.hops.context(0, request(model, length: 4000))
+    let model = try await TaskTests.model()
+    let context = try EvaluationTask.hops.context(0, TaskTests.request(model, length: 4000))
     #expect(context.questions.count == 16)
     var before = ""
     for question in context.questions {
@@ -216,9 +203,9 @@ import Testing
 
   @Test(arguments: PlacedQuestion.Place.allCases)
   func questionsStandWhereTheyShall(_ place: PlacedQuestion.Place) async throws {
-    let model = try await Self.model()
+    let model = try await TaskTests.model()
     let context = try EvaluationTask.placed(PlacedQuestion(place, keys: 2))
-      .context(0, request(model, length: 3000))
+      .context(0, TaskTests.request(model, length: 3000))
     let asked = "Question: What is the special magic number for "
     let question = try #require(context.questions.first)
     let all = context.text + question.text
@@ -234,9 +221,10 @@ import Testing
   }
 
   @Test func sharedTextsHoldWhatTheyAreCountedWith() async throws {
-    let model = try await Self.model()
+    let model = try await TaskTests.model()
     for text in SharedText.allCases {
-      let context = try EvaluationTask.shared(text).context(0, request(model, length: 5000))
+      let context = try EvaluationTask.shared(text).context(
+        0, TaskTests.request(model, length: 5000))
       #expect(context.questions.count == text.questionCount)
       #expect(
         Set(context.questions.compactMap { $0.kind?.name }) == Set(text.kinds.map(\.rawValue)))

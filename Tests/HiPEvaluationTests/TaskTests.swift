@@ -13,19 +13,21 @@ import Testing
   static let tasks: [EvaluationTask] =
     [.needle, .keyValue, .passkey] + RulerTask.allCases.map(EvaluationTask.ruler)
 
-  private static let prose = Prose(
+  static let prose = Prose(
     String(
       repeating:
         "It was late. The train had left without him! What was he to do now? He walked on. ",
       count: 40))
 
-  private static func model() async throws -> LanguageModel {
+  static func model() async throws -> LanguageModel {
     try await LanguageModel.load(DemoModel.path) { try CPUBackend() }
   }
 
-  private func request(_ model: LanguageModel, length: Int, samples: Int = 4) -> ContextRequest {
+  static func request(
+    _ model: LanguageModel, length: Int, samples: Int = 4, seed: UInt64 = 3
+  ) -> ContextRequest {
     ContextRequest(
-      length: length, samples: samples, seed: 3, prose: Self.prose,
+      length: length, samples: samples, seed: seed, prose: prose,
       frame: PromptFrame(model.chatTemplate, tokenizer: model.tokenizer))
   }
 
@@ -33,7 +35,7 @@ import Testing
   func contextsFillTheirLengthAndHoldTheirAnswers(_ task: EvaluationTask) async throws {
     let model = try await Self.model()
     let length = 6000
-    let context = try task.context(1, request(model, length: length))
+    let context = try task.context(1, Self.request(model, length: length))
     let read = model.tokenizer.encode(context.text, special: .text).count
     for question in context.questions {
       let asked = model.tokenizer.encode(question.text + question.answerPrefix, special: .text)
@@ -47,16 +49,16 @@ import Testing
       }
     }
     #expect(!context.questions.isEmpty)
-    let again = try task.context(1, request(model, length: length))
+    let again = try task.context(1, Self.request(model, length: length))
     #expect(again.text == context.text)
-    let other = try task.context(2, request(model, length: length))
+    let other = try task.context(2, Self.request(model, length: length))
     if task != .needle { #expect(other.text != context.text) }
   }
 
   @Test func questionsThatDoNotFitAreRefused() async throws {
     let model = try await Self.model()
     #expect(throws: InfiniteHiPError.self) {
-      try EvaluationTask.needle.context(0, request(model, length: 1024, samples: 300))
+      try EvaluationTask.needle.context(0, Self.request(model, length: 1024, samples: 300))
     }
   }
 
@@ -75,7 +77,7 @@ import Testing
   @Test func noKeyOfTheNeedleHaystackComesTwice() async throws {
     let model = try await Self.model()
     let context = try EvaluationTask.ruler(.niahMultikey2).context(
-      0, request(model, length: 40000))
+      0, Self.request(model, length: 40000))
     let keys = context.text.split(separator: "\n").dropFirst().map { line in
       line.dropFirst("One of the special magic numbers for ".count).prefix { $0 != " " }
     }
