@@ -12,7 +12,7 @@ let settings: [SwiftSetting] = [
 ]
 
 /// Targets whose folder explains itself.
-let readMe: Set<String> = ["HiPAttention", "HiPCompute"]
+let readMe: Set<String> = ["HiPAttention", "HiPCUDA", "HiPCompute"]
 
 /// A Swift target of this package with the settings that all of them share.
 func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -90,6 +90,15 @@ let package = Package(
       name: "HiPCPU",
       dependencies: ["HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention", "HiPKVStore"],
       swiftSettings: Array(settings.dropLast())),
+    // CUDA's interfaces as tables that are filled at run time, and the sources of the GPU kernels, embedded.
+    .target(name: "CHiPCUDA", exclude: ["kernels"]),
+    // NVIDIA GPUs: the driver found at run time, memory, streams, graphs, kernels compiled for the device.
+    module(
+      "HiPCUDA",
+      [
+        "HiPCompute", "CHiPCUDA", "HiPTensors", "HiPAttention", "HiPKVStore",
+        .product(name: "Crypto", package: "swift-crypto"),
+      ]),
     // Model families as data, and the one forward pass.
     module(
       "HiPModels", ["HiPCompute", "HiPModelFiles", "HiPTensors", "HiPAttention", "HiPKVStore"]),
@@ -163,6 +172,9 @@ let package = Package(
     tests(
       "HiPCPUTests", ["HiPCPU", "HiPCompute", "CHiPSIMD", "HiPTensors", "HiPAttention"],
       resources: [.copy("Fixtures")]),
+    // A driver and a compiler without a GPU.
+    .target(name: "FakeCUDA", dependencies: ["CHiPCUDA"], path: "Tests/FakeCUDA"),
+    tests("HiPCUDATests", ["HiPCUDA", "CHiPCUDA", "FakeCUDA", "HiPCompute", "HiPTensors"]),
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
       "HiPTokenizationTests",
