@@ -156,6 +156,7 @@ let package = Package(
       name: "HiPCommand",
       dependencies: [
         "InfiniteHiP", "HiPBench", "HiPEvaluation", "HiPServer", "HiPModelStore", "HiPCPU",
+        "HiPCUDA",
         "HiPCompute", "HiPModels", "HiPModelFiles", "HiPTokenization", "HiPTemplates", "HiPTensors",
         "HiPAttention",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -174,7 +175,9 @@ let package = Package(
       resources: [.copy("Fixtures")]),
     // A driver and a compiler without a GPU.
     .target(name: "FakeCUDA", dependencies: ["CHiPCUDA"], path: "Tests/FakeCUDA"),
-    tests("HiPCUDATests", ["HiPCUDA", "CHiPCUDA", "FakeCUDA", "HiPCompute", "HiPTensors"]),
+    tests(
+      "HiPCUDATests",
+      ["HiPCUDA", "CHiPCUDA", "FakeCUDA", "HiPCompute", "HiPTensors", "HiPAttention"]),
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
       "HiPTokenizationTests",
@@ -189,7 +192,7 @@ let package = Package(
     tests(
       "ConformanceTests",
       [
-        "InfiniteHiP", "HiPBench", "HiPCPU", "HiPCompute", "HiPAttention", "HiPModels",
+        "InfiniteHiP", "HiPBench", "HiPCPU", "HiPCUDA", "HiPCompute", "HiPAttention", "HiPModels",
         "HiPKVStore", "HiPTensors",
       ],
       resources: [.copy("Fixtures")]),

@@ -121,7 +121,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
     for stage in stages + (fineStages ?? []) {
       let sketch: KeySketch? =
         switch stage.estimate {
-        case .means: .means
+        case .means: .means(ofKeys: stage.keysPerMean)
         case .fourBit: .fourBit
         case .halving, .exact, .tree: nil
         }

@@ -2,10 +2,18 @@
 
 /// What the cache keeps of keys besides the keys, for stages to scan.
 public enum KeySketch: Sendable, Hashable {
-  /// The mean of every 4 keys, an element in 8 bits.
-  case means
+  /// The mean of every so many keys, an element in 8 bits.
+  case means(ofKeys: Int)
   /// Every key, an element in 4 bits.
   case fourBit
+
+  /// Keys that a row of it stands for.
+  public var keyCount: Int {
+    switch self {
+    case .means(let keyCount): keyCount
+    case .fourBit: 1
+    }
+  }
 }
 
 /// A key in 4 bits: multiples of a scale above a minimum, both in bfloat16.
@@ -25,10 +33,10 @@ public struct FourBitKey: Sendable {
 
 }
 
-/// The mean of 4 keys in 8 bits: multiples of a scale in bfloat16.
+/// The mean of a few keys in 8 bits: multiples of a scale in bfloat16.
 public struct EightBitMean: Sendable {
-  /// Keys that it stands for.
-  public static let keyCount = 4
+  /// Keys that it stands for where nothing else is said.
+  public static let defaultKeyCount = 4
 
   /// As scans see it.
   public let values: [Float]

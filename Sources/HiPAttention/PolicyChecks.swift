@@ -159,11 +159,17 @@ extension HierarchicalPruning {
           + "\"ranking\": \"share\" use \"means\", \"4-bit\" or \"exact\"")
     }
     if stage.estimate == .means {
-      guard stage.chunkSize == 8, sink % 64 == 0, ranking == .share else {
+      guard [4, 8, 16, 32, 64].contains(stage.keysPerMean) else {
         throw PolicyError(
-          "\(name): \"means\" are of the halves of chunks of 8 keys, kept for groups of 64, and add up to shares: "
-            + "\"chunk\" (\(stage.chunkSize)) must be 8, the sink (\(sink)) a multiple of 64, \"ranking\" "
-            + "\"share\"")
+          "\(name): \"keysPerMean\" is \(stage.keysPerMean); allowed are 4, 8, 16, 32 and 64")
+      }
+      guard stage.chunkSize % stage.keysPerMean == 0, 64 % stage.chunkSize == 0, sink % 64 == 0,
+        ranking == .share
+      else {
+        throw PolicyError(
+          "\(name): \"means\" are kept for groups of 64 keys and add up to shares: \"chunk\" "
+            + "(\(stage.chunkSize)) must hold whole means of \(stage.keysPerMean) keys and divide 64, the sink "
+            + "(\(sink)) be a multiple of 64, \"ranking\" \"share\"")
       }
     }
     if stage.estimate == .fourBit {

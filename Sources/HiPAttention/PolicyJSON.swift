@@ -235,6 +235,9 @@ private func encodeStages(
     if stage.queryBlocks > 1 { try object.encode(stage.queryBlocks, forKey: "queryBlocks") }
     if stage.sharedFrom > 0 { try object.encode(stage.sharedFrom, forKey: "sharedFrom") }
     try object.encode(stage.estimate.rawValue, forKey: "estimate")
+    if stage.keysPerMean != EightBitMean.defaultKeyCount {
+      try object.encode(stage.keysPerMean, forKey: "keysPerMean")
+    }
   }
 }
 
@@ -242,7 +245,8 @@ extension PruningStage {
   fileprivate init(_ fields: StrictFields) throws {
     try fields.allow(
       ["chunk", "keep", "refresh", "queryStride", "queryBlocks", "sharedFrom", "estimate"]
-        + (fields.has("keepLeast") || fields.has("keepShare") ? ["keepShare", "keepLeast"] : []))
+        + (fields.has("keepLeast") || fields.has("keepShare") ? ["keepShare", "keepLeast"] : [])
+        + (fields.has("keysPerMean") ? ["keysPerMean"] : []))
     try self.init(
       chunkSize: fields.integer("chunk"), keep: fields.integer("keep"),
       proportion: fields.has("keepLeast") || fields.has("keepShare")
@@ -252,6 +256,12 @@ extension PruningStage {
       estimate: fields.word("estimate", default: .halving))
     queryBlocks = try fields.integer("queryBlocks", default: 1)
     sharedFrom = try fields.integer("sharedFrom", default: 0)
+    guard fields.has("keysPerMean") else { return }
+    guard estimate == .means else {
+      throw PolicyError(
+        "\(fields.what): \"keysPerMean\" goes with \"estimate\": \"means\"; leave it out")
+    }
+    keysPerMean = try fields.integer("keysPerMean")
   }
 }
 

@@ -22,9 +22,13 @@ extension AttentionChoice {
   /// Dense within the trained length, our selection beyond it.
   public static let automatic = presets[0]
 
+  /// Our selection as GPUs compute it; models do not run on them yet.
+  public static let gpu = AttentionChoice(
+    name: "infinitehip-gpu", policy: .hierarchical(.infiniteHiPForGPUs))
+
   /// The choice of that name.
   public static func named(_ name: String) -> AttentionChoice? {
-    presets.first { $0.name == name }
+    (presets + [gpu]).first { $0.name == name }
   }
 }
 
@@ -70,6 +74,22 @@ extension HierarchicalPruning {
     policy.sharpening = 0.5
     policy.focus = Focus(passage: 64, keep: 2048, refreshInterval: 64)
     return policy
+  }()
+
+  /// Our selection where scanning costs bytes and products of matrices are cheap (Docs/Decisions/0017): means of 32 keys,
+  /// 1/64 of the bytes of keys and values, then exact scores of what they leave, in blocks of 16.
+  public static let infiniteHiPForGPUs: HierarchicalPruning = {
+    var scan = PruningStage(chunkSize: 32, keep: 25600, estimate: .means)
+    scan.keysPerMean = 32
+    var shared = scan
+    (shared.queryStride, shared.queryBlocks) = (64, 4)
+    return HierarchicalPruning(
+      unchecked: [
+        shared, PruningStage(chunkSize: 16, keep: 2048, queryStride: 8, estimate: .exact),
+      ],
+      fineStages: [scan, PruningStage(chunkSize: 16, keep: 2048, estimate: .exact)],
+      scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm),
+      frame: Frame(attentionPositions: .spread))
   }()
 
   /// The 3K preset of the paper (appendix A): 256 + 2,048 + 1,024 keys, 4,096 selected ones and

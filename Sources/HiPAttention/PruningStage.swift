@@ -18,6 +18,8 @@ public struct PruningStage: Sendable, Hashable {
   public var sharedFrom = 0
   /// How a chunk's score comes about.
   public var estimate: ChunkEstimate
+  /// Keys that a mean stands for, under `means`.
+  public var keysPerMean = EightBitMean.defaultKeyCount
 
   /// Stores the parts; `HierarchicalPruning` checks them.
   public init(
@@ -75,8 +77,8 @@ public enum ChunkEstimate: String, Sendable, Hashable, CaseIterable {
   /// Binary search for the best key: probe either half, go into the better one (SelectRep of
   /// InfiniteHiP). Reads 2 (log2 chunk + 1) keys.
   case halving
-  /// The softmax mass of a chunk of 8 keys as the means of its halves have it. Reads a sketch of two bytes an
-  /// element and chunk.
+  /// The softmax mass of a chunk as the means of its parts have it, each of `keysPerMean` keys. Reads a sketch of a
+  /// byte an element and mean.
   case means
   /// Every key of the chunk.
   case exact

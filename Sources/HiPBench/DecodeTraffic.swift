@@ -76,7 +76,9 @@ extension KVFormat {
     let chunks = candidates / stage.chunkSize
     func halvings(_ size: Int) -> Int { Int.bitWidth - max(1, size).leadingZeroBitCount }
     return switch stage.estimate {
-    case .means: 2 * chunks * groupByteCount(.means) / Self.groupSize
+    case .means:
+      candidates / stage.keysPerMean * groupByteCount(.means(ofKeys: stage.keysPerMean))
+        / Self.groupSize
     case .fourBit: candidates * groupByteCount(.fourBit) / Self.groupSize
     case .exact: candidates * rowByteCount
     // Two probes a halving, of every chunk or of every branch that is kept.

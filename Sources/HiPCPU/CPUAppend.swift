@@ -28,8 +28,8 @@ extension CPUBackend {
     where part.table.onCPU.store.format.keepsSketches(call.layer) {
       let blocks = part.table.onCPU
       let kvHeads = blocks.store.format.shape.kvHeads
-      if let index = blocks.store.format.sketches.firstIndex(of: .means) {
-        let size = EightBitMean.keyCount
+      if let index = blocks.store.format.sketches.firstIndex(of: .means(ofKeys: Self.keysPerMean)) {
+        let size = Self.keysPerMean
         // Those that the new tokens complete.
         let means = part.start / size..<(part.start + part.rows.count) / size
         pool.run(means.count * kvHeads) { item, thread in
@@ -103,8 +103,8 @@ extension CPUBackend {
         index, layer: layer, kvHead: kvHead, row: KVFormat.row(ofMean: mean))
     else { return }
     let values = scratch.take(size)
-    written.withKeys(kvHead: kvHead, at: mean * EightBitMean.keyCount) { keys, place in
-      table.mean(&keys, place, EightBitMean.keyCount, size, values)
+    written.withKeys(kvHead: kvHead, at: mean * Self.keysPerMean) { keys, place in
+      table.mean(&keys, place, Self.keysPerMean, size, values)
     }
     table.quantize_mean(values, size, group.address, group.place)
   }

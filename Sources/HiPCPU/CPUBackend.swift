@@ -72,7 +72,11 @@ public final class CPUBackend: ComputeBackend {
     return counters
   }
 
-  /// Heads of a multiple of 16 elements, at most 256, and formats whose rows fill quantised blocks.
+  /// Keys that a mean of a sketch stands for; a chunk has two, so that kernels add neighbours up.
+  static let keysPerMean = EightBitMean.defaultKeyCount
+
+  /// Heads of a multiple of 16 elements, at most 256, formats whose rows fill quantised blocks, and means of 4 keys
+  /// in chunks of 8.
   public func check(_ use: SequenceUse) throws(ComputeError) {
     let shape = use.format.shape
     guard shape.headSize % 16 == 0, (16...256).contains(shape.headSize) else {
@@ -86,6 +90,16 @@ public final class CPUBackend: ComputeBackend {
         .unsupported,
         "heads of \(shape.headSize) elements do not fill the blocks of \(use.format.element.blockSize) of "
           + "\(use.format.element.rawValue); keep keys and values as f16 or bf16")
+    }
+    guard case .hierarchical(let pruning) = use.policy else { return }
+    for stage in pruning.stages + (pruning.fineStages ?? []) where stage.estimate == .means {
+      guard stage.keysPerMean == Self.keysPerMean, stage.chunkSize == 2 * Self.keysPerMean else {
+        throw ComputeError(
+          .unsupported,
+          "means of \(stage.keysPerMean) keys in chunks of \(stage.chunkSize) are for GPUs; the CPU scans means of "
+            + "\(Self.keysPerMean) in chunks of \(2 * Self.keysPerMean), as \"infinitehip\" has them"
+        )
+      }
     }
   }
 
@@ -112,7 +126,11 @@ public final class CPUBackend: ComputeBackend {
       precondition(values.count == rows * columns)
       values.withUnsafeBufferPointer { source in
         guard let start = source.baseAddress else { return }
-        tensor.floats.update(from: start, count: source.count)
+        for row in 0..<rows {
+          table.narrow(
+            element.kernelElement, start + row * columns, columns,
+            tensor.bytes + row * tensor.rowByteCount)
+        }
       }
     }
     return tensor
@@ -145,6 +163,20 @@ public final class CPUBackend: ComputeBackend {
         .notFinite(layer: nil), "a matrix holds weights that are not finite; the file is damaged")
     }
     if let failure = ledger.takeFailure() { throw failure }
+  }
+
+  /// A copy, which is there at once.
+  public func download(_ tensor: DeviceTensor) throws(ComputeError) -> [Float] {
+    var values = [Float](repeating: 0, count: tensor.rows * tensor.columns)
+    values.withUnsafeMutableBufferPointer { values in
+      guard let start = values.baseAddress else { return }
+      for row in 0..<tensor.rows {
+        table.widen(
+          tensor.element.kernelElement, tensor.bytes + row * tensor.rowByteCount, 0, tensor.columns,
+          start + row * tensor.columns)
+      }
+    }
+    return values
   }
 
   /// Blocks in slabs that are taken as they are needed.

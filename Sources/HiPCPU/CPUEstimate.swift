@@ -18,7 +18,7 @@ extension CPUBackend {
           if index == stages.count - 1, let focus = pruning.focus {
             keys = max(keys, min(use.length, focus.keep))
           }
-          let columns = stage.estimate == .means ? keys / EightBitMean.keyCount : keys
+          let columns = stage.estimate == .means ? keys / Self.keysPerMean : keys
           scores = max(scores, keys / stage.chunkSize)
           switch stage.estimate {
           case .halving, .tree: break

@@ -66,7 +66,18 @@ final class CPUKVStore: KVStore {
     slabLength = max(1, (16 << 20) / (bytes * Self.neighbours)) * Self.neighbours
   }
 
-  func provide(_ block: BlockID) throws(ComputeError) {
+  func provide(_ blocks: [BlockID]) throws(ComputeError) {
+    for (index, block) in blocks.enumerated() {
+      do throws(ComputeError) {
+        try provide(block)
+      } catch {
+        for block in blocks[..<index] { discard(block) }
+        throw error
+      }
+    }
+  }
+
+  private func provide(_ block: BlockID) throws(ComputeError) {
     while slots.count <= block.index { slots.append(-1) }
     precondition(slots[block.index] < 0, "block \(block.index) has its slot already")
     while firstFree < isTaken.count, isTaken[firstFree] { firstFree += 1 }

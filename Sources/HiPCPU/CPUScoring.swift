@@ -261,7 +261,7 @@ extension CPUBackend {
     pool(job, into: queries, position: queryPosition(job, branch: 1))
     let scored = ScoredRows(
       queries: queries, count: rows, headSize: size, columns: 2 * active, fold: 2, total: scores)
-    withGroups(job, .means) { groups in
+    withGroups(job, .means(ofKeys: Self.keysPerMean)) { groups in
       rank(scored, kind, job.pruning.ranking, &groups, scratch)
     }
   }

@@ -70,7 +70,7 @@ public struct AppendCall {
 
 /// The queries of consecutive tokens of one sequence, with what they attend over.
 public struct AttentionInput {
-  /// `[tokens, heads * headSize]`, float32, half-split order, not rotated, not scaled.
+  /// `[tokens, heads * headSize]`, float32 or as keys are stored, half-split order, not rotated, not scaled.
   public let queries: DeviceTensor
   /// The heads.
   public let shape: AttentionShape
@@ -208,12 +208,13 @@ public struct AttendCall {
     public let input: AttentionInput
     /// The keys that are reached.
     public let reach: Reach
-    /// `[tokens, heads * headSize]`, float32.
+    /// `[tokens, heads * headSize]`, as the queries.
     public let output: DeviceTensor
 
     /// Stores the arguments, which must fit together.
     public init(input: AttentionInput, reach: Reach, output: DeviceTensor) {
       precondition(output.rows == input.queries.rows && output.columns == input.queries.columns)
+      precondition(output.element == input.queries.element)
       self.input = input
       self.reach = reach
       self.output = output

@@ -3,11 +3,11 @@
 public import HiPAttention
 public import HiPTensors
 
-/// One device: memory and operations, no decisions.
+/// One device: memory and the operations of attention, no decisions.
 ///
 /// Belongs to the thread that made it, with everything that it hands out. Operations are enqueued in order;
 /// what they compute, and whether they failed, is known when `submit` returns.
-public protocol ComputeBackend: AnyObject {
+public protocol AttentionBackend: AnyObject {
   /// A name for reports, with the kernels in use.
   var name: String { get }
   /// What results depend on to the bit: the kernels.
@@ -25,21 +25,27 @@ public protocol ComputeBackend: AnyObject {
   /// Room for blocks of keys and values.
   func makeStore(_ format: KVFormat, _ placement: KVPlacement) -> any KVStore
 
+  func append(_ call: AppendCall)
+  func select(_ call: SelectCall)
+  func attend(_ call: AttendCall)
+  /// Waits for all that has been enqueued and returns what it was asked for.
+  /// - Throws: when an operation failed; what was enqueued since the last call is then void.
+  func submit() throws(ComputeError) -> StepOutput
+  /// The elements of a tensor that is not quantised, row by row, once all that was enqueued is done.
+  func download(_ tensor: DeviceTensor) throws(ComputeError) -> [Float]
+}
+
+/// A device that runs whole models.
+public protocol ComputeBackend: AttentionBackend {
   func embed(_ call: EmbedCall)
   func normalize(_ call: NormCall)
   /// Products that all have the same input.
   func multiply(_ calls: [MatmulCall])
   func feedForward(_ call: FeedForwardCall)
-  func append(_ call: AppendCall)
-  func select(_ call: SelectCall)
-  func attend(_ call: AttendCall)
   func sample(_ call: SampleCall)
-  /// Waits for all that has been enqueued and returns what it was asked for.
-  /// - Throws: when an operation failed; what was enqueued since the last call is then void.
-  func submit() throws(ComputeError) -> StepOutput
 }
 
-extension ComputeBackend {
+extension AttentionBackend {
   /// Room for blocks whose keys and values stay in the device's memory.
   public func makeStore(_ format: KVFormat) -> any KVStore { makeStore(format, .memory) }
 }
@@ -60,7 +66,7 @@ public enum TensorSource {
   case mapped(MappedRange)
   /// Bytes of a mapped file in another element type, rounded to the tensor's: float32, float16, bfloat16, Q8_0 or Q4_K.
   case converted(MappedRange, from: ElementType)
-  /// Elements in float32, row by row.
+  /// Elements, row by row, rounded to the tensor's element type where that is not float32.
   case values([Float])
 }
 

@@ -83,7 +83,7 @@ public struct KVFormat: Sendable, Hashable {
   /// Groups of a sketch in a block.
   public func groupsPerBlock(_ sketch: KeySketch) -> Int {
     switch sketch {
-    case .means: blockSize / EightBitMean.keyCount / Self.groupSize
+    case .means(let keyCount): blockSize / keyCount / Self.groupSize
     case .fourBit: blockSize / Self.groupSize
     }
   }
@@ -113,7 +113,7 @@ public struct KVFormat: Sendable, Hashable {
 
   /// Bytes of a sketch of a block in one layer and head.
   public func byteCount(_ sketch: KeySketch) -> Int {
-    groupsPerBlock(sketch) * groupByteCount(sketch)
+    blockSize / sketch.keyCount * groupByteCount(sketch) / Self.groupSize
   }
 
   /// Bytes of a block, sketches included, in all layers.

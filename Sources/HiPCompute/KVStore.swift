@@ -8,8 +8,8 @@ public protocol KVStore: AnyObject {
   var format: KVFormat { get }
   /// Its pages, where a lower tier holds what this one has no room for.
   var paged: (any PagedStore)? { get }
-  /// Makes sure that a block has a slot in each layer; its contents are undefined.
-  func provide(_ block: BlockID) throws(ComputeError)
+  /// Makes sure that blocks have a slot in each layer, all of them or none; their contents are undefined.
+  func provide(_ blocks: [BlockID]) throws(ComputeError)
   /// Gives a block's slots back.
   func discard(_ block: BlockID)
   /// Gives back the memory of a block's keys and values in the format's sliding layers, where nobody will read them

@@ -76,10 +76,8 @@ public final class SequenceCache {
     var provided: [BlockID] = []
     do {
       // All memory first: a block is written only when every block is there.
-      for change in changes {
-        try store.provide(change.block)
-        provided.append(change.block)
-      }
+      try store.provide(changes.map(\.block))
+      provided = changes.map(\.block)
       for case .copied(_, let source, let block) in changes {
         try store.copy(from: source, to: block)
       }

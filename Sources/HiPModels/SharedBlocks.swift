@@ -41,7 +41,7 @@ public final class SharedBlocks {
   }
 
   /// A store for a format, on a device.
-  package func makeStore(_ format: KVFormat, on backend: any ComputeBackend) -> any KVStore {
+  package func makeStore(_ format: KVFormat, on backend: any AttentionBackend) -> any KVStore {
     let store = backend.makeStore(format, isTiered ? .tiered : .memory)
     if let pages = store.paged {
       paged.append(pages)

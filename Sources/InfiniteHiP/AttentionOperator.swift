@@ -14,12 +14,18 @@ internal import HiPTensors
 ///   policy: .hierarchical(.infiniteHiP), rotary: RotaryEmbedding(base: 500_000, dimensions: 64))
 /// ```
 public struct AttentionOperator {
-  private let backend: any ComputeBackend
+  private let backend: any AttentionBackend
+  private let type: KVType
 
   /// An operator on a device.
   ///
   /// It and its device belong to one thread.
-  public init(on backend: any ComputeBackend) { self.backend = backend }
+  /// - Parameter type: how keys and values are kept. In 16 bits GPUs have their fast kernels, and take queries and
+  ///   give outputs in 16 bits, too.
+  public init(on backend: any AttentionBackend, keeping type: KVType = .f32) {
+    self.backend = backend
+    self.type = type
+  }
 
   /// What an operation returns.
   public struct Result: Sendable {
@@ -31,7 +37,7 @@ public struct AttentionOperator {
 
   /// Attention of queries that stand at the last positions of the keys.
   ///
-  /// Keys and values are kept in float32. Exceptions for layers play no role.
+  /// Exceptions for layers play no role.
   /// - Parameters:
   ///   - queries: `[queries, heads, headSize]`, not rotated, not scaled.
   ///   - keys: `[keys, kvHeads, headSize]`, not rotated.
@@ -75,7 +81,8 @@ public struct AttentionOperator {
     }
     let sketches =
       if case .hierarchical(let pruning) = policy { pruning.sketches } else { [KeySketch]() }
-    let format = KVFormat(layerCount: 1, shape: shape, element: .float32, sketches: sketches)
+    try type.check(headSize: shape.headSize)
+    let format = KVFormat(layerCount: 1, shape: shape, element: type.element, sketches: sketches)
     try backend.check(
       SequenceUse(policy: policy, format: format, length: keyCount, denseLength: 0))
     let cache = SequenceCache(
@@ -131,8 +138,6 @@ public struct AttentionOperator {
       items = [attend(.selected(pruning, cache.selection), all, rotary)]
     }
     backend.attend(AttendCall(layer: 0, batch: items))
-    backend.sample(
-      SampleCall(logits: output, items: [SampleCall.Item(rows: all, request: .logits)]))
     let step = try backend.submit()
     if let fault = step.faults.first {
       throw refuse("the key or value at position \(fault.row) is not finite")
@@ -140,9 +145,7 @@ public struct AttentionOperator {
     if case .hierarchical(let pruning) = policy {
       selection = cache.selection.download(layer: 0, shape: shape, pruning: pruning)
     }
-    guard case .logits(let rows)? = step.results.first else {
-      preconditionFailure("a device returns what it was asked for")
-    }
+    let rows = try backend.download(output)
     guard rows.allSatisfy(\.isFinite) else {
       throw refuse("the output is not finite: scores or sums of values exceed the range of float32")
     }

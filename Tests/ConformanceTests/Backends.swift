@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import HiPAttention
 import HiPCPU
+import HiPCUDA
 import HiPCompute
 import HiPTensors
 import InfiniteHiP
@@ -13,15 +15,70 @@ import Testing
 /// Another backend joins the suites by joining `available`.
 enum TestedBackend: Sendable, CustomTestStringConvertible {
   case cpu(CPUKernels, threads: Int)
+  /// A GPU that keeps keys and values in this type.
+  case cuda(CUDABackend.Kernels, KVType)
 
-  static let available: [TestedBackend] =
+  /// Those that run whole models.
+  static let cpus: [TestedBackend] =
     CPUKernels.supported.map { .cpu($0, threads: 2) } + [
       .cpu(.best, threads: 1), .cpu(.best, threads: 7),
     ]
 
-  private var kernels: CPUKernels {
+  static let gpus: [TestedBackend] = {
+    do {
+      _ = try openGPU(.plain)
+    } catch {
+      print("NOTICE: no GPU was tested: \(error)")
+      return []
+    }
+    return [.cuda(.plain, .f32), .cuda(.tuned, .bf16), .cuda(.tuned, .f16)]
+  }()
+
+  static let available = cpus + gpus
+
+  private static func openGPU(_ kernels: CUDABackend.Kernels) throws -> CUDABackend {
+    let environment = ProcessInfo.processInfo.environment
+    return try CUDABackend(
+      kernels: kernels, home: environment["HOME"], environment: environment,
+      cacheFolder: FileManager.default.temporaryDirectory.path() + "/infinitehip-test-kernels")
+  }
+
+  var isGPU: Bool {
     switch self {
-    case .cpu(let kernels, _): kernels
+    case .cpu: false
+    case .cuda: true
+    }
+  }
+
+  /// How keys and values are kept.
+  var kvType: KVType {
+    switch self {
+    case .cpu: .f32
+    case .cuda(_, let type): type
+    }
+  }
+
+  /// How they are kept where a suite looks at the store itself.
+  var storedType: KVType {
+    switch self {
+    case .cpu: .f16
+    case .cuda(_, let type): type
+    }
+  }
+
+  /// Whether factors of the attention are rounded to few bits.
+  private var roundsFactors: Bool {
+    switch self {
+    case .cpu(let kernels, _): kernels.productElement != .float32
+    case .cuda(let kernels, _): kernels == .tuned
+    }
+  }
+
+  /// Whether scores of selections are rounded.
+  private var roundsScores: Bool {
+    switch self {
+    case .cpu(let kernels, _): kernels.computesInIntegers
+    case .cuda(let kernels, _): kernels == .tuned
     }
   }
 
@@ -29,28 +86,38 @@ enum TestedBackend: Sendable, CustomTestStringConvertible {
   ///
   /// In float32, sums of up to 300 terms around 1 err by about 1e-6: measured worst 2.1e-6. Factors
   /// in bfloat16 are off by 2^-9 of themselves: measured worst 1.9e-2.
-  var tolerance: Double { kernels.productElement == .float32 ? 1e-5 : 3e-2 }
+  var tolerance: Double { roundsFactors ? 3e-2 : 1e-5 }
 
   /// The least share of blocks in common with the reference.
   ///
   /// Where scores are rounded, near ties fall either way: measured 0.990 and 0.993.
-  var blocksInCommon: Double { kernels.computesInIntegers ? 0.97 : 1 }
+  var blocksInCommon: Double { roundsScores ? 0.97 : 1 }
 
-  /// The fastest of this machine, and the fastest that rounds no factor.
+  /// The fastest of this machine's CPU, and the fastest that rounds no factor; all GPUs.
   static let fastest: [TestedBackend] =
-    CPUKernels.fastestExact == .best
-    ? [.cpu(.best, threads: 2)]
-    : [.cpu(.fastestExact, threads: 2), .cpu(.best, threads: 2)]
+    (CPUKernels.fastestExact == .best
+      ? [.cpu(.best, threads: 2)]
+      : [.cpu(.fastestExact, threads: 2), .cpu(.best, threads: 2)]) + gpus
 
-  func make() throws -> any ComputeBackend {
+  func make() throws -> any AttentionBackend {
     switch self {
     case .cpu(let kernels, let threads): try CPUBackend(threads: threads, kernels: kernels)
+    case .cuda(let kernels, _): try Self.openGPU(kernels)
     }
+  }
+
+  /// A device that runs whole models.
+  func makeForModels() throws -> any ComputeBackend {
+    guard case .cpu(let kernels, let threads) = self else {
+      throw ComputeError(.unsupported, "models run on the CPU only")
+    }
+    return try CPUBackend(threads: threads, kernels: kernels)
   }
 
   var testDescription: String {
     switch self {
     case .cpu(let kernels, let threads): "\(kernels.rawValue), \(threads) threads"
+    case .cuda(let kernels, let type): "GPU, \(kernels.rawValue) kernels, \(type.rawValue)"
     }
   }
 }
@@ -91,7 +158,12 @@ struct Layer {
   let values: [Float]
 
   /// Keys come in correlated runs and queries lean towards one of them, so that attention is peaked.
-  init(queries queryCount: Int, keys keyCount: Int, shape: AttentionShape, seed: UInt64) {
+  ///
+  /// All are rounded to how the device keeps keys, so that what it computes with is what the reference has.
+  init(
+    queries queryCount: Int, keys keyCount: Int, shape: AttentionShape, seed: UInt64,
+    for tested: TestedBackend? = nil
+  ) {
     var numbers = SeededNumbers(seed)
     let width = shape.kvHeads * shape.headSize
     var keys: [Float] = []
@@ -110,17 +182,29 @@ struct Layer {
         }
       }
     }
+    func rounded(_ values: [Float]) -> [Float] {
+      switch tested?.kvType {
+      case .bf16:
+        values.map { value in
+          let bits = value.bitPattern
+          return Float(bitPattern: (bits &+ 0x7fff &+ (bits >> 16 & 1)) & 0xffff_0000)
+        }
+      case .f16: values.map { Float(Float16($0)) }
+      default: values
+      }
+    }
     self.shape = shape
-    self.keys = keys
-    self.queries = queries
-    values = numbers.normals(keyCount * width)
+    self.keys = rounded(keys)
+    self.queries = rounded(queries)
+    values = rounded(numbers.normals(keyCount * width))
   }
 
   func run(
-    _ policy: AttentionPolicy, on backend: any ComputeBackend, rotary: RotaryEmbedding?,
-    sinks: [Float] = [], trainedLength: Int = Self.trainedLength, selection: BlockSelection? = nil
+    _ policy: AttentionPolicy, on backend: any AttentionBackend, keeping type: KVType = .f32,
+    rotary: RotaryEmbedding?, sinks: [Float] = [], trainedLength: Int = Self.trainedLength,
+    selection: BlockSelection? = nil
   ) throws -> AttentionOperator.Result {
-    try AttentionOperator(on: backend).run(
+    try AttentionOperator(on: backend, keeping: type).run(
       queries: queries, keys: keys, values: values, shape: shape, policy: policy, rotary: rotary,
       sinks: sinks, trainedLength: trainedLength, selection: selection)
   }

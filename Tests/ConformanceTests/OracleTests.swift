@@ -73,7 +73,7 @@ import Testing
       let selected = ReferenceSelection(reference).run(pruning)
       #expect(selected.blocks.map { $0[0] } == item.blocks, "reference, \(name)")
       func run(_ selection: BlockSelection?) throws -> AttentionOperator.Result {
-        try AttentionOperator(on: backend.make()).run(
+        try AttentionOperator(on: backend.make(), keeping: backend.kvType).run(
           queries: queries, keys: keys, values: values, shape: shape,
           policy: .hierarchical(pruning), rotary: rotary, selection: selection)
       }

@@ -53,9 +53,10 @@ import Testing
         reach: StreamingWindow(sink: 64, window: 64), stages: stages,
         scoring: .init(sharing: sharing, ranking: .share, positions: .infllm)
       ).sharpened(by: 0.5)
-      let layer = Layer(queries: 4, keys: 1500, shape: shape, seed: 11)
+      let layer = Layer(queries: 4, keys: 1500, shape: shape, seed: 11, for: tested)
       let decoding = try Decoding(
-        keys: layer.keys, shape: shape, pruning, rotary: rotary, on: tested.make())
+        keys: layer.keys, shape: shape, pruning, rotary: rotary, on: tested.make(),
+        keeping: tested.storedType)
       var earlier: ReferenceSelection.Earlier?
       for token in 0..<4 {
         let width = shape.heads * shape.headSize
@@ -96,9 +97,10 @@ import Testing
         ],
         scoring: .init(sharing: sharing, ranking: .share, positions: .infllm)
       ).focusing(Focus(passage: 16, keep: keep, refreshInterval: 64))
-      let layer = Layer(queries: 4, keys: 1500, shape: shape, seed: 12)
+      let layer = Layer(queries: 4, keys: 1500, shape: shape, seed: 12, for: tested)
       let decoding = try Decoding(
-        keys: layer.keys, shape: shape, pruning, rotary: rotary, on: tested.make())
+        keys: layer.keys, shape: shape, pruning, rotary: rotary, on: tested.make(),
+        keeping: tested.storedType)
       let width = shape.heads * shape.headSize
       func reference(_ queries: [Float]) -> ReferenceSelection {
         ReferenceSelection(
@@ -141,7 +143,7 @@ import Testing
 
   /// One layer in which the last token, with changing queries, selects.
   private struct Decoding {
-    let backend: any ComputeBackend
+    let backend: any AttentionBackend
     let cache: SequenceCache
     let pruning: HierarchicalPruning
     let rotary: RotaryEmbedding?
@@ -150,11 +152,11 @@ import Testing
 
     init(
       keys: [Float], shape: AttentionShape, _ pruning: HierarchicalPruning,
-      rotary: RotaryEmbedding?, on backend: any ComputeBackend
+      rotary: RotaryEmbedding?, on backend: any AttentionBackend, keeping type: KVType = .f16
     ) throws {
       self.backend = backend
       let format = KVFormat(
-        layerCount: 1, shape: shape, element: .float16, sketches: pruning.sketches)
+        layerCount: 1, shape: shape, element: type.element, sketches: pruning.sketches)
       cache = SequenceCache(
         store: backend.makeStore(format), blocks: SharedBlocks(capacity: 1 << 30))
       self.pruning = pruning

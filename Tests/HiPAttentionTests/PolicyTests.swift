@@ -32,7 +32,7 @@ import Testing
     #expect(throws: PolicyError.self) { try HeavyHitters(recent: 1, heavy: .max) }
   }
 
-  @Test(arguments: AttentionChoice.presets)
+  @Test(arguments: AttentionChoice.presets + [.gpu])
   func everyPresetSurvivesItsJSONForm(_ preset: AttentionChoice) throws {
     let data = try JSONEncoder().encode(AttentionChoice.Document(preset))
     let document = try JSONDecoder().decode(AttentionChoice.Document.self, from: data)
@@ -138,7 +138,7 @@ import Testing
     ),
     (
       #""stages": [{"chunk": 24, "keep": 24, "estimate": "means"}], "ranking": "share""#,
-      "must be 8"
+      "hold whole means of 4 keys"
     ),
     (#""stages": [{"chunk": 8, "keep": 8, "estimate": "means"}]"#, "add up to shares"),
     (
@@ -381,7 +381,7 @@ import Testing
     #expect(due == [0, nil, nil, nil, 2, nil, nil, nil, 1, nil, nil, nil, 2, nil, nil, nil, 0])
   }
 
-  @Test(arguments: AttentionChoice.presets)
+  @Test(arguments: AttentionChoice.presets + [.gpu])
   func budgetsShrinkUntilTheyFit(_ choice: AttentionChoice) throws {
     guard let reach = choice.reach else {
       #expect(choice.fitted(to: 100) == choice)

@@ -22,7 +22,10 @@ import Testing
   /// Every program that ships.
   ///
   /// A file of kernels joins with its variants.
-  static let programs = RowKernels.programs
+  static let programs =
+    RowKernels.programs + AppendKernels.programs + PrefillAttention.programs
+    + DecodeAttention.programs + PrefillSelection.programs + DecodeSelection.programs
+    + MergeKernels.programs + PlainKernels.programs
 
   @Test func everyFileOfKernelsHasAProgram() {
     let files = Set(Self.programs.map(\.file))

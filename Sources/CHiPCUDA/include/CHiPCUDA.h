@@ -6,10 +6,12 @@
 #ifndef CHIPCUDA_H
 #define CHIPCUDA_H
 
+#include "ihp_attention_parameters.h"
 #include "ihp_blaslt.h"
 #include "ihp_driver.h"
 #include "ihp_kernel_parameters.h"
 #include "ihp_nvrtc.h"
+#include "ihp_plain_parameters.h"
 
 #include <stddef.h>
 

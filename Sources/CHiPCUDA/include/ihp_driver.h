@@ -85,6 +85,7 @@ enum {
 
 /// Attributes of a launch.
 enum {
+  IHP_CU_LAUNCH_COOPERATIVE = 2,
   IHP_CU_LAUNCH_CLUSTER = 4,
   IHP_CU_LAUNCH_OVERLAP = 6,
 };

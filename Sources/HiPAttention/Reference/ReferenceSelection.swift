@@ -200,7 +200,7 @@ public struct ReferenceSelection {
           pruning)
       case .tree: preconditionFailure("the tree search scores no chunks of a list")
       case .means:
-        perQuery.append(means(interval, queries, head: head))
+        perQuery.append(means(interval, of: stage.keysPerMean, queries, head: head))
       case .exact, .fourBit:
         perQuery.append(
           exact(
@@ -335,10 +335,11 @@ public struct ReferenceSelection {
     }
   }
 
-  /// Log of the mass per query, but for a constant, as the means of every 4 of the chunk's keys have it.
-  private func means(_ chunk: Range<Int>, _ queries: [[Double]], head: Int) -> [Double] {
+  /// Log of the mass per query, but for a constant, as the means of every `size` of the chunk's keys have it.
+  private func means(
+    _ chunk: Range<Int>, of size: Int, _ queries: [[Double]], head: Int
+  ) -> [Double] {
     let kvHead = head / input.shape.groupSize
-    let size = EightBitMean.keyCount
     let means = stride(from: chunk.lowerBound, to: chunk.upperBound, by: size).map { first in
       let keys = (first..<first + size).map { Array(input.key($0, kvHead)) }
       let mean = (0..<input.shape.headSize).map { e in

@@ -126,7 +126,7 @@ package import HiPCompute
     _ table: UnsafePointer<ihp_driver>
   ) -> Int32 {
     func number(_ value: Int) -> UInt32 { UInt32(clamping: value) }
-    return unsafe withUnsafeTemporaryAllocation(of: ihp_cu_launch_attribute.self, capacity: 2) {
+    return unsafe withUnsafeTemporaryAllocation(of: ihp_cu_launch_attribute.self, capacity: 3) {
       attributes in
       var count = 0
       if let cluster = shape.cluster {
@@ -141,6 +141,13 @@ package import HiPCompute
       if shape.overlapsPrevious {
         var attribute = ihp_cu_launch_attribute()
         attribute.id = Int32(IHP_CU_LAUNCH_OVERLAP)
+        attribute.value.0 = 1
+        unsafe attributes.initializeElement(at: count, to: attribute)
+        count += 1
+      }
+      if shape.isCooperative {
+        var attribute = ihp_cu_launch_attribute()
+        attribute.id = Int32(IHP_CU_LAUNCH_COOPERATIVE)
         attribute.value.0 = 1
         unsafe attributes.initializeElement(at: count, to: attribute)
         count += 1

@@ -25,10 +25,14 @@ package struct LaunchShape: Sendable, Hashable {
     var count: Int { x * y * z }
   }
 
+  /// Whether its blocks wait for one another, so that the device has to hold all of them at once.
+  package var isCooperative: Bool
+
   package init(
     grid: Extent, block: Extent, sharedByteCount: Int = 0, cluster: Extent? = nil,
-    overlapsPrevious: Bool = false
+    overlapsPrevious: Bool = false, isCooperative: Bool = false
   ) {
+    self.isCooperative = isCooperative
     self.grid = grid
     self.block = block
     self.sharedByteCount = sharedByteCount

@@ -2,23 +2,38 @@
 
 package import HiPCompute
 
-/// A part of a device's memory, aligned to 256 bytes; it goes back with its last reference.
+/// A part of a device's memory, aligned to 256 bytes where it is no part of another one; it goes back with its last
+/// reference.
 package final class CUDABuffer: DeviceBuffer {
   package let byteCount: Int
   /// The device's address of its first byte.
   package let address: UInt64
-  private let memory: DeviceMemory
-  /// Bytes that it takes.
-  private let size: Int
+  private let owner: Owner
 
-  init(_ memory: DeviceMemory, address: UInt64, byteCount: Int, size: Int) {
-    self.memory = memory
-    self.address = address
-    self.byteCount = byteCount
-    self.size = size
+  private enum Owner {
+    /// It takes so many bytes there.
+    case memory(DeviceMemory, size: Int)
+    case whole(CUDABuffer)
   }
 
-  deinit { memory.giveBack(address, byteCount: byteCount, size: size) }
+  init(_ memory: DeviceMemory, address: UInt64, byteCount: Int, size: Int) {
+    owner = .memory(memory, size: size)
+    self.address = address
+    self.byteCount = byteCount
+  }
+
+  /// Some bytes of another one as a buffer of their own, which keeps the other one.
+  package init(_ range: Range<Int>, of whole: CUDABuffer) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= whole.byteCount)
+    owner = .whole(whole)
+    address = whole.address + UInt64(range.lowerBound)
+    byteCount = range.count
+  }
+
+  deinit {
+    guard case .memory(let memory, let size) = owner else { return }
+    memory.giveBack(address, byteCount: byteCount, size: size)
+  }
 
   /// Some of its bytes.
   package struct Part {

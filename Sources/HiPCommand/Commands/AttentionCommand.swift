@@ -12,8 +12,9 @@ struct AttentionCommand: ParsableCommand {
     commandName: "attention", abstract: "Run one layer of attention on NumPy arrays.",
     discussion: """
       Queries are the last positions of the keys. Nothing is rotated unless --rope-base is given; \
-      "auto" is "infinitehip" here, since there is no trained length, and what a policy \
-      says of single layers does not apply.
+      "auto" is "infinitehip" here, on a GPU "infinitehip-gpu", since there is no trained length, and what a \
+      policy says of single layers does not apply. A first axis of 1, a batch of one, may stand in front. On the \
+      CPU keys and values are kept in float32; on a GPU as --kv-type says.
       """)
 
   @Option(help: ArgumentHelp("Queries [T_q, H, d], not rotated, not scaled.", valueName: "npy"))
@@ -43,6 +44,7 @@ struct AttentionCommand: ParsableCommand {
       valueName: "n"))
   var trainedLength: TokenSize?
 
+  @OptionGroup(title: "Device") var device: DeviceOptions
   @OptionGroup var options: EngineOptions
 
   mutating func validate() throws {
@@ -52,7 +54,7 @@ struct AttentionCommand: ParsableCommand {
   }
 
   func run() throws {
-    let choice = try options.attention.choice()
+    let choice = try choice()
     let queries = try array(q, "--q")
     let keys = try array(k, "--k")
     let values = try array(v, "--v")
@@ -72,13 +74,13 @@ struct AttentionCommand: ParsableCommand {
     }
     let shape = AttentionShape(
       heads: queries.shape[1], kvHeads: keys.shape[1], headSize: keys.shape[2])
-    let result = try AttentionOperator(on: options.makeBackend()).run(
+    let result = try attentionOperator().run(
       queries: queries.elements, keys: keys.elements, values: values.elements, shape: shape,
       policy: choice.policy,
       rotary: ropeBase.map { RotaryEmbedding(base: $0, dimensions: shape.headSize) },
       trainedLength: trainedLength?.count ?? .max,
       selection: try blocks.map { try givenBlocks($0, choice) })
-    try NumPyArray(shape: queries.shape, elements: result.output).write(to: out)
+    try NumPyArray(shape: queries.fileShape, elements: result.output).write(to: out)
     guard let selection else { return }
     guard let blocks = result.selection else {
       throw ValidationError(
@@ -91,6 +93,21 @@ struct AttentionCommand: ParsableCommand {
     } catch {
       throw FileError(
         path: selection, problem: "cannot be written; name a file in a folder that exists")
+    }
+  }
+
+  /// The policy, "auto" being the device's own.
+  private func choice() throws -> AttentionChoice {
+    let choice = try options.attention.choice()
+    guard case .cuda = device.device, choice == .automatic else { return choice }
+    return .gpu
+  }
+
+  private func attentionOperator() throws -> AttentionOperator {
+    switch device.device {
+    case .cpu: AttentionOperator(on: try options.makeBackend())
+    case .cuda(let number):
+      AttentionOperator(on: try device.makeCUDA(number), keeping: options.kvType)
     }
   }
 
@@ -111,11 +128,24 @@ struct AttentionCommand: ParsableCommand {
     return selection
   }
 
-  private func array(_ path: String, _ name: String) throws -> NumPyArray {
-    let array = try NumPyArray(path: path)
-    guard array.shape.count == 3, array.shape.allSatisfy({ $0 > 0 }) else {
+  /// An array `[tokens, heads, size]`, with the shape that its file has.
+  private struct Input {
+    let shape: [Int]
+    let fileShape: [Int]
+    let elements: [Float]
+  }
+
+  private func array(_ path: String, _ name: String) throws -> Input {
+    let file = try NumPyArray(path: path)
+    // A batch of one, as other frameworks have it.
+    let shape = file.shape.count == 4 && file.shape[0] == 1 ? Array(file.shape[1...]) : file.shape
+    let array = Input(shape: shape, fileShape: file.shape, elements: file.elements)
+    guard shape.count == 3, shape.allSatisfy({ $0 > 0 }) else {
       throw FileError(
-        path: path, problem: "has the shape \(array.shape); \(name) needs [tokens, heads, size]")
+        path: path,
+        problem:
+          "has the shape \(file.shape); \(name) needs [tokens, heads, size], or [1, tokens, heads, size]"
+      )
     }
     guard array.elements.allSatisfy(\.isFinite) else {
       throw FileError(

@@ -59,16 +59,7 @@ struct TierOptions: ParsableArguments {
   /// The folder, whether it is used or not.
   var folder: String { kvDir ?? Self.defaultFolder }
 
-  static var defaultFolder: String {
-    if let caches = ProcessInfo.processInfo.environment["XDG_CACHE_HOME"], !caches.isEmpty {
-      return caches + "/infinitehip/kv"
-    }
-    #if canImport(Darwin)
-      return NSHomeDirectory() + "/Library/Caches/infinitehip/kv"
-    #else
-      return NSHomeDirectory() + "/.cache/infinitehip/kv"
-    #endif
-  }
+  static var defaultFolder: String { UserCaches.folder("kv") }
 
   /// The tiers; a folder that nobody asked for and that cannot be used is none.
   func tiers() -> KVTiers {

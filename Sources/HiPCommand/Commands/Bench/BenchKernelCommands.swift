@@ -5,6 +5,7 @@ import Foundation
 import HiPAttention
 import HiPBench
 import HiPCPU
+import HiPCUDA
 import HiPCompute
 import HiPEvaluation
 import HiPModelFiles
@@ -149,34 +150,82 @@ struct BenchMatmulCommand: ParsableCommand {
 struct BenchAttentionCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "attention",
-    abstract: "Attention and selection of one layer, of one query and of a block of them.")
+    abstract: "Attention and selection of one layer, of one query and of a block of them.",
+    discussion: """
+      On a GPU (--device cuda) a fixed list is measured: prefill and decoding of 32 query heads and 8 key-value \
+      heads of 128 elements, to 3M keys, which take 26 GB of its memory.
+      """)
 
   @Option(help: ArgumentHelp("Keys that stand before. (default: 32K)", valueName: "n"))
   var depth: TokenSize?
 
-  @Option(help: ArgumentHelp("Policies, separated by commas.", valueName: "list"))
-  var attention = "dense,streaming,infinitehip,infinitehip-3k"
+  @Option(
+    help: ArgumentHelp(
+      "Policies, separated by commas. (default: dense,streaming,infinitehip,infinitehip-3k)",
+      valueName: "list"))
+  var attention: String?
 
   @Option(help: ArgumentHelp("How keys and values are kept.", valueName: "type"))
   var kvType = KVType.f16
 
-  @Option(help: ArgumentHelp("Queries of a prefill.", valueName: "n"))
-  var rows = 256
+  @Option(help: ArgumentHelp("Queries of a prefill. (default: 256)", valueName: "n"))
+  var rows: Int?
 
   @Option(
     help: ArgumentHelp(
       "Fail when a kernel has less of the roofline than this JSON file says.", valueName: "file"))
   var thresholds: String?
 
+  @OptionGroup(title: "Device") var place: DeviceOptions
   @OptionGroup var device: BenchDeviceOptions
 
   mutating func validate() throws {
-    guard (1...1024).contains(rows) else {
+    if let rows, !(1...1024).contains(rows) {
       throw ValidationError("--rows is \(rows); give 1 to 1024")
+    }
+    guard case .cuda = place.device else { return }
+    for (name, isGiven) in [
+      ("--depth", depth != nil), ("--attention", attention != nil), ("--rows", rows != nil),
+      ("--thresholds", thresholds != nil), ("--threads", device.threads != nil),
+      ("--kernels", device.kernels != nil),
+    ] where isGiven {
+      throw ValidationError(
+        "\(name) is for the CPU; on a GPU a fixed list is measured: leave it out")
     }
   }
 
   func run() throws {
+    switch place.device {
+    case .cpu: try runOnCPU()
+    case .cuda(let number): try run(on: place.makeCUDA(number))
+    }
+  }
+
+  private func run(on backend: CUDABackend) throws {
+    var results: [CUDAAttentionBench.Result] = []
+    if !device.json {
+      Terminal.line("\(backend.name)\n")
+      Terminal.line(
+        "work                                    queries     keys       us    GB/s  TFLOP/s")
+    }
+    try CUDAAttentionBench(backend: backend, type: kvType).run { result in
+      results.append(result)
+      guard !device.json else { return }
+      let name = "\(result.name), \(result.policy)"
+      Terminal.line(
+        name + pad("\(result.queries)", max(1, 47 - name.count))
+          + pad("\(result.keys.reduce(0, +))", 9) + pad(decimal(result.microseconds, 1), 9)
+          + pad(decimal(result.megabytes / result.microseconds * 1e3, 0), 8)
+          + pad(decimal(result.gigaflops / result.microseconds * 1e3, 1), 9))
+    }
+    guard device.json else { return }
+    try Terminal.printJSON(
+      CUDABenchReport(device: backend.name, kvType: kvType.rawValue, results: results))
+  }
+
+  private func runOnCPU() throws {
+    let attention = attention ?? "dense,streaming,infinitehip,infinitehip-3k"
+    let rows = rows ?? 256
     let bench = try KernelBench(device)
     let shape = ModelShape.llama1B.architecture
     let depth = depth?.count ?? 32768

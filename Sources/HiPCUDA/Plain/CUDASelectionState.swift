@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HiPAttention
+package import HiPCompute
+
+/// What selections leave behind in one layer of one sequence, in the device's memory.
+package struct LayerSelection {
+  /// Blocks of queries, sets of heads that share a selection, and blocks that a list has room for.
+  package var blockCount = 0
+  package var ownerCount = 0
+  package var capacity = 0
+  /// First position / block size of the selected blocks, ascending 32-bit integers, `[query block][owner][capacity]`;
+  /// nil: nothing is selected.
+  package var lists: CUDABuffer?
+  /// How many each list has, 32-bit, `[query block][owner]`.
+  package var counts: CUDABuffer?
+  /// The share of the softmax mass that they hold, 32-bit, `[query block][owner]`; nil where it is not known.
+  package var held: CUDABuffer?
+  /// The share of it that each selected block holds, as `lists`; nil where they are not known, 0 where there was no
+  /// choice.
+  package var shares: CUDABuffer?
+  /// What each stage but the first started from in the last decoding step that computed it, by stage.
+  package var stageInputs: [StageInput?] = []
+  /// What the last selection was asked to report.
+  var scores: [ReportedScores] = []
+
+  package init() {}
+
+  /// What the stage before has kept of one block of queries.
+  package struct StageInput {
+    /// First positions of its chunks, ascending 32-bit integers, `[owner][capacity]`.
+    package var starts: CUDABuffer
+    /// How many each owner has, 32-bit.
+    package var counts: CUDABuffer
+    /// The share of the softmax mass that they hold, 32-bit, `[owner]`.
+    package var held: CUDABuffer
+    package var capacity: Int
+
+    package init(starts: CUDABuffer, counts: CUDABuffer, held: CUDABuffer, capacity: Int) {
+      self.starts = starts
+      self.counts = counts
+      self.held = held
+      self.capacity = capacity
+    }
+  }
+
+  /// Scores of the first stage's chunks for some ranges of queries.
+  struct ReportedScores {
+    /// First positions of each range's chunks.
+    let starts: [[Int32]]
+    /// 64-bit, `[range][set][capacity]`; the first set of each owner has the owner's.
+    let scores: CUDABuffer
+    let owners, sets, capacity: Int
+  }
+
+  /// Keeps what a stage starts from in decoding.
+  package mutating func keep(_ input: StageInput, asInputOf stage: Int) {
+    while stageInputs.count <= stage { stageInputs.append(nil) }
+    stageInputs[stage] = input
+  }
+
+  /// Makes room for lists, in the same memory where they have the same size: what is in them is undefined.
+  package mutating func reserve(
+    blocks: Int, owners: Int, capacity: Int, hasHeld: Bool, hasShares: Bool, _ memory: DeviceMemory
+  ) throws(ComputeError) {
+    func room(_ before: CUDABuffer?, _ count: Int) throws(ComputeError) -> CUDABuffer {
+      if let before, before.byteCount == 4 * count { return before }
+      return try memory.allocate(byteCount: 4 * count)
+    }
+    (blockCount, ownerCount, self.capacity) = (blocks, owners, capacity)
+    let count = blocks * owners
+    lists = try room(lists, count * capacity)
+    counts = try room(counts, count)
+    held = hasHeld ? try room(held, count) : nil
+    shares = hasShares ? try room(shares, count * capacity) : nil
+  }
+
+  /// The same in memory of its own.
+  fileprivate func copy(
+    _ memory: DeviceMemory, on stream: CUDAStream
+  ) throws(ComputeError) -> LayerSelection {
+    func copy(_ buffer: CUDABuffer?) throws(ComputeError) -> CUDABuffer? {
+      guard let buffer else { return nil }
+      return try copied(buffer, memory, on: stream)
+    }
+    var selection = self
+    selection.lists = try copy(lists)
+    selection.counts = try copy(counts)
+    selection.held = try copy(held)
+    selection.shares = try copy(shares)
+    for (index, input) in stageInputs.enumerated() {
+      guard let input else { continue }
+      selection.stageInputs[index] = StageInput(
+        starts: try copied(input.starts, memory, on: stream),
+        counts: try copied(input.counts, memory, on: stream),
+        held: try copied(input.held, memory, on: stream), capacity: input.capacity)
+    }
+    return selection
+  }
+}
+
+/// A buffer with the same contents.
+func copied(
+  _ buffer: CUDABuffer, _ memory: DeviceMemory, on stream: CUDAStream
+) throws(ComputeError) -> CUDABuffer {
+  let copy = try memory.allocate(byteCount: buffer.byteCount)
+  if buffer.byteCount > 0 { try stream.copy(buffer.all, to: copy.all) }
+  return copy
+}
+
+/// The selections of one sequence, layer by layer.
+package final class CUDASelectionState: SelectionState {
+  package var layers: [LayerSelection]
+  private let memory: DeviceMemory
+  private let stream: CUDAStream
+  /// Hears of what went wrong where a call cannot say so itself.
+  private let onFailure: (ComputeError) -> Void
+
+  package init(
+    _ memory: DeviceMemory, _ stream: CUDAStream, layerCount: Int,
+    onFailure: @escaping (ComputeError) -> Void = { _ in }
+  ) {
+    layers = .init(repeating: LayerSelection(), count: layerCount)
+    self.memory = memory
+    self.stream = stream
+    self.onFailure = onFailure
+  }
+
+  /// Enqueues copies; when one fails, the second one has nothing selected.
+  package func copy() -> any SelectionState {
+    let state = CUDASelectionState(
+      memory, stream, layerCount: layers.count, onFailure: onFailure)
+    do throws(ComputeError) {
+      for (index, layer) in layers.enumerated() {
+        state.layers[index] = try layer.copy(memory, on: stream)
+      }
+    } catch {
+      state.clear()
+      onFailure(error)
+    }
+    return state
+  }
+
+  package func clear() { layers = .init(repeating: LayerSelection(), count: layers.count) }
+
+  /// Waits for the device; nothing where that fails.
+  package func download(
+    layer: Int, shape: AttentionShape, pruning: HierarchicalPruning
+  ) -> BlockSelection {
+    let nothing = BlockSelection(
+      blockSize: pruning.blockSize, blocks: .init(repeating: [], count: shape.heads))
+    let selection = layers[layer]
+    guard let lists = selection.lists, let counts = selection.counts else { return nothing }
+    let (owners, capacity) = (selection.ownerCount, selection.capacity)
+    let headsPerOwner = shape.heads / max(1, owners)
+    do throws(ComputeError) {
+      let count = selection.blockCount * owners
+      let sizes = try stream.downloadElements(count, of: counts, as: Int32(0))
+      let numbers = try stream.downloadElements(count * capacity, of: lists, as: Int32(0))
+      let held = try selection.held.map { buffer throws(ComputeError) in
+        try stream.downloadElements(count, of: buffer, as: Float(0))
+      }
+      let size = Int32(pruning.blockSize)
+      let blocks = (0..<shape.heads).map { head in
+        (0..<selection.blockCount).map { block in
+          let list = block * owners + head / headsPerOwner
+          let length = min(capacity, max(0, Int(sizes[list])))
+          return numbers[list * capacity..<list * capacity + length].map { $0 * size }
+        }
+      }
+      return BlockSelection(
+        blockSize: pruning.blockSize, blocks: blocks,
+        held: pruning.sharpening > 0
+          ? held.map { held in
+            (0..<shape.heads).map { head in
+              (0..<selection.blockCount).map { held[$0 * owners + head / headsPerOwner] }
+            }
+          } : nil)
+    } catch {
+      onFailure(error)
+      return nothing
+    }
+  }
+
+  /// Waits for the device; none where that fails.
+  package func scores(layer: Int) -> [ChunkScores] {
+    do throws(ComputeError) {
+      var result: [ChunkScores] = []
+      for reported in layers[layer].scores {
+        let scores = try stream.downloadElements(
+          reported.starts.count * reported.sets * reported.capacity, of: reported.scores,
+          as: 0.0)
+        for (range, starts) in reported.starts.enumerated() {
+          for owner in 0..<reported.owners {
+            let set = range * reported.sets + owner * reported.sets / reported.owners
+            let first = set * reported.capacity
+            result.append(
+              ChunkScores(
+                starts: starts,
+                scores: scores[first..<first + starts.count].map { Float($0) }))
+          }
+        }
+      }
+      return result
+    } catch {
+      onFailure(error)
+      return []
+    }
+  }
+
+  package func upload(
+    _ selection: BlockSelection, layer: Int, shape: AttentionShape, pruning: HierarchicalPruning
+  ) {
+    let owners = pruning.sharing.owners(shape)
+    let heads = stride(from: 0, to: shape.heads, by: shape.heads / owners)
+    let blockCount = selection.blocks.first?.count ?? 0
+    let capacity = selection.blocks.joined().map(\.count).max() ?? 0
+    var lists: [Int32] = []
+    var counts: [Int32] = []
+    var held: [Float] = []
+    for block in 0..<blockCount {
+      for head in heads {
+        let starts = selection.blocks[head][block]
+        lists += starts.map { $0 / Int32(pruning.blockSize) }
+        lists += [Int32](repeating: 0, count: capacity - starts.count)
+        counts.append(Int32(starts.count))
+        if let shares = selection.held { held.append(shares[head][block]) }
+      }
+    }
+    do throws(ComputeError) {
+      var new = layers[layer]
+      try new.reserve(
+        blocks: blockCount, owners: owners, capacity: capacity, hasHeld: selection.held != nil,
+        hasShares: false, memory)
+      if let buffer = new.lists { try stream.uploadElements(lists, to: buffer) }
+      if let buffer = new.counts { try stream.uploadElements(counts, to: buffer) }
+      if let buffer = new.held { try stream.uploadElements(held, to: buffer) }
+      layers[layer] = new
+    } catch {
+      layers[layer] = LayerSelection()
+      onFailure(error)
+    }
+  }
+}
+
+extension SelectionState {
+  /// The state as the device's own.
+  package var onCUDA: CUDASelectionState {
+    precondition(
+      type(of: self) == CUDASelectionState.self, "a state of another device was given to the GPU")
+    return unsafe unsafeDowncast(self, to: CUDASelectionState.self)
+  }
+}

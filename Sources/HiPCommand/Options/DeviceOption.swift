@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import ArgumentParser
+import Foundation
+import HiPCPU
+public import HiPCUDA
+import HiPCompute
+
+/// A device by name.
+enum DeviceArgument: ExpressibleByArgument, Hashable {
+  case cpu
+  /// A GPU of NVIDIA, counted from 0.
+  case cuda(Int)
+
+  init?(argument: String) {
+    let parts = argument.split(separator: ":", omittingEmptySubsequences: false)
+    switch (parts.first, parts.count) {
+    case ("cpu", 1): self = .cpu
+    case ("cuda", 1): self = .cuda(0)
+    case ("cuda", 2):
+      guard let number = Int(parts[1]), (0..<1024).contains(number) else { return nil }
+      self = .cuda(number)
+    default: return nil
+    }
+  }
+
+  static var allValueStrings: [String] { ["cpu", "cuda", "cuda:1"] }
+
+  var defaultValueDescription: String {
+    switch self {
+    case .cpu: "cpu"
+    case .cuda(let number): "cuda:\(number)"
+    }
+  }
+}
+
+extension CUDABackend.Kernels: ExpressibleByArgument {}
+
+/// Where one layer of attention is computed.
+struct DeviceOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "cpu, or an NVIDIA GPU: cuda, cuda:1 for the second. What it needs: Docs/Devices.md.",
+      valueName: "device"))
+  var device = DeviceArgument.cpu
+
+  @Option(
+    help: ArgumentHelp(
+      "Kernels of the GPU: plain are slow, for comparison.", valueName: "set"))
+  var cudaKernels = CUDABackend.Kernels.tuned
+
+  /// Opens a GPU, with the kernels that earlier runs have compiled for it.
+  func makeCUDA(_ number: Int) throws -> CUDABackend {
+    let environment = ProcessInfo.processInfo.environment
+    return try CUDABackend(
+      number: number, kernels: cudaKernels, home: environment["HOME"], environment: environment,
+      cacheFolder: UserCaches.folder("cuda"))
+  }
+}
