@@ -43,8 +43,9 @@ let package = Package(
     .library(
       name: "InfiniteHiP",
       targets: [
-        "InfiniteHiP", "HiPCPU", "HiPAttention", "HiPCompute", "HiPModelFiles", "HiPModels",
-        "HiPTemplates", "HiPTensors", "HiPTokenization", "HiPKVStore", "HiPJSON", "HiPGrammar",
+        "InfiniteHiP", "HiPCPU", "HiPCUDA", "HiPAttention", "HiPCompute", "HiPModelFiles",
+        "HiPModels", "HiPTemplates", "HiPTensors", "HiPTokenization", "HiPKVStore", "HiPJSON",
+        "HiPGrammar",
       ]),
     .executable(name: "infinitehip", targets: ["HiPCommand"]),
   ],

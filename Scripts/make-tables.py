@@ -287,6 +287,32 @@ def tiers():
     return f"{machine(document)}.\n\n" + table(head, rows)
 
 
+def gpu():
+    document = result("gpu")
+    rows = []
+    for it in document["results"]:
+        keys = size(it["keys"][0]) if len(it["keys"]) == 1 else "4K to 256K"
+        dense = it.get("dense", {})
+        rows.append(
+            (
+                it["name"],
+                f"`{it['policy']}`" if it["policy"] != "random blocks" else it["policy"],
+                size(it["queries"]),
+                keys,
+                number(it["microseconds"]),
+                number(it["floor"]),
+                f"{it['microseconds'] / it['floor']:.2f}",
+                *(number(dense[name]) if name in dense else "" for name in ("cuDNN", "flash")),
+            )
+        )
+    note = (
+        f"{document['card']}; in the same run it reads {document['bytesPerSecond'] / 1e12:.2f} TB/s, and a product of bfloat16 "
+        f"matrices takes {document['operationsPerSecond'] / 1e12:.0f} TFLOP/s. PyTorch {document['torch']}. Microseconds."
+    )
+    head = ("Work", "Policy", "Queries", "Keys", "Ours", "Floor", "Ours / floor", "cuDNN, dense", "flash, dense")
+    return f"{note}\n\n" + table(head, rows)
+
+
 def restores():
     document = result("tiers")
     rows = [
@@ -319,6 +345,7 @@ TABLES = {
     "real": scores("ruler-smollm2", "ruler-smollm2-32k"),
     "perplexity": perplexity,
     "retention": retention,
+    "gpu": gpu,
     "continuation": written("continuation-demo", "continuation-smollm2", "continuation-gemma3"),
     "suite": scores("suite-demo", "suite-smollm2", "suite-gemma3"),
 }

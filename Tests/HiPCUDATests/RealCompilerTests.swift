@@ -37,7 +37,12 @@ import Testing
   @Test(.enabled(if: compiler != nil), arguments: ["sm_80", "sm_90a", "sm_100"])
   func everyProgramCompiles(architecture: String) throws {
     let compiler = try #require(Self.compiler)
-    for program in Self.programs {
+    // Variants differ in numbers, architectures in code: one of each file tells whether that is there.
+    var seen: Set<String> = []
+    let programs = Self.programs.filter {
+      architecture == "sm_90a" || seen.insert($0.file).inserted
+    }
+    for program in programs {
       let cubin = try compiler.compile(program, for: KernelArchitecture(name: architecture))
       #expect(cubin.starts(with: [0x7f] + Array("ELF".utf8)), "\(program)")
     }

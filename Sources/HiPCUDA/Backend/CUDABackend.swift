@@ -88,6 +88,13 @@ public final class CUDABackend: AttentionBackend {
     return counters
   }
 
+  /// What is taken of the GPU's memory once all is done and what was kept for reuse is given back.
+  package func settledMemory() throws(ComputeError) -> MemoryAccount {
+    try stream.wait()
+    memory.trim()
+    return memory.account
+  }
+
   /// Heads of a multiple of 16 elements, at most 256, and keys and values that are not quantised.
   public func check(_ use: SequenceUse) throws(ComputeError) {
     let (size, element) = (use.format.shape.headSize, use.format.element)

@@ -59,13 +59,17 @@ package struct LayerSelection {
     stageInputs[stage] = input
   }
 
-  /// Makes room for lists, in the same memory where they have the same size: what is in them is undefined.
+  /// Makes room for lists, in the same memory where they have the same size; in other memory they hold zeros.
   package mutating func reserve(
-    blocks: Int, owners: Int, capacity: Int, hasHeld: Bool, hasShares: Bool, _ memory: DeviceMemory
+    blocks: Int, owners: Int, capacity: Int, hasHeld: Bool, hasShares: Bool, _ memory: DeviceMemory,
+    on stream: CUDAStream
   ) throws(ComputeError) {
     func room(_ before: CUDABuffer?, _ count: Int) throws(ComputeError) -> CUDABuffer {
       if let before, before.byteCount == 4 * count { return before }
-      return try memory.allocate(byteCount: 4 * count)
+      let buffer = try memory.allocate(byteCount: 4 * count)
+      // Whole lists are copied, and not every list is full.
+      if count > 0 { try stream.fill(buffer.all, with: 0) }
+      return buffer
     }
     (blockCount, ownerCount, self.capacity) = (blocks, owners, capacity)
     let count = blocks * owners
@@ -231,7 +235,7 @@ package final class CUDASelectionState: SelectionState {
       var new = layers[layer]
       try new.reserve(
         blocks: blockCount, owners: owners, capacity: capacity, hasHeld: selection.held != nil,
-        hasShares: false, memory)
+        hasShares: false, memory, on: stream)
       if let buffer = new.lists { try stream.uploadElements(lists, to: buffer) }
       if let buffer = new.counts { try stream.uploadElements(counts, to: buffer) }
       if let buffer = new.held { try stream.uploadElements(held, to: buffer) }

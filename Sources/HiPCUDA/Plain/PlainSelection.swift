@@ -135,7 +135,7 @@ extension PlainKernels {
       let lists = work.blockCount * work.owners
       try state.layers[layer].reserve(
         blocks: work.blockCount, owners: work.owners, capacity: 0, hasHeld: true, hasShares: false,
-        memory)
+        memory, on: stream)
       if let counts = state.layers[layer].counts { try stream.fill(counts.all, with: 0) }
       if let held = state.layers[layer].held {
         try stream.uploadElements([Float](repeating: 1, count: lists), to: held)
@@ -175,7 +175,7 @@ extension PlainKernels {
     try selection.reserve(
       blocks: work.blockCount, owners: work.owners, capacity: last,
       // What passages hold of the whole is not known, so nothing is sharpened: they are few.
-      hasHeld: work.passages == nil, hasShares: hasShares, memory)
+      hasHeld: work.passages == nil, hasShares: hasShares, memory, on: stream)
     // Blocks that share the first stage go together, as many of them at a time as scratch memory allows.
     let unit = work.rows(of: pruning.stages[work.stages.lowerBound])
     let unitByteCount = zip(work.stages, counts).map { index, count in
@@ -445,7 +445,7 @@ extension PlainKernels {
     let kept = max(1, min(stage.keep / stage.chunkSize, most))
     try selection.reserve(
       blocks: work.blockCount, owners: work.owners, capacity: kept, hasHeld: false,
-      hasShares: false, memory)
+      hasShares: false, memory, on: stream)
     let input = try input(work.item.input, rows: 0..<work.rowCount, work.keys, on: stream)
     let byteCount = byteCount(work, stage, most: 2 * kept, kept: 8 * kept)
     let together = queryBlock * max(1, min(Self.scratchByteCount / max(1, byteCount), 4096))
