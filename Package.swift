@@ -178,7 +178,9 @@ let package = Package(
     .target(name: "FakeCUDA", dependencies: ["CHiPCUDA"], path: "Tests/FakeCUDA"),
     tests(
       "HiPCUDATests",
-      ["HiPCUDA", "CHiPCUDA", "FakeCUDA", "HiPCompute", "HiPTensors", "HiPAttention"]),
+      [
+        "HiPCUDA", "CHiPCUDA", "FakeCUDA", "HiPCompute", "HiPTensors", "HiPAttention", "HiPKVStore",
+      ]),
     tests("HiPModelFilesTests", ["HiPModelFiles", "HiPModels", "HiPTensors", "HiPAttention"]),
     tests(
       "HiPTokenizationTests",

@@ -33,8 +33,8 @@ static const char selection[] = {
 static const char sketch[] = {
 #embed "kernels/sketch.cuh" suffix(, 0)
 };
-static const char append[] = {
-#embed "kernels/append.cu" suffix(, 0)
+static const char means[] = {
+#embed "kernels/means.cu" suffix(, 0)
 };
 static const char attention_prefill[] = {
 #embed "kernels/attention_prefill.cu" suffix(, 0)
@@ -53,9 +53,6 @@ static const char select_decode[] = {
 };
 static const char decode_once[] = {
 #embed "kernels/decode_once.cu" suffix(, 0)
-};
-static const char merge[] = {
-#embed "kernels/merge.cu" suffix(, 0)
 };
 static const char plain_parameters[] = {
 #embed "include/ihp_plain_parameters.h" suffix(, 0)
@@ -96,14 +93,13 @@ static const ihp_kernel_file files[] = {
     FILE_OF("decode_core.cuh", decode_core),
     FILE_OF("selection.cuh", selection),
     FILE_OF("sketch.cuh", sketch),
-    FILE_OF("append.cu", append),
+    FILE_OF("means.cu", means),
     FILE_OF("attention_prefill.cu", attention_prefill),
     FILE_OF("attention_decode.cu", attention_decode),
     FILE_OF("select_prefill.cu", select_prefill),
     FILE_OF("select_core.cuh", select_core),
     FILE_OF("select_decode.cu", select_decode),
     FILE_OF("decode_once.cu", decode_once),
-    FILE_OF("merge.cu", merge),
     FILE_OF("ihp_plain_parameters.h", plain_parameters),
     FILE_OF("plain.cuh", plain),
     FILE_OF("plain_stages.cuh", plain_stages),

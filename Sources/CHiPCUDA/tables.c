@@ -16,9 +16,3 @@ const char *ihp_nvrtc_fill(ihp_nvrtc *table, ihp_symbol_finder find, void *libra
   IHP_NVRTC_FUNCTIONS(REQUIRED)
   return NULL;
 }
-
-const char *ihp_blaslt_fill(ihp_blaslt *table, ihp_symbol_finder find, void *library) {
-  IHP_BLASLT_FUNCTIONS(REQUIRED)
-  REQUIRED(version, cublasLtGetVersion, )
-  return NULL;
-}

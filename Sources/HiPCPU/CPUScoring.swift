@@ -79,6 +79,9 @@ extension CPUBackend {
     let input = job.call.input
     let size = input.shape.headSize
     let width = job.rotations.width
+    // A product has the amplitude of both; a key that is not rotated brings none.
+    let missing =
+      keyPosition(job, chunk: 0, key: 0) == nil ? Float(input.rotary?.amplitude ?? 1) : 1
     withUnsafeTemporaryAllocation(of: Float.self, capacity: size + width) { memory in
       guard let rotated = memory.baseAddress else { return }
       let queries = input.queries.floats
@@ -96,6 +99,9 @@ extension CPUBackend {
             table.rotate(
               queries + query * input.queries.columns + head * size,
               job.rotations.row(place, rotated + size), job.rotations.half, size, scale, rotated)
+            if missing != 1 {
+              for element in 0..<width { rotated[element] *= missing }
+            }
             for element in 0..<size { row[element] += rotated[element] }
           }
           row += size

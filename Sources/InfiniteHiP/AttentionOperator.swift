@@ -20,8 +20,8 @@ public struct AttentionOperator {
   /// An operator on a device.
   ///
   /// It and its device belong to one thread.
-  /// - Parameter type: how keys and values are kept. In 16 bits GPUs have their fast kernels, and take queries and
-  ///   give outputs in 16 bits, too.
+  /// - Parameter type: how keys and values are kept; the fast kernels of GPUs want 16 bits, and round queries and
+  ///   outputs to them.
   public init(on backend: any AttentionBackend, keeping type: KVType = .f32) {
     self.backend = backend
     self.type = type

@@ -472,7 +472,11 @@ import Testing
         let name = "policy \(index), \(queries) queries, \(keys) keys"
         let layer = Layer(
           queries: queries, keys: keys, shape: shape, seed: UInt64(index), for: backend)
-        let rotary = rotated ? Self.rotary(shape) : nil
+        // As YaRN has it, where queries are many.
+        let rotary =
+          rotated
+          ? RotaryEmbedding(
+            frequencies: Self.rotary(shape).frequencies, amplitude: queries == 200 ? 1.3 : 1) : nil
         let result = try layer.run(
           .hierarchical(pruning), on: backend.make(), keeping: backend.kvType, rotary: rotary)
         let expected = ReferenceSelection(layer.reference(rotary)).run(pruning)

@@ -27,11 +27,6 @@ static int error_text(int result, const char **text) {
   return 0;
 }
 
-static int device_count(int *count) {
-  *count = 1;
-  return fake_enter("cuDeviceGetCount", false);
-}
-
 static int device_get(int *device, int number) {
   *device = 0;
   if (number != 0) return 101;
@@ -44,6 +39,17 @@ static int device_name(char *name, int capacity, int device) {
   return fake_enter("cuDeviceGetName", false);
 }
 
+/// The most shared memory that a block may ask for.
+static int shared_bytes(void) {
+  switch (10 * fake_major + fake_minor) {
+  case 80: return 163 << 10;
+  case 86:
+  case 89:
+  case 120: return 99 << 10;
+  default: return 227 << 10;
+  }
+}
+
 static int device_attribute(int *value, int attribute, int device) {
   (void)device;
   switch (attribute) {
@@ -54,7 +60,7 @@ static int device_attribute(int *value, int attribute, int device) {
   case IHP_CU_L2_BYTES: *value = 50 << 20; break;
   case IHP_CU_CAPABILITY_MAJOR: *value = fake_major; break;
   case IHP_CU_CAPABILITY_MINOR: *value = fake_minor; break;
-  case IHP_CU_SHARED_BYTES_PER_BLOCK: *value = 232448; break;
+  case IHP_CU_SHARED_BYTES_PER_BLOCK: *value = shared_bytes(); break;
   default: return fake_mistake(1);
   }
   return fake_enter("cuDeviceGetAttribute", false);
@@ -211,21 +217,6 @@ static int stream_wait(ihp_cu_stream handle) {
   return 0;
 }
 
-static int stream_query(ihp_cu_stream handle) {
-  ENTER("cuStreamQuery");
-  STREAM_OF(handle);
-  return stream->is_capturing ? 900 : 0;
-}
-
-static int stream_wait_event(ihp_cu_stream handle, ihp_cu_event event, uint32_t flags) {
-  ENTER("cuStreamWaitEvent");
-  (void)flags;
-  STREAM_OF(handle);
-  if (!fake_find(event, EVENT)) return fake_mistake(400);
-  fake_note(stream, "wait for event");
-  return 0;
-}
-
 static int capture_begin(ihp_cu_stream handle, int mode) {
   ENTER("cuStreamBeginCapture_v2");
   (void)mode;
@@ -268,11 +259,6 @@ static int event_record(ihp_cu_event event, ihp_cu_stream handle) {
   if (!fake_find(event, EVENT)) return fake_mistake(400);
   fake_note(stream, "event");
   return 0;
-}
-
-static int event_query(ihp_cu_event event) {
-  ENTER("cuEventQuery");
-  return fake_find(event, EVENT) ? 0 : fake_mistake(400);
 }
 
 static int event_wait(ihp_cu_event event) {
@@ -319,25 +305,11 @@ static int module_function(ihp_cu_function *function, ihp_cu_module module, cons
   object *function = fake_find(handle, FUNCTION);                                                  \
   if (!function || function->module->kind != MODULE) return fake_mistake(400)
 
-static int function_attribute(int *value, int attribute, ihp_cu_function handle) {
-  ENTER("cuFuncGetAttribute");
-  FUNCTION_OF(handle);
-  *value = attribute == IHP_CU_FUNCTION_MAX_THREADS ? 1024 : attribute;
-  return 0;
-}
-
 static int function_set(ihp_cu_function handle, int attribute, int value) {
   ENTER("cuFuncSetAttribute");
   FUNCTION_OF(handle);
-  if (attribute != IHP_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES || value > 232448) return 1;
+  if (attribute != IHP_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES || value > shared_bytes()) return 1;
   function->bytes = (size_t)value;
-  return 0;
-}
-
-static int function_occupancy(int *blocks, ihp_cu_function handle, int threads, size_t shared_bytes) {
-  ENTER("cuOccupancyMaxActiveBlocksPerMultiprocessor");
-  FUNCTION_OF(handle);
-  *blocks = shared_bytes > 0 ? (int)(232448 / shared_bytes) : 2048 / threads;
   return 0;
 }
 

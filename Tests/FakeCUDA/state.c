@@ -184,6 +184,14 @@ object *fake_memory(ihp_cu_address address, size_t count) {
   return NULL;
 }
 
+void fake_cuda_write(uint64_t address, const void *bytes, size_t count) {
+  if (fake_memory(address, count)) {
+    memcpy((void *)(uintptr_t)address, bytes, count);
+  } else {
+    fake_mistake(1);
+  }
+}
+
 void fake_free(object *thing) {
   if (thing->kind == MEMORY) fake_used -= thing->bytes;
   thing->kind = FREED;

@@ -11,25 +11,9 @@ import Testing
 extension CUDATests {
   /// What the tuned attention and selection enqueue; what the kernels compute, the conformance suite says on a GPU.
   @Suite struct AttentionLauncherTests {
-    private static let map = Int(IHP_CU_TENSOR_MAP_BYTES)
-
-    /// A machine that knows what the kernels take.
-    private func machine(major: Int32 = 9) -> FakeMachine {
-      let machine = FakeMachine(major: major)
-      let map = Self.map
-      fake_cuda_declare("append", [MemoryLayout<ihp_append>.stride], 1)
-      fake_cuda_declare(
-        "attentionPrefill", [MemoryLayout<ihp_prefill>.stride, map, map, map, map], 5)
-      fake_cuda_declare("attentionDecode", [MemoryLayout<ihp_decode>.stride], 1)
-      for name in [
-        "scanSketches", "selectChunks", "scoreSurvivors", "attendSelected", "decodeOnce",
-      ] {
-        fake_cuda_declare(name, [MemoryLayout<ihp_select_decode>.stride], 1)
-      }
-      fake_cuda_declare("averageQueries", [MemoryLayout<ihp_select_prefill>.stride], 1)
-      fake_cuda_declare("scanForSets", [MemoryLayout<ihp_select_prefill>.stride], 1)
-      fake_cuda_declare("refineSets", [MemoryLayout<ihp_select_prefill>.stride, map], 2)
-      fake_cuda_declare("mergeParts", [MemoryLayout<ihp_merge>.stride], 1)
+    private func machine(major: Int32 = 9, minor: Int32 = 0) -> FakeMachine {
+      let machine = FakeMachine(major: major, minor: minor)
+      machine.declareAttention()
       return machine
     }
 
@@ -96,12 +80,8 @@ extension CUDATests {
       ]
       let lists = call.lists(plan)
       let (stream, keys, rows) = (call.stream, call.keys, call.rows)
-      let append = AppendKernels(call.kernels, call.workspace)
-      try append.append(
-        newKeys: 1, newValues: 2, counts: .init(repeating: 65, count: sequences), to: keys, tables,
-        rotation: .halves(.init(cosines: 3, sines: 4)), on: stream)
-      try append.completeMeans(
-        counts: .init(repeating: 1, count: sequences), of: keys, tables, on: stream)
+      try MeanKernels(call.kernels, call.workspace).completeMeans(
+        counts: .init(repeating: 65, count: sequences), of: keys, tables, on: stream)
       let prefill = PrefillAttention(call.kernels, call.workspace)
       try prefill.attend(rows, runs, over: keys, tables, reach: .dense, on: stream)
       try PrefillSelection(call.kernels, call.workspace).select(
@@ -116,9 +96,6 @@ extension CUDATests {
       var only = rows
       only.outputs = 0
       try selection.run(only, over: keys, tables, plan, into: lists, on: stream)
-      try MergeKernels(call.kernels).merge(
-        .init(outputs: 1, logSums: 2, count: 3, rowCount: 4), headSize: call.shape.headSize,
-        .bfloat16, into: 5, on: stream)
     }
 
     @Test(arguments: [(9, 1), (9, 16), (8, 1), (8, 16)])
@@ -170,7 +147,9 @@ extension CUDATests {
         }
         let one = try names(1)
         #expect(one.count == 1 && one[0].hasPrefix("decodeOnce <16 8 1, 512 1 1,"))
-        #expect(one[0].hasSuffix("attribute 6: 1"), "it begins while the kernel before ends")
+        #expect(
+          one[0].hasSuffix(" attribute 6: 1 attribute 2: 1"),
+          "it begins while the kernel before ends, and all of its blocks run side by side")
         let many = try names(16)
         #expect(
           many.map { $0.prefix { $0 != " " } } == [
@@ -196,7 +175,137 @@ extension CUDATests {
         try enqueueAll(call, sequences: 1, plan: try Self.plan(keep: 8192))
         let launches = machine.takeLog().filter { $0.contains("<") }
         #expect(launches.count > 8)
-        #expect(launches.allSatisfy { !$0.contains("attribute") })
+        #expect(launches.allSatisfy { !$0.contains("attribute 4") && !$0.contains("attribute 6") })
+      }
+      machine.expectClean()
+    }
+
+    /// What a launcher comes to: nil when it has launched.
+    private func refusal(_ launch: () throws -> Void) throws -> ComputeError? {
+      do {
+        try launch()
+        return nil
+      } catch { return try #require(error as? ComputeError) }
+    }
+
+    @Test(arguments: [(8, 0), (8, 9), (9, 0), (10, 0)], [1, 16])
+    func whatIsSupportedFitsTheSharedMemory(capability: (Int, Int), sequences: Int) throws {
+      let machine = machine(major: Int32(capability.0), minor: Int32(capability.1))
+      do {
+        let plan = try Self.plan(keep: 2048)
+        let reach = Reach(sink: plan.sink, window: plan.window)
+        for (group, size) in [1, 4, 8, 16].flatMap({ group in
+          [64, 96, 128, 256].map { (group, $0) }
+        }) {
+          let shape = AttentionShape(heads: 2 * group, kvHeads: 2, headSize: size)
+          let call = try Call(machine, shape)
+          let (facts, element, lists) = (call.device.facts, call.keys.element, call.lists(plan))
+          let (keys, rows, stream) = (call.keys, call.rows, call.stream)
+          let tables = call.tables(sequences)
+          let run = [QueryRun(sequence: 0, firstRow: 0, count: 100, position: 4000)]
+          let launches: [(String, Bool, () throws -> Void)] = [
+            (
+              "attention of many queries",
+              PrefillAttention.supports(shape, element, reach, blockKeys: 16, on: facts),
+              {
+                try PrefillAttention(call.kernels, call.workspace).attend(
+                  rows, run, over: keys, tables, reach: reach, selection: lists, on: stream)
+              }
+            ),
+            (
+              "attention of single queries",
+              DecodeAttention.supports(shape, element, reach, blockKeys: 16, on: facts),
+              {
+                try DecodeAttention(call.kernels, call.workspace).attend(
+                  rows, over: keys, tables, reach: reach, selection: lists, on: stream)
+              }
+            ),
+            (
+              "selection for blocks", PrefillSelection.supports(shape, element, plan, on: facts),
+              {
+                try PrefillSelection(call.kernels, call.workspace).select(
+                  queries: rows.queries, run, over: keys, tables, plan, into: lists, on: stream)
+              }
+            ),
+            (
+              "selection for single queries",
+              DecodeSelection.supports(shape, element, plan, sequences: sequences, on: facts),
+              {
+                try DecodeSelection(call.kernels, call.workspace).run(
+                  rows, over: keys, tables, plan, into: lists, on: stream)
+              }
+            ),
+          ]
+          for (name, isSupported, launch) in launches {
+            let error = try refusal(launch)
+            #expect((error == nil) == isSupported, "\(name), \(group) x \(size): \(error as Any)")
+            if let error { #expect(error.code == .unsupported, "\(error)") }
+          }
+        }
+      }
+      machine.expectClean()
+    }
+
+    @Test func supportFollowsTheSharedMemoryOfTheDevice() throws {
+      func facts(_ major: Int32, _ minor: Int32) throws -> DeviceFacts {
+        try machine(major: major, minor: minor).device().facts
+      }
+      let (ampere, ada, hopper) = (try facts(8, 0), try facts(8, 9), try facts(9, 0))
+      #expect(
+        [ampere, ada, hopper, try facts(8, 6), try facts(12, 0)].map(\.sharedByteCount)
+          == [166_912, 101_376, 232_448, 101_376, 101_376])
+      func shape(_ group: Int, _ size: Int) -> AttentionShape {
+        AttentionShape(heads: 8 * group, kvHeads: 8, headSize: size)
+      }
+      // 132,224 bytes.
+      #expect(PrefillAttention.supports(shape(1, 256), .bfloat16, on: ampere))
+      #expect(!PrefillAttention.supports(shape(1, 256), .bfloat16, on: ada))
+      #expect(PrefillAttention.supports(shape(16, 128), .bfloat16, on: ada))
+      // 132,096 bytes.
+      #expect(DecodeAttention.supports(shape(16, 256), .bfloat16, on: ampere))
+      #expect(!DecodeAttention.supports(shape(16, 256), .bfloat16, on: ada))
+      #expect(DecodeAttention.supports(shape(8, 256), .bfloat16, on: ada))
+      // 16 warps have twice the outputs of 8.
+      let plan = try Self.plan(keep: 2048)
+      func selects(_ sequences: Int, on device: DeviceFacts) -> Bool {
+        DecodeSelection.supports(
+          shape(16, 128), .bfloat16, plan, sequences: sequences, on: device)
+      }
+      #expect(selects(1, on: ada) && !selects(16, on: ada) && selects(16, on: ampere))
+    }
+
+    @Test func memoryIsNotMadeWhileAGraphIsCaptured() throws {
+      let machine = machine()
+      do {
+        let call = try Call(machine)
+        let (workspace, stream) = (call.workspace, call.stream)
+        // Some that can be handed out without asking the driver.
+        for size in [100, 4096] { _ = try call.memory.allocate(byteCount: size) }
+        let known = try workspace.address("arrivals", byteCount: 600, isZeroed: true, on: stream)
+        let list = try workspace.list(1, on: stream) { [1, 2] as [Int32] }
+        let (account, generation) = (call.memory.account, workspace.generation)
+        _ = machine.takeLog()
+        let graph = try stream.capture(keeping: workspace.owned) { () throws(ComputeError) in
+          func expectRefusal(_ body: () throws(ComputeError) -> Void) {
+            let error = #expect(throws: ComputeError.self) { try body() }
+            #expect(error?.code == .device)
+            #expect(error?.message.contains("this is a mistake in the program") == true)
+          }
+          expectRefusal { () throws(ComputeError) in
+            _ = try workspace.address("others", byteCount: 100, isZeroed: true, on: stream)
+          }
+          expectRefusal { () throws(ComputeError) in
+            _ = try workspace.address("arrivals", byteCount: 4000, isZeroed: true, on: stream)
+          }
+          expectRefusal { () throws(ComputeError) in
+            _ = try workspace.list(2, on: stream) { [3] as [Int32] }
+          }
+          let again = try workspace.address("arrivals", byteCount: 600, on: stream)
+          let listAgain = try workspace.list(1, on: stream) { [] as [Int32] }
+          #expect(again == known && listAgain == list)
+        }
+        #expect(graph.nodeCount == 0 && machine.takeLog().isEmpty)
+        #expect(call.memory.account == account && workspace.generation == generation)
       }
       machine.expectClean()
     }
@@ -251,16 +360,17 @@ extension CUDATests {
       #expect(plan.coarse.keep == 512 && plan.coarse.least == 512 && plan.coarse.share == 0)
       #expect(plan.coarse.distance == 1024 - 128 && plan.fine.distance == 1024 - 64)
       #expect(plan.fine.keep == 128 && plan.scanStride == 64 && plan.fineStride == 8)
+      let facts = try machine().device().facts
       let shape = AttentionShape(heads: 32, kvHeads: 8, headSize: 128)
-      #expect(PrefillSelection.supports(shape, .bfloat16, plan))
-      #expect(DecodeSelection.supports(shape, .float16, plan))
-      #expect(!PrefillSelection.supports(shape, .float32, plan))
+      #expect(PrefillSelection.supports(shape, .bfloat16, plan, on: facts))
+      #expect(DecodeSelection.supports(shape, .float16, plan, sequences: 1, on: facts))
+      #expect(!PrefillSelection.supports(shape, .float32, plan, on: facts))
       let odd = AttentionShape(heads: 4, kvHeads: 4, headSize: 80)
-      #expect(!DecodeSelection.supports(odd, .bfloat16, plan))
-      #expect(!PrefillAttention.supports(odd, .bfloat16))
-      #expect(PrefillAttention.supports(shape, .bfloat16, Reach(sink: 37, window: 100)))
-      #expect(
-        !PrefillAttention.supports(shape, .bfloat16, Reach(sink: 37, window: 100), blockKeys: 16))
+      #expect(!DecodeSelection.supports(odd, .bfloat16, plan, sequences: 1, on: facts))
+      #expect(!PrefillAttention.supports(odd, .bfloat16, on: facts))
+      let reach = Reach(sink: 37, window: 100)
+      #expect(PrefillAttention.supports(shape, .bfloat16, reach, on: facts))
+      #expect(!PrefillAttention.supports(shape, .bfloat16, reach, blockKeys: 16, on: facts))
       // Means of 4 keys, and one stage only.
       let other = try HierarchicalPruning(
         reach: StreamingWindow(sink: 64, window: 256),

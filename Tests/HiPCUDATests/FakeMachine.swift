@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CHiPCUDA
 import FakeCUDA
 import Foundation
 import HiPCUDA
@@ -32,6 +33,21 @@ struct FakeMachine {
   /// Kernels that are compiled each time.
   func kernels(_ device: CUDADevice) throws -> LoadedKernels {
     try LoadedKernels(device, KernelCache(folder: nil, compiler: compiler()))
+  }
+
+  /// Tells the device what the tuned kernels take.
+  func declareAttention() {
+    let map = Int(IHP_CU_TENSOR_MAP_BYTES)
+    fake_cuda_declare("completeMeans", [MemoryLayout<ihp_means>.stride], 1)
+    fake_cuda_declare(
+      "attentionPrefill", [MemoryLayout<ihp_prefill>.stride, map, map, map, map], 5)
+    fake_cuda_declare("attentionDecode", [MemoryLayout<ihp_decode>.stride], 1)
+    for name in ["scanSketches", "selectChunks", "scoreSurvivors", "attendSelected", "decodeOnce"] {
+      fake_cuda_declare(name, [MemoryLayout<ihp_select_decode>.stride], 1)
+    }
+    fake_cuda_declare("averageQueries", [MemoryLayout<ihp_select_prefill>.stride], 1)
+    fake_cuda_declare("scanForSets", [MemoryLayout<ihp_select_prefill>.stride], 1)
+    fake_cuda_declare("refineSets", [MemoryLayout<ihp_select_prefill>.stride, map], 2)
   }
 
   /// What the device did since the last time, line by line.

@@ -174,6 +174,12 @@ extension CUDATests {
         try rig.plain.append(
           call, call.batch[0], to: rig.keys, faults: faults, on: rig.stream)
         #expect(launches(machine) == ["plain_append"])
+        // What the kernel would report: a count, then pairs of a row and a layer in any order.
+        let reported: [Int32] = [3, 41, 3, 5, 3, 60, 2]
+        fake_cuda_write(faults.address, reported, 4 * reported.count)
+        try faults.fetch(on: rig.stream)
+        #expect(faults.fetched.map(\.row) == [60, 5, 41])
+        #expect(faults.fetched.map(\.layer) == [2, 3, 3])
         try faults.fetch(on: rig.stream)
         #expect(faults.fetched.isEmpty)
       }

@@ -23,9 +23,20 @@ import Testing
   ///
   /// A file of kernels joins with its variants.
   static let programs =
-    RowKernels.programs + AppendKernels.programs + PrefillAttention.programs
+    RowKernels.programs + MeanKernels.programs + PrefillAttention.programs
     + DecodeAttention.programs + PrefillSelection.programs + DecodeSelection.programs
-    + MergeKernels.programs + PlainKernels.programs
+    + PlainKernels.programs
+
+  /// One of each file, and of those of attention the last one of the largest heads besides.
+  ///
+  /// Variants differ in numbers, architectures in code: these tell whether that is there.
+  static let samples: [KernelProgram] = Set(programs.map(\.file)).sorted().flatMap { file in
+    let variants = programs.filter { $0.file == file }
+    let large = variants.dropFirst().last {
+      $0.macros.contains(KernelProgram.Macro("HEAD_SIZE", 256))
+    }
+    return variants.prefix(1) + [large].compactMap { $0 }
+  }
 
   @Test func everyFileOfKernelsHasAProgram() {
     let files = Set(Self.programs.map(\.file))
@@ -37,12 +48,7 @@ import Testing
   @Test(.enabled(if: compiler != nil), arguments: ["sm_80", "sm_90a", "sm_100"])
   func everyProgramCompiles(architecture: String) throws {
     let compiler = try #require(Self.compiler)
-    // Variants differ in numbers, architectures in code: one of each file tells whether that is there.
-    var seen: Set<String> = []
-    let programs = Self.programs.filter {
-      architecture == "sm_90a" || seen.insert($0.file).inserted
-    }
-    for program in programs {
+    for program in architecture == "sm_90a" ? Self.programs : Self.samples {
       let cubin = try compiler.compile(program, for: KernelArchitecture(name: architecture))
       #expect(cubin.starts(with: [0x7f] + Array("ELF".utf8)), "\(program)")
     }

@@ -7,7 +7,6 @@
 #define CHIPCUDA_H
 
 #include "ihp_attention_parameters.h"
-#include "ihp_blaslt.h"
 #include "ihp_driver.h"
 #include "ihp_kernel_parameters.h"
 #include "ihp_nvrtc.h"
@@ -32,7 +31,6 @@ typedef void *(*ihp_symbol_finder)(void *library, const char *name);
 /// that is missing.
 const char *ihp_driver_fill(ihp_driver *table, ihp_symbol_finder find, void *library);
 const char *ihp_nvrtc_fill(ihp_nvrtc *table, ihp_symbol_finder find, void *library);
-const char *ihp_blaslt_fill(ihp_blaslt *table, ihp_symbol_finder find, void *library);
 
 /// A file of `kernels`, as it was when this was built.
 typedef struct {

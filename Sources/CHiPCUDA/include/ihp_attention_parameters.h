@@ -10,28 +10,21 @@
 
 #include "ihp_kernel_parameters.h"
 
-/// New keys and values, and where they go. Those of a sequence are its last ones.
+/// New keys that are in their pages, the last ones of their sequences, and the means that they complete.
 typedef struct {
-  /// [tokens][kvHeads][headSize], sequence after sequence; null: the keys and values are there already.
-  IHP_DEVICE(const void) new_keys;
-  IHP_DEVICE(const void) new_values;
-  /// Pools.
-  IHP_DEVICE(void) keys;
-  IHP_DEVICE(void) values;
-  /// [kvHead][page][2][headSize] bytes with a sign: the mean of every 32 keys; null: none are kept.
+  /// Pool.
+  IHP_DEVICE(const void) keys;
+  /// [kvHead][page][2][headSize] bytes with a sign: the mean of every 32 keys.
   IHP_DEVICE(char) means;
   /// [kvHead][page][2] bfloat16: what the means' elements are multiples of.
   IHP_DEVICE(unsigned short) mean_scales;
   IHP_DEVICE(const int) page_table;
-  /// [sequence + 1]: rows of the new tensors.
-  IHP_DEVICE(const int) first_tokens;
+  /// [sequence]: how many are new.
+  IHP_DEVICE(const int) new_counts;
   /// [sequence], the new ones included.
   IHP_DEVICE(const int) key_counts;
-  /// [position][headSize / 2], where keys are rotated.
-  IHP_DEVICE(const float) cosines;
-  IHP_DEVICE(const float) sines;
   int kv_heads, table_stride, page_count;
-} ihp_append;
+} ihp_means;
 
 /// Some queries of one block, for all heads of a key-value head at once.
 typedef struct {
@@ -115,7 +108,7 @@ typedef struct {
   IHP_DEVICE(float) log_sums;
   IHP_DEVICE(const void) keys;
   IHP_DEVICE(const void) values;
-  /// As in ihp_append.
+  /// As in ihp_means.
   IHP_DEVICE(const char) means;
   IHP_DEVICE(const unsigned) mean_scales;
   IHP_DEVICE(const int) page_table;
@@ -182,7 +175,7 @@ typedef struct {
   /// Scratch [set][kvHead][SHARE * rows of a block][headSize]: queries that score keys.
   IHP_DEVICE(void) fine_queries;
   IHP_DEVICE(const void) keys;
-  /// As in ihp_append.
+  /// As in ihp_means.
   IHP_DEVICE(const char) means;
   IHP_DEVICE(const unsigned) mean_scales;
   IHP_DEVICE(const int) page_table;
@@ -204,19 +197,6 @@ typedef struct {
   int sink;
   float scale, soft_cap;
 } ihp_select_prefill;
-
-/// Outputs over disjoint keys.
-typedef struct {
-  /// [part][row][headSize].
-  IHP_DEVICE(const void) parts;
-  /// [part][row], base e; minus infinity where a part saw no key.
-  IHP_DEVICE(const float) log_sums;
-  /// [row][headSize].
-  IHP_DEVICE(void) output;
-  /// [row]; null: not wanted.
-  IHP_DEVICE(float) log_sum;
-  int part_count, rows;
-} ihp_merge;
 
 // Shared memory: bytes that kernels have before what depends on the length of lists. The kernels assert them.
 

@@ -43,7 +43,6 @@ enum {
   IHP_CU_OPERATING_SYSTEM = 304,
   IHP_CU_INVALID_HANDLE = 400,
   IHP_CU_NOT_FOUND = 500,
-  IHP_CU_NOT_READY = 600,
   IHP_CU_ILLEGAL_ADDRESS = 700,
   IHP_CU_LAUNCH_OUT_OF_RESOURCES = 701,
   IHP_CU_LAUNCH_TIMEOUT = 702,
@@ -76,10 +75,6 @@ enum {
 
 /// Attributes of a function.
 enum {
-  IHP_CU_FUNCTION_MAX_THREADS = 0,
-  IHP_CU_FUNCTION_SHARED_BYTES = 1,
-  IHP_CU_FUNCTION_LOCAL_BYTES = 3,
-  IHP_CU_FUNCTION_REGISTERS = 4,
   IHP_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES = 8,
 };
 
@@ -132,7 +127,6 @@ enum {
   ROW(driver_version, cuDriverGetVersion, (int *version))                                        \
   ROW(error_name, cuGetErrorName, (ihp_cu_result result, const char **name))                     \
   ROW(error_text, cuGetErrorString, (ihp_cu_result result, const char **text))                   \
-  ROW(device_count, cuDeviceGetCount, (int *count))                                              \
   ROW(device_get, cuDeviceGet, (ihp_cu_device *device, int number))                              \
   ROW(device_name, cuDeviceGetName, (char *name, int capacity, ihp_cu_device device))            \
   ROW(device_attribute, cuDeviceGetAttribute, (int *value, int attribute, ihp_cu_device device)) \
@@ -156,15 +150,11 @@ enum {
   ROW(stream_create, cuStreamCreate, (ihp_cu_stream *stream, uint32_t flags))                    \
   ROW(stream_destroy, cuStreamDestroy_v2, (ihp_cu_stream stream))                                \
   ROW(stream_wait, cuStreamSynchronize, (ihp_cu_stream stream))                                  \
-  ROW(stream_query, cuStreamQuery, (ihp_cu_stream stream))                                       \
-  ROW(stream_wait_event, cuStreamWaitEvent,                                                      \
-      (ihp_cu_stream stream, ihp_cu_event event, uint32_t flags))                                  \
   ROW(capture_begin, cuStreamBeginCapture_v2, (ihp_cu_stream stream, int mode))                  \
   ROW(capture_end, cuStreamEndCapture, (ihp_cu_stream stream, ihp_cu_graph *graph))              \
   ROW(event_create, cuEventCreate, (ihp_cu_event *event, uint32_t flags))                        \
   ROW(event_destroy, cuEventDestroy_v2, (ihp_cu_event event))                                    \
   ROW(event_record, cuEventRecord, (ihp_cu_event event, ihp_cu_stream stream))                   \
-  ROW(event_query, cuEventQuery, (ihp_cu_event event))                                           \
   ROW(event_wait, cuEventSynchronize, (ihp_cu_event event))                                      \
   ROW(event_elapsed, cuEventElapsedTime,                                                         \
       (float *milliseconds, ihp_cu_event start, ihp_cu_event end))                                 \
@@ -172,11 +162,7 @@ enum {
   ROW(module_unload, cuModuleUnload, (ihp_cu_module module))                                     \
   ROW(module_function, cuModuleGetFunction,                                                      \
       (ihp_cu_function *function, ihp_cu_module module, const char *name))                         \
-  ROW(function_attribute, cuFuncGetAttribute,                                                    \
-      (int *value, int attribute, ihp_cu_function function))                                       \
   ROW(function_set, cuFuncSetAttribute, (ihp_cu_function function, int attribute, int value))    \
-  ROW(function_occupancy, cuOccupancyMaxActiveBlocksPerMultiprocessor,                           \
-      (int *blocks, ihp_cu_function function, int threads, size_t shared_bytes))                   \
   ROW(launch, cuLaunchKernelEx,                                                                  \
       (const ihp_cu_launch *launch, ihp_cu_function function, void **arguments, void **extra))     \
   ROW(graph_nodes, cuGraphGetNodes,                                                              \

@@ -48,7 +48,8 @@ typedef struct {
   IHP_DEVICE(void) values;
   /// The sequence's pages, by place.
   IHP_DEVICE(const int) pages;
-  /// A count, then pairs of a row and a layer: as many of the rows that are not finite as there is room for.
+  /// A count, then pairs of a row and a layer: as many of the rows that are not finite as they are stored as
+  /// there is room for.
   IHP_DEVICE(int) faults;
   int fault_capacity;
   int heads, kv_heads, head_size;

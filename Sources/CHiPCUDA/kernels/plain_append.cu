@@ -16,14 +16,15 @@ __device__ __forceinline__ int origin(int element, int pairs) {
   return element < pairs ? 2 * element : 2 * (element - pairs) + 1;
 }
 
-/// A warp copies a head; false in a lane that has seen a number that is not finite.
+/// A warp copies a head; false in a lane that has stored a number that is not finite: 70,000 is none as a Half.
 __device__ __forceinline__ bool store(const SOURCE *source, ELEMENT *target, int size, int pairs) {
   bool is_finite = true;
   for (int element = threadIdx.x % WARP; element < size; element += WARP) {
-    const float value = widen(source[origin(element, pairs)]);
+    ELEMENT stored;
+    narrow(widen(source[origin(element, pairs)]), stored);
+    target[element] = stored;
     // False for what is not a number, too.
-    is_finite = is_finite && fabsf(value) <= 3.402823466e38f;
-    narrow(value, target[element]);
+    is_finite = is_finite && fabsf(widen(stored)) <= 3.402823466e38f;
   }
   return is_finite;
 }

@@ -11,10 +11,6 @@
 #define OWN (ROWS / WARPS)
 #define INACTIVE -32000.0
 
-__device__ __forceinline__ bool is_sketched(const ihp_plain_stage &stage) {
-  return stage.estimate == IHP_PLAIN_MEANS || stage.estimate == IHP_PLAIN_FOUR_BIT;
-}
-
 /// Rows that a range has of a head.
 __device__ __forceinline__ int rows_per_head(const ihp_plain_stage &stage, const Range &range) {
   return (range.rows + stage.query_stride - 1) / stage.query_stride;
@@ -30,9 +26,8 @@ extern "C" __global__ __launch_bounds__(WARP) void plain_pool(const ihp_plain_in
   const int owner = head * stage.owners / in.heads;
   const int last = range.first + lower((row + 1) * stage.query_stride, range.rows) - 1;
   const int first = stage.averages ? range.first + row * stage.query_stride : last;
-  // Keys that are not rotated to where they stand have the amplitude of their rotation all the same.
-  double amplitude = in.amplitude * in.amplitude;
-  if (!is_sketched(stage)) amplitude *= amplitude;
+  // Of both, query and key.
+  const double amplitude = in.amplitude * in.amplitude;
   REAL *target =
       (REAL *)stage.rows + ((((Wide)blockIdx.z * gridDim.y + blockIdx.y) * in.heads + head) * stage.row_capacity + row) * in.head_size;
   const REAL part = (REAL)1 / (REAL)(last - first + 1);

@@ -212,14 +212,26 @@ public struct ReferenceAttention {
     return keys[start..<start + shape.headSize]
   }
 
-  /// The vector rotated by `position`, with the amplitude that it and what it is multiplied with have; unchanged
-  /// when there is no rotary embedding.
+  /// A query rotated by `position`, with the amplitude that it and what it is multiplied with have; unchanged when
+  /// there is no rotary embedding.
   func rotated(
-    _ vector: ArraySlice<Double>, by position: Int, _ other: RotaryEmbedding? = nil
+    _ query: ArraySlice<Double>, by position: Int, _ other: RotaryEmbedding? = nil
   ) -> ArraySlice<Double> {
-    guard let rotary = other ?? rotary else { return vector }
+    guard let rotary = other ?? rotary else { return query }
+    return turned(query, by: position, rotary, amplitude: rotary.amplitude * rotary.amplitude)
+  }
+
+  /// A key rotated by `position`; its query has the amplitude of both.
+  func rotated(key: ArraySlice<Double>, by position: Int) -> ArraySlice<Double> {
+    guard let rotary else { return key }
+    return turned(key, by: position, rotary, amplitude: 1)
+  }
+
+  private func turned(
+    _ vector: ArraySlice<Double>, by position: Int, _ rotary: RotaryEmbedding, amplitude: Double
+  ) -> ArraySlice<Double> {
     let half = rotary.frequencies.count
-    let row = rotary.row(position: position).map { $0 * rotary.amplitude * rotary.amplitude }
+    let row = rotary.row(position: position).map { $0 * amplitude }
     var result = Array(vector)
     for pair in 0..<half {
       let low = vector[vector.startIndex + pair]

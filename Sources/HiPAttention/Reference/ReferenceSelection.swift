@@ -267,7 +267,7 @@ public struct ReferenceSelection {
           ofKey: position, queries: input.positions(rows), trainedLength: input.trainedLength)
       }
     let kvHead = head / input.shape.groupSize
-    return input.rotated(input.key(min(position, input.keyCount - 1), kvHead), by: place)
+    return input.rotated(key: input.key(min(position, input.keyCount - 1), kvHead), by: place)
   }
 
   /// Best probe on the path of the halving search.

@@ -15,14 +15,8 @@ struct AttentionVariant {
   /// Heads of a group: the rows of two products.
   private static let largestGroup = 16
 
-  /// What the kernels call an element type; nil: they do not have it.
-  private var elementName: String? {
-    switch element {
-    case .float16: "Half"
-    case .bfloat16: "BFloat16"
-    default: nil
-    }
-  }
+  /// What the kernels call the element type; nil: they do not have it.
+  private var elementName: String? { element == .float32 ? nil : element.kernelName }
 
   /// Whether there are kernels for these heads, and for blocks of so many keys.
   func isSupported(blockKeys: Int?) -> Bool {
@@ -32,7 +26,7 @@ struct AttentionVariant {
 
   /// A program for these heads.
   func program(
-    _ file: String, softCaps: Bool = true, isGrouped: Bool = true,
+    _ file: String, isGrouped: Bool = true,
     _ more: [(name: String, value: Int)] = []
   ) throws(ComputeError) -> KernelProgram {
     guard let elementName, isSupported(blockKeys: nil) else {
@@ -45,11 +39,19 @@ struct AttentionVariant {
     var macros = [
       KernelProgram.Macro("ELEMENT", elementName), KernelProgram.Macro("HEAD_SIZE", shape.headSize),
     ]
-    if isGrouped { macros.append(KernelProgram.Macro("GROUP", shape.groupSize)) }
-    if isGrouped && softCaps {
+    if isGrouped {
+      macros.append(KernelProgram.Macro("GROUP", shape.groupSize))
       macros.append(KernelProgram.Macro("SOFT_CAP", shape.softCap == nil ? 0 : 1))
     }
     return KernelProgram(file, macros + more.map { KernelProgram.Macro($0.name, $0.value) })
+  }
+
+  /// Why attention was refused that `supports` says false of.
+  func refusal(on device: DeviceFacts) -> ComputeError {
+    ComputeError(
+      .unsupported,
+      "\(device.name) has no tuned attention of \(shape.groupSize) heads for a key-value head, of \(shape.headSize) "
+        + "elements in \(element.rawValue), with such blocks; attend with the plain kernels")
   }
 
   var headSize: Int32 { Int32(clamping: shape.headSize) }
@@ -78,14 +80,11 @@ extension LoadedKernels {
 }
 
 extension DeviceFacts {
-  /// An H100, where it does not matter which GPU it is.
-  package static let hopper = DeviceFacts(
-    name: "NVIDIA H100", capability: Capability(9, 0), memoryByteCount: 80 << 30,
-    multiprocessorCount: 132, cacheByteCount: 50 << 20, sharedByteCount: 227 << 10,
-    clockHertz: 1.98e9, peakBandwidth: 3.35e12)
-
   /// Whether code for it has Hopper's products of warpgroups.
   var isHopper: Bool { capability == Capability(9, 0) }
+
+  /// Bytes of shared memory that launches may ask for; kernels have a few of their own besides.
+  var launchSharedByteCount: Int { sharedByteCount - 1024 }
 }
 
 extension Int {

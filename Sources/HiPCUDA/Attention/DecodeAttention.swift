@@ -31,11 +31,25 @@ package struct DecodeAttention {
   /// Whether the kernels have such heads, and blocks of so many keys where there are lists.
   ///
   /// Any window and any sink will do; with lists a sink of whole blocks.
+  /// - Parameter device: where: large heads do not fit the shared memory of all.
   package static func supports(
-    _ shape: AttentionShape, _ element: ElementType, _ reach: Reach = .dense, blockKeys: Int? = nil
+    _ shape: AttentionShape, _ element: ElementType, _ reach: Reach = .dense, blockKeys: Int? = nil,
+    on device: DeviceFacts
   ) -> Bool {
-    AttentionVariant(shape: shape, element: element).isSupported(blockKeys: blockKeys)
+    let variant = AttentionVariant(shape: shape, element: element)
+    return variant.isSupported(blockKeys: blockKeys)
       && blockKeys.map { reach.sink % $0 == 0 } ?? true
+      && sharedByteCount(variant) <= device.launchSharedByteCount
+  }
+
+  /// Lists of keys at first, outputs of warps in their place in the end.
+  private static func sharedByteCount(_ variant: AttentionVariant) -> Int {
+    max(4096, warps * partByteCount(variant.shape))
+  }
+
+  /// Bytes of what a warp, or a split, has of a group's outputs.
+  private static func partByteCount(_ shape: AttentionShape) -> Int {
+    shape.groupSize * (shape.headSize + 2) * 4
   }
 
   /// Blocks of threads that share a head's keys: as many as the device holds at once, but 16 keys for each warp of
@@ -59,20 +73,23 @@ package struct DecodeAttention {
     selection: SelectedBlocks? = nil, on stream: CUDAStream
   ) throws(ComputeError) {
     let variant = AttentionVariant(shape: keys.shape, element: keys.element)
+    guard
+      Self.supports(
+        keys.shape, keys.element, reach, blockKeys: selection?.blockKeys, on: kernels.device.facts)
+    else { throw variant.refusal(on: kernels.device.facts) }
     let kernel = try kernels.kernel(
       "attentionDecode",
       of: Self.program(variant, blockKeys: selection?.blockKeys ?? PagedKeys.pageSize))
     let shape = keys.shape
     let splits = splits(keys, tables, reach: reach, selection: selection)
     let pairs = shape.kvHeads * tables.sequenceCount
-    let part = shape.groupSize * (shape.headSize + 2) * 4
     let arguments = ihp_decode(
       query: rows.queries, output: rows.outputs, log_sums: rows.logSums, keys: keys.keys,
       values: keys.values, page_table: tables.pages, key_counts: tables.keyCounts,
       selection: selection?.blocks ?? 0, selected_counts: selection?.counts ?? 0,
       sink_logits: rows.sinkLogits,
       partial: try workspace.address(
-        "partial outputs", byteCount: pairs * splits * part, on: stream),
+        "partial outputs", byteCount: pairs * splits * Self.partByteCount(shape), on: stream),
       arrived: try workspace.address(
         "arrivals", byteCount: pairs * 4, isZeroed: true, on: stream),
       kv_heads: variant.kvHeads, table_stride: Int32(clamping: tables.stride),
@@ -82,7 +99,7 @@ package struct DecodeAttention {
       LaunchShape(
         grid: LaunchShape.Extent(splits, shape.kvHeads, tables.sequenceCount),
         block: LaunchShape.Extent(32 * Self.warps),
-        sharedByteCount: max(4096, Self.warps * part), overlapsPrevious: kernels.overlaps),
+        sharedByteCount: Self.sharedByteCount(variant), overlapsPrevious: kernels.overlaps),
       on: stream, arguments)
   }
 }

@@ -102,8 +102,7 @@ package struct DecodeSelection {
       onceByteCount =
         Int(ihp_once_room(variant.headSize, variant.groupSize)) + lists
         + max(found, Int(ihp_once_warps(variant.headSize)) * output, onceScores)
-      // The kernels have a few bytes of their own.
-      let room = device.sharedByteCount - 1024
+      let room = device.launchSharedByteCount
       let isOne = !isMany && onceByteCount <= room
 
       cluster = isOne || device.capability.major < 9 ? 1 : isMany ? 2 : 8
@@ -132,17 +131,20 @@ package struct DecodeSelection {
   }
 
   /// Whether the kernels have such heads and stages.
-  /// - Parameter device: where, which decides how long lists may be.
+  /// - Parameters:
+  ///   - sequences: of how many at once: blocks of threads that serve many want more shared memory.
+  ///   - device: where, which decides how long lists may be.
   package static func supports(
-    _ shape: AttentionShape, _ element: ElementType, _ plan: SelectionPlan,
-    on device: DeviceFacts = .hopper
+    _ shape: AttentionShape, _ element: ElementType, _ plan: SelectionPlan, sequences: Int,
+    on device: DeviceFacts
   ) -> Bool {
     let variant = AttentionVariant(shape: shape, element: element)
     guard variant.isSupported(blockKeys: plan.fine.chunkKeys), plan.fine.chunkKeys <= 16 else {
       return false
     }
-    let sizes = Sizes(variant, plan, sequences: 1, capacity: 1 << 16, on: device)
-    return sizes.attendByteCount <= device.sharedByteCount - 1024
+    let sizes = Sizes(
+      variant, plan, sequences: sequences, capacity: 1 << 16, on: device)
+    return sizes.attendByteCount <= device.launchSharedByteCount
   }
 
   /// Selects blocks, row i for sequence i, into `selection`, and attends to them by the rule of `PrefillAttention`.
@@ -156,7 +158,9 @@ package struct DecodeSelection {
   ) throws(ComputeError) {
     precondition(selection.blockKeys == plan.fine.chunkKeys && selection.capacity >= plan.fine.keep)
     let (shape, facts) = (keys.shape, kernels.device.facts)
-    guard keys.means != 0, Self.supports(shape, keys.element, plan, on: facts) else {
+    guard keys.means != 0,
+      Self.supports(shape, keys.element, plan, sequences: tables.sequenceCount, on: facts)
+    else {
       throw ComputeError(
         .unsupported, "the GPU's tuned selection has no such stages; select with the plain kernels")
     }

@@ -40,21 +40,6 @@ package struct PagedKeys: Sendable, Hashable {
     self.shape = shape
     self.element = element
   }
-
-  /// Bytes of a pool of keys or of values.
-  package var poolByteCount: Int {
-    pageCount * shape.kvHeads * Self.pageSize * shape.headSize * 2
-  }
-
-  /// Bytes of the means.
-  package var meansByteCount: Int {
-    pageCount * shape.kvHeads * (Self.pageSize / Self.keysPerMean) * shape.headSize
-  }
-
-  /// Bytes of the means' scales.
-  package var meanScalesByteCount: Int {
-    pageCount * shape.kvHeads * (Self.pageSize / Self.keysPerMean) * 2
-  }
 }
 
 /// Where the pages of a batch's sequences are, and how many keys they hold: in the device's memory, so that a graph

@@ -32,11 +32,19 @@ package struct PrefillAttention {
   /// Whether the kernels have such heads, and blocks of so many keys where there are lists.
   ///
   /// Any window and any sink will do; with lists a sink of whole blocks.
+  /// - Parameter device: where: large heads do not fit the shared memory of all.
   package static func supports(
-    _ shape: AttentionShape, _ element: ElementType, _ reach: Reach = .dense, blockKeys: Int? = nil
+    _ shape: AttentionShape, _ element: ElementType, _ reach: Reach = .dense, blockKeys: Int? = nil,
+    on device: DeviceFacts
   ) -> Bool {
-    AttentionVariant(shape: shape, element: element).isSupported(blockKeys: blockKeys)
+    let variant = AttentionVariant(shape: shape, element: element)
+    return variant.isSupported(blockKeys: blockKeys)
       && blockKeys.map { reach.sink % $0 == 0 } ?? true
+      && sharedByteCount(variant, isHopper: device.isHopper) <= device.launchSharedByteCount
+  }
+
+  private static func sharedByteCount(_ variant: AttentionVariant, isHopper: Bool) -> Int {
+    Int(ihp_prefill_room(variant.headSize, Int32(isHopper)))
   }
 
   private struct ListKey: Hashable {
@@ -80,6 +88,10 @@ package struct PrefillAttention {
     reach: Reach, selection: SelectedBlocks? = nil, on stream: CUDAStream
   ) throws(ComputeError) {
     let variant = AttentionVariant(shape: keys.shape, element: keys.element)
+    guard
+      Self.supports(
+        keys.shape, keys.element, reach, blockKeys: selection?.blockKeys, on: kernels.device.facts)
+    else { throw variant.refusal(on: kernels.device.facts) }
     let blockKeys = selection?.blockKeys ?? PagedKeys.pageSize
     let kernel = try kernels.kernel(
       "attentionPrefill", of: Self.program(variant, blockKeys: blockKeys))
@@ -103,7 +115,7 @@ package struct PrefillAttention {
       grid: LaunchShape.Extent(
         min(kernels.device.facts.multiprocessorCount, items.count * keys.shape.kvHeads)),
       block: LaunchShape.Extent(isHopper ? 384 : 256),
-      sharedByteCount: Int(ihp_prefill_room(variant.headSize, Int32(isHopper))),
+      sharedByteCount: Self.sharedByteCount(variant, isHopper: isHopper),
       overlapsPrevious: kernels.overlaps)
     let device = kernels.device
     try kernel.launch(

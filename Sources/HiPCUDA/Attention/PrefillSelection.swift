@@ -78,7 +78,7 @@ package struct PrefillSelection {
   /// - Parameter device: where, which decides how long lists may be.
   package static func supports(
     _ shape: AttentionShape, _ element: ElementType, _ plan: SelectionPlan,
-    on device: DeviceFacts = .hopper
+    on device: DeviceFacts
   ) -> Bool {
     let variant = AttentionVariant(shape: shape, element: element)
     guard variant.isSupported(blockKeys: plan.fine.chunkKeys),

@@ -43,10 +43,12 @@ package final class Workspace {
   /// The device's address of memory of that name, of at least so many bytes, which hold what the last one who asked
   /// for the name left there.
   /// - Parameter isZeroed: fills it with zeros when it is made.
+  /// - Throws: `device` while a graph is captured, unless it is there already.
   package func address(
     _ name: String, byteCount: Int, isZeroed: Bool = false, on stream: CUDAStream
   ) throws(ComputeError) -> UInt64 {
     if let buffer = buffers[name], buffer.byteCount >= byteCount { return buffer.address }
+    try refuseCapture("memory for \(name)")
     let isReplaced = buffers.removeValue(forKey: name) != nil
     let buffer = try memory.allocate(byteCount: max(byteCount, 16))
     if isZeroed { try stream.fill(buffer.all, with: 0) }
@@ -56,6 +58,7 @@ package final class Workspace {
   }
 
   /// The device's address of a list that the host makes, once for every key, and how many elements it has.
+  /// - Throws: `device` while a graph is captured, unless it is there already.
   package func list<Key: Hashable, Element: BitwiseCopyable>(
     _ key: Key, on stream: CUDAStream, _ make: () -> [Element]
   ) throws(ComputeError) -> (address: UInt64, count: Int) {
@@ -65,6 +68,7 @@ package final class Workspace {
       lists[key]?.lastUse = clock
       return (list.buffer?.address ?? 0, list.count)
     }
+    try refuseCapture("a list")
     if lists.count >= Self.listLimit,
       let oldest = lists.min(by: { $0.value.lastUse < $1.value.lastUse })
     {
@@ -78,16 +82,20 @@ package final class Workspace {
     return (buffer?.address ?? 0, elements.count)
   }
 
+  /// A graph would have addresses of what it does not keep, and each of its replays would fill it anew.
+  private func refuseCapture(_ what: String) throws(ComputeError) {
+    guard !memory.device.isCapturing else {
+      throw ComputeError(
+        .device,
+        "\(what) would be made while a graph is captured; this is a mistake in the program: make the call once before"
+      )
+    }
+  }
+
   private func upload<Element: BitwiseCopyable>(
     _ elements: [Element], on stream: CUDAStream
   ) throws(ComputeError) -> CUDABuffer {
     let byteCount = elements.count * MemoryLayout<Element>.stride
-    guard !memory.device.isCapturing else {
-      throw ComputeError(
-        .device,
-        "a list of \(byteCount) bytes would be uploaded while a graph is captured; this is a mistake in the program: "
-          + "make the call once before")
-    }
     let buffer = try memory.allocate(byteCount: byteCount)
     let staging = try freeStaging(byteCount: byteCount)
     unsafe elements.withUnsafeBytes { unsafe staging.bytes.copyMemory(from: $0) }

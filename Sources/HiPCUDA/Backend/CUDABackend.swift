@@ -28,7 +28,9 @@ public final class CUDABackend: AttentionBackend {
   let plain: PlainKernels
   let faults: RowFaults
   let votes: PlainVotes
-  let failure = FirstFailure()
+  let status = StepStatus()
+  /// Pages and numbers of keys of batches.
+  let batchTables: BatchTables
   /// Queries and outputs in the element of the keys, where calls have them in another one or scattered.
   let staging: RowStaging
   /// Selections of single queries that wait for the attention that goes with them.
@@ -71,6 +73,11 @@ public final class CUDABackend: AttentionBackend {
     faults = try RowFaults(memory, on: stream)
     votes = PlainVotes(memory)
     staging = RowStaging(memory, rows)
+    batchTables = BatchTables(memory)
+    // Blocks of a sequence may go after the device.
+    status.enqueueWaiting = { [weak self] in
+      self?.enqueue { () throws(ComputeError) in try self?.flushSelections() }
+    }
   }
 
   /// The GPU, and the kernels.
@@ -153,7 +160,7 @@ public final class CUDABackend: AttentionBackend {
 
   /// Pools that grow as blocks are provided; there is no tier below the GPU's memory.
   public func makeStore(_ format: KVFormat, _ placement: KVPlacement) -> any KVStore {
-    CUDAKVStore(format, memory, stream, failure)
+    CUDAKVStore(format, memory, stream, status)
   }
 
   /// Waits for the device.
@@ -165,10 +172,7 @@ public final class CUDABackend: AttentionBackend {
       try votes.fetch(on: stream)
       try stream.wait()
     } catch {
-      // What was enqueued may have left counters in the midst of something.
-      workspace.clear()
-      votes.clear()
-      pending = nil
+      abandon()
       throw error
     }
     var output = StepOutput()
@@ -177,19 +181,30 @@ public final class CUDABackend: AttentionBackend {
     return output
   }
 
+  /// Forgets a step that failed.
+  func abandon() {
+    // What was enqueued may have left counters in the midst of something.
+    workspace.clear()
+    votes.clear()
+    pending = nil
+    _ = status.taken()
+    // On a lost device this fails, too, and whoever comes next is told.
+    try? faults.forget(on: stream)
+  }
+
   /// Enqueues what still waits, and throws what went wrong so far.
   func finishEnqueueing() throws(ComputeError) {
-    enqueue { () throws(ComputeError) in try flushSelections() }
-    if let error = failure.taken() { throw error }
+    status.settle()
+    if let error = status.taken() { throw error }
   }
 
   /// Runs what may fail, unless something has: `submit` tells of it.
   func enqueue(_ body: () throws(ComputeError) -> Void) {
-    guard !failure.isTaken else { return }
+    guard !status.isFailed else { return }
     do throws(ComputeError) {
       try body()
     } catch {
-      failure.take(error)
+      status.take(error)
     }
   }
 

@@ -7,28 +7,32 @@ internal import HiPKVStore
 final class CUDABlockTable: DeviceBlockTable {
   let store: CUDAKVStore
   private let memory: DeviceMemory
+  private let status: StepStatus
+  /// Another one whenever pages have changed.
+  private(set) var version = 0
   private(set) var pages: [Int32] = []
   private var buffer: CUDABuffer?
   /// Places whose pages the device has.
   private var knownCount = 0
 
-  init(_ store: CUDAKVStore, _ memory: DeviceMemory) {
+  init(_ store: CUDAKVStore, _ memory: DeviceMemory, _ status: StepStatus) {
     self.store = store
     self.memory = memory
+    self.status = status
   }
 
   func set(place: Int, to block: BlockID) {
     let page = store.page(of: block)
-    if place == pages.count {
-      pages.append(page)
-    } else {
-      guard pages[place] != page else { return }
-      pages[place] = page
-    }
+    guard place == pages.count || pages[place] != page else { return }
+    status.settle()
+    version += 1
+    if place == pages.count { pages.append(page) } else { pages[place] = page }
     knownCount = min(knownCount, place)
   }
 
   func removeLast(_ count: Int) {
+    status.settle()
+    version += 1
     pages.removeLast(count)
     knownCount = min(knownCount, pages.count)
   }

@@ -13,7 +13,7 @@ final class CUDAKVStore: KVStore {
   let format: KVFormat
   private let memory: DeviceMemory
   private let stream: CUDAStream
-  private let failure: FirstFailure
+  private let status: StepStatus
   private(set) var layers: [Pools] = []
   /// Pages that the pools have.
   private(set) var pageCount = 0
@@ -30,10 +30,10 @@ final class CUDAKVStore: KVStore {
   }
 
   init(
-    _ format: KVFormat, _ memory: DeviceMemory, _ stream: CUDAStream, _ failure: FirstFailure
+    _ format: KVFormat, _ memory: DeviceMemory, _ stream: CUDAStream, _ status: StepStatus
   ) {
     self.format = format
-    self.failure = failure
+    self.status = status
     self.memory = memory
     self.stream = stream
   }
@@ -43,7 +43,7 @@ final class CUDAKVStore: KVStore {
   /// Whether there are kernels that scan means, and a policy that wants them.
   var keepsMeans: Bool {
     format.sketches.contains(.means(ofKeys: PagedKeys.keysPerMean))
-      && PrefillAttention.supports(format.shape, format.element)
+      && PrefillAttention.supports(format.shape, format.element, on: memory.device.facts)
   }
 
   /// Bytes of a page in one pool.
@@ -54,6 +54,7 @@ final class CUDAKVStore: KVStore {
   private static let scalesByteCount = 4
 
   func provide(_ blocks: [BlockID]) throws(ComputeError) {
+    status.settle()
     if blocks.count > free.count {
       // A quarter more, so that a text which grows block by block is seldom moved.
       let missing = blocks.count - free.count
@@ -110,6 +111,7 @@ final class CUDAKVStore: KVStore {
 
   func discard(_ block: BlockID) {
     guard pages.indices.contains(block.index), pages[block.index] >= 0 else { return }
+    status.settle()
     free.append(pages[block.index])
     pages[block.index] = -1
   }
@@ -118,6 +120,7 @@ final class CUDAKVStore: KVStore {
   func releaseSliding(_ block: BlockID) {}
 
   func copy(from source: BlockID, to destination: BlockID) throws(ComputeError) {
+    status.settle()
     let (from, to) = (Int(page(of: source)), Int(page(of: destination)))
     func copy(
       _ buffer: CUDABuffer?, _ bytes: Int, first: Int = 0
@@ -151,32 +154,15 @@ final class CUDAKVStore: KVStore {
       element: format.element)
   }
 
-  func makeTable() -> any DeviceBlockTable { CUDABlockTable(self, memory) }
+  func makeTable() -> any DeviceBlockTable { CUDABlockTable(self, memory, status) }
 
   func makeSelectionState() -> any SelectionState {
-    CUDASelectionState(memory, stream, layerCount: format.layerCount) { [failure] in
-      failure.take($0)
-    }
+    CUDASelectionState(
+      memory, stream, layerCount: format.layerCount, onFailure: { [status] in status.take($0) },
+      settle: { [status] in status.settle() })
   }
 
   func makeHeavyHitterState() -> any HeavyHitterState {
     CUDAHeavyHitterState(memory, stream, layerCount: format.layerCount)
-  }
-}
-
-/// What went wrong first since somebody asked.
-final class FirstFailure {
-  private var error: ComputeError?
-
-  /// Whether something has gone wrong.
-  var isTaken: Bool { error != nil }
-
-  /// Keeps an error, where there is none yet.
-  func take(_ error: ComputeError) { self.error = self.error ?? error }
-
-  /// The error, which is forgotten.
-  func taken() -> ComputeError? {
-    defer { error = nil }
-    return error
   }
 }

@@ -31,9 +31,9 @@ extension CUDABackend {
         try plain.append(
           call, part, to: plainKeys(table, call.layer), faults: faults, on: stream)
         guard table.store.keepsMeans, table.store.format.keepsSketches(call.layer) else { continue }
-        try tuned.append.completeMeans(
+        try tuned.means.completeMeans(
           counts: [part.rows.count], of: table.store.pagedKeys(call.layer),
-          tables([(table, part.start + part.rows.count)]), on: stream)
+          batchTables.tables([(table, part.start + part.rows.count)], on: stream), on: stream)
       }
     }
   }
@@ -47,33 +47,9 @@ extension CUDABackend {
       pages: try table.uploaded(on: stream).address, shape: format.shape, element: format.element)
   }
 
-  /// The tables of a batch's sequences, with the keys that they hold now.
-  private func tables(
-    _ sequences: [(table: CUDABlockTable, keyCount: Int)]
-  ) throws(ComputeError) -> SequenceTables {
-    let counts = sequences.map { Int32(clamping: $0.keyCount) }
-    let keyCounts = try workspace.list(KeyCounts(counts: counts), on: stream) { counts }
-    if sequences.count == 1 {
-      let table = sequences[0].table
-      return SequenceTables(
-        pages: try table.uploaded(on: stream).address, stride: table.pages.count,
-        keyCounts: keyCounts.address, sequenceCount: 1)
-    }
-    let pages = sequences.map(\.table.pages)
-    let stride = pages.map(\.count).max() ?? 0
-    let list = try workspace.list(BatchPages(pages: pages), on: stream) {
-      pages.flatMap { $0 + [Int32](repeating: 0, count: stride - $0.count) }
-    }
-    return SequenceTables(
-      pages: list.address, stride: stride, keyCounts: keyCounts.address,
-      sequenceCount: sequences.count)
-  }
-
-  private struct KeyCounts: Hashable { let counts: [Int32] }
-  private struct BatchPages: Hashable { let pages: [[Int32]] }
-
   private func tables(_ inputs: [AttentionInput]) throws(ComputeError) -> SequenceTables {
-    try tables(inputs.map { ($0.table.onCUDA, $0.start + $0.queries.rows) })
+    try batchTables.tables(
+      inputs.map { ($0.table.onCUDA, $0.start + $0.queries.rows) }, on: stream)
   }
 
   // MARK: Select
@@ -88,8 +64,13 @@ extension CUDABackend {
         return
       }
       for item in call.batch {
-        if let plan = tunedPlan(item), item.input.queries.rows > 1 {
-          try select(item, layer: call.layer, plan)
+        if let plan = tunedPlan(item) {
+          if item.input.queries.rows > 1 {
+            try select(item, layer: call.layer, plan)
+          } else {
+            let alone = PendingSelection(layer: call.layer, items: [item], plan: plan)
+            try run(alone, outputs: 0, sinks: nil)
+          }
         } else {
           try plain.select(
             item, layer: call.layer, plainKeys(item.input.table.onCUDA, call.layer), votes: votes,
@@ -100,17 +81,17 @@ extension CUDABackend {
   }
 
   /// How tuned kernels make a selection; nil: they do not.
-  private func tunedPlan(_ item: SelectCall.Item) -> SelectionPlan? {
+  private func tunedPlan(_ item: SelectCall.Item, sequences: Int = 1) -> SelectionPlan? {
     let store = item.input.table.onCUDA.store
     guard kernels == .tuned, item.source == .grid, item.report == .nothing,
       item.input.rotary == nil, store.keepsMeans, item.pruning.sharpening == 0,
-      sharesByGroup(item.pruning.sharing, item.input.shape),
+      sharesByGroup(item.pruning.sharing, item.input.shape), isComputedWhole(item.pruning),
       let plan = SelectionPlan(item.pruning)
     else { return nil }
     let (shape, element) = (item.input.shape, store.format.element)
     let isSupported =
       item.input.queries.rows == 1
-      ? DecodeSelection.supports(shape, element, plan, on: device.facts)
+      ? DecodeSelection.supports(shape, element, plan, sequences: sequences, on: device.facts)
       : PrefillSelection.supports(shape, element, plan, on: device.facts)
     return isSupported ? plan : nil
   }
@@ -120,9 +101,15 @@ extension CUDABackend {
     sharing.owners(shape) == shape.kvHeads
   }
 
+  /// Whether no step goes on from what earlier stages have kept, which the tuned kernels do not keep.
+  private func isComputedWhole(_ pruning: HierarchicalPruning) -> Bool {
+    Set(pruning.stages.map(\.refreshInterval)).count <= 1
+  }
+
   /// The plan of a batch of single queries that have the same one.
   private func decodingPlan(_ call: SelectCall) -> SelectionPlan? {
-    guard let first = call.batch.first, let plan = tunedPlan(first) else { return nil }
+    guard let first = call.batch.first, let plan = tunedPlan(first, sequences: call.batch.count)
+    else { return nil }
     let isAlike = call.batch.allSatisfy { item in
       item.input.queries.rows == 1 && tunedPlan(item) == plan
         && item.input.shape == first.input.shape && item.gridLength == first.gridLength
@@ -151,12 +138,18 @@ extension CUDABackend {
     let owners = items[0].input.shape.kvHeads
     if let known = lists(items.map { $0.state.onCUDA.layers[layer] }, items[0].pruning),
       known.capacity == plan.fine.keep,
-      items.allSatisfy({ $0.state.onCUDA.layers[layer].blockCount == rows })
+      items.allSatisfy({ item in
+        let selection = item.state.onCUDA.layers[layer]
+        return selection.blockCount == rows && selection.ownerCount == owners
+      })
     {
+      for item in items { item.state.onCUDA.layers[layer].keepListsOnly() }
       return known
     }
     let lists = try memory.allocate(byteCount: 4 * items.count * rows * owners * plan.fine.keep)
     let counts = try memory.allocate(byteCount: 4 * items.count * rows * owners)
+    // Whole lists are copied, and not every list is full.
+    try stream.fill(lists.all, with: 0)
     for (index, item) in items.enumerated() {
       func part(_ buffer: CUDABuffer) -> CUDABuffer {
         let size = buffer.byteCount / items.count
@@ -246,6 +239,9 @@ extension CUDABackend {
         guard case .selected(let pruning, let state) = attended.reach else { return false }
         return state.onCUDA === selected.state.onCUDA && pruning.window == selected.pruning.window
           && pruning.sink == selected.pruning.sink
+          && pruning.blockSize == selected.pruning.blockSize
+          && attended.input.shape == selected.input.shape
+          && attended.input.table.onCUDA === selected.input.table.onCUDA
           && attended.input.queries.address == selected.input.queries.address
           && attended.input.start == selected.input.start && attended.input.rotary == nil
           && attended.input.sinks?.address == call.batch[0].input.sinks?.address
@@ -268,8 +264,10 @@ extension CUDABackend {
     let isDecoding = first.input.queries.rows == 1
     let isSupported =
       isDecoding
-      ? DecodeAttention.supports(shape, element, reach, blockKeys: selection?.blockKeys)
-      : PrefillAttention.supports(shape, element, reach, blockKeys: selection?.blockKeys)
+      ? DecodeAttention.supports(
+        shape, element, reach, blockKeys: selection?.blockKeys, on: device.facts)
+      : PrefillAttention.supports(
+        shape, element, reach, blockKeys: selection?.blockKeys, on: device.facts)
     guard isSupported else { return false }
     let keys = store.pagedKeys(call.layer)
     let queries = try staging.queries(inputs.map(\.queries), element, on: stream)

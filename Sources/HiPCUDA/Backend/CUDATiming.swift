@@ -13,9 +13,17 @@ extension CUDABackend {
       for call in calls { call() }
       _ = try submit()
     }
-    let graph = try stream.capture(keeping: workspace.owned) { () throws(ComputeError) in
-      for call in calls { call() }
-      try finishEnqueueing()
+    let graph: CUDAGraph
+    do throws(ComputeError) {
+      graph = try stream.capture(
+        keeping: workspace.owned + staging.owned + batchTables.owned
+      ) { () throws(ComputeError) in
+        for call in calls { call() }
+        try finishEnqueueing()
+      }
+    } catch {
+      abandon()
+      throw error
     }
     try graph.prepare(on: stream)
     let (start, end) = (

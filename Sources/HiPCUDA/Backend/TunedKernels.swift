@@ -2,14 +2,14 @@
 
 /// The tuned kernels of a device.
 struct TunedKernels {
-  let append: AppendKernels
+  let means: MeanKernels
   let prefill: PrefillAttention
   let decode: DecodeAttention
   let prefillSelection: PrefillSelection
   let decodeSelection: DecodeSelection
 
   init(_ kernels: LoadedKernels, _ workspace: Workspace) {
-    append = AppendKernels(kernels, workspace)
+    means = MeanKernels(kernels, workspace)
     prefill = PrefillAttention(kernels, workspace)
     decode = DecodeAttention(kernels, workspace)
     prefillSelection = PrefillSelection(kernels, workspace)

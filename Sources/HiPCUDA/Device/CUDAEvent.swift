@@ -20,14 +20,6 @@ package import HiPCompute
 
   deinit { device.release("cuEventDestroy") { unsafe $0.pointee.event_destroy(handle) } }
 
-  /// Whether all work before it is done.
-  package func isReached() throws(ComputeError) -> Bool {
-    let result = try device.attempt("cuEventQuery") { unsafe $0.pointee.event_query(handle) }
-    if result == 0 { return true }
-    if result == Int32(IHP_CU_NOT_READY) { return false }
-    throw device.driver.failure(result, "cuEventQuery").error(device: device.facts.name)
-  }
-
   /// Waits until all work before it is done.
   package func wait() throws(ComputeError) {
     try device.call("cuEventSynchronize") { unsafe $0.pointee.event_wait(handle) }

@@ -27,24 +27,9 @@ package import HiPCompute
     try device.call("cuStreamSynchronize") { unsafe $0.pointee.stream_wait(handle) }
   }
 
-  /// Whether all of it is done.
-  package func isIdle() throws(ComputeError) -> Bool {
-    let result = try device.attempt("cuStreamQuery") { unsafe $0.pointee.stream_query(handle) }
-    if result == 0 { return true }
-    if result == Int32(IHP_CU_NOT_READY) { return false }
-    throw device.driver.failure(result, "cuStreamQuery").error(device: device.facts.name)
-  }
-
   /// Lets an event mark this point.
   package func record(_ event: CUDAEvent) throws(ComputeError) {
     try device.call("cuEventRecord") { unsafe $0.pointee.event_record(event.handle, handle) }
-  }
-
-  /// Lets what follows wait for another stream's event.
-  package func wait(for event: CUDAEvent) throws(ComputeError) {
-    try device.call("cuStreamWaitEvent") {
-      unsafe $0.pointee.stream_wait_event(handle, event.handle, 0)
-    }
   }
 
   // MARK: Copies

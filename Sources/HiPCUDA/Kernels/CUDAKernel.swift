@@ -25,12 +25,6 @@ package import HiPCompute
 /// A function that runs on a device.
 @safe package final class CUDAKernel {
   package let name: String
-  /// Registers of a thread.
-  package let registerCount: Int
-  /// Bytes that a thread spills to memory.
-  package let spilledByteCount: Int
-  /// Threads that a block may have.
-  package let threadLimit: Int
   private let module: CUDAModule
   private let handle: OpaquePointer
   /// Bytes of each argument; nil where the driver does not tell.
@@ -45,16 +39,6 @@ package import HiPCompute
       unsafe $0.pointee.module_function(&handle, module.handle, name)
     }
     let function = unsafe try device.made(handle, "cuModuleGetFunction")
-    func attribute(_ number: Int) throws(ComputeError) -> Int {
-      var value: Int32 = 0
-      try device.call("cuFuncGetAttribute", name) {
-        unsafe $0.pointee.function_attribute(&value, Int32(number), function)
-      }
-      return Int(value)
-    }
-    registerCount = try attribute(IHP_CU_FUNCTION_REGISTERS)
-    spilledByteCount = try attribute(IHP_CU_FUNCTION_LOCAL_BYTES)
-    threadLimit = try attribute(IHP_CU_FUNCTION_MAX_THREADS)
     argumentSizes = try unsafe Self.argumentSizes(of: function, device)
     self.name = name
     self.module = module
@@ -77,20 +61,9 @@ package import HiPCompute
     return sizes
   }
 
-  /// Blocks of such a launch that a multiprocessor holds at once.
-  package func residentBlocks(_ shape: LaunchShape) throws(ComputeError) -> Int {
-    try allow(sharedByteCount: shape.sharedByteCount)
-    var count: Int32 = 0
-    try module.device.call("cuOccupancyMaxActiveBlocksPerMultiprocessor", name) {
-      unsafe $0.pointee.function_occupancy(
-        &count, handle, Int32(clamping: shape.block.count), shape.sharedByteCount)
-    }
-    return Int(count)
-  }
-
   /// Enqueues the kernel; nothing without blocks.
   /// - Parameter arguments: as the kernel declares them, each of the same size: addresses as `UInt64`, structures of
-  ///   `ihp_kernel_parameters.h`.
+  ///   the headers `ihp_…_parameters.h`.
   package func launch<each Argument: BitwiseCopyable>(
     _ shape: LaunchShape, on stream: CUDAStream, _ arguments: repeat each Argument
   ) throws(ComputeError) {

@@ -10,19 +10,9 @@ package struct RowKernels {
 
   package init(_ kernels: LoadedKernels) { self.kernels = kernels }
 
-  /// What the kernels call an element type; nil: they do not have it.
-  private static func name(_ element: ElementType) -> String? {
-    switch element {
-    case .float32: "float"
-    case .float16: "Half"
-    case .bfloat16: "BFloat16"
-    default: nil
-    }
-  }
-
   /// The programs of all pairs of elements, for whoever compiles them ahead.
   package static let programs: [KernelProgram] = {
-    let names = [ElementType.float32, .float16, .bfloat16].compactMap(name)
+    let names = [ElementType.float32, .float16, .bfloat16].compactMap(\.kernelName)
     return names.flatMap { source in names.map { program(source, $0) } }
   }()
 
@@ -34,7 +24,7 @@ package struct RowKernels {
   private func kernel(
     _ name: String, _ source: ElementType, _ target: ElementType
   ) throws(ComputeError) -> CUDAKernel {
-    guard let from = Self.name(source), let to = Self.name(target) else {
+    guard let from = source.kernelName, let to = target.kernelName else {
       throw ComputeError(
         .unsupported,
         "the GPU has no conversion of rows from \(source.rawValue) to \(target.rawValue); convert them on the CPU"

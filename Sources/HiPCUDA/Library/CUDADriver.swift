@@ -56,12 +56,6 @@ package import HiPCompute
 
   deinit { unsafe table.deallocate() }
 
-  /// The devices that it has.
-  package var deviceCount: Int {
-    var count: Int32 = 0
-    return unsafe table.pointee.device_count(&count) == 0 ? Int(count) : 0
-  }
-
   /// A failure of the call named.
   func failure(_ result: Int32, _ call: StaticString, _ subject: String = "") -> CUDAFailure {
     unsafe CUDAFailure(result, table, call: "\(call)", subject: subject)

@@ -6,19 +6,18 @@ package import HiPCompute
 package struct CUDALibrary: Sendable, CustomStringConvertible {
   package let driver: CUDADriver
   package let compiler: KernelCompiler
-  private let places: LibraryPlaces
 
   /// Finds both.
   /// - Throws: `unsupported`, with what is missing and what to do.
   package init(_ places: LibraryPlaces) throws(ComputeError) {
     driver = try CUDADriver(places)
     compiler = try KernelCompiler(places, for: driver)
-    self.places = places
   }
 
-  /// Finds cuBLASLt, which only whole models need.
-  package func matmulLibrary() throws(ComputeError) -> MatmulLibrary {
-    try MatmulLibrary(places, for: driver)
+  /// Takes what a test has in their place.
+  package init(driver: CUDADriver, compiler: KernelCompiler) {
+    self.driver = driver
+    self.compiler = compiler
   }
 
   /// Versions and paths.

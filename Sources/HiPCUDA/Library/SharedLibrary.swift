@@ -53,8 +53,7 @@ internal import HiPCompute
     throw ComputeError(
       .unsupported,
       problems.isEmpty
-        ? "\(wanted.title) is missing: \(names) was looked for \(looked.joined(separator: " and ")); "
-          + wanted.remedy
+        ? "\(wanted.title) is missing; \(wanted.remedy). Looked for: \(names), \(looked.joined(separator: " and "))"
         : "\(wanted.title) cannot be loaded: \(problems.joined(separator: "; ")); \(wanted.remedy)")
   }
 

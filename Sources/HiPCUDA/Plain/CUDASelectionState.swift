@@ -53,6 +53,14 @@ package struct LayerSelection {
     let owners, sets, capacity: Int
   }
 
+  /// Forgets what goes with the lists, which are about to be written anew.
+  package mutating func keepListsOnly() {
+    held = nil
+    shares = nil
+    stageInputs = []
+    scores = []
+  }
+
   /// Keeps what a stage starts from in decoding.
   package mutating func keep(_ input: StageInput, asInputOf stage: Int) {
     while stageInputs.count <= stage { stageInputs.append(nil) }
@@ -119,21 +127,25 @@ package final class CUDASelectionState: SelectionState {
   private let stream: CUDAStream
   /// Hears of what went wrong where a call cannot say so itself.
   private let onFailure: (ComputeError) -> Void
+  /// Enqueues selections that were called for and wait.
+  private let settle: () -> Void
 
   package init(
     _ memory: DeviceMemory, _ stream: CUDAStream, layerCount: Int,
-    onFailure: @escaping (ComputeError) -> Void = { _ in }
+    onFailure: @escaping (ComputeError) -> Void = { _ in }, settle: @escaping () -> Void = {}
   ) {
     layers = .init(repeating: LayerSelection(), count: layerCount)
     self.memory = memory
     self.stream = stream
     self.onFailure = onFailure
+    self.settle = settle
   }
 
   /// Enqueues copies; when one fails, the second one has nothing selected.
   package func copy() -> any SelectionState {
+    settle()
     let state = CUDASelectionState(
-      memory, stream, layerCount: layers.count, onFailure: onFailure)
+      memory, stream, layerCount: layers.count, onFailure: onFailure, settle: settle)
     do throws(ComputeError) {
       for (index, layer) in layers.enumerated() {
         state.layers[index] = try layer.copy(memory, on: stream)
@@ -145,7 +157,10 @@ package final class CUDASelectionState: SelectionState {
     return state
   }
 
-  package func clear() { layers = .init(repeating: LayerSelection(), count: layers.count) }
+  package func clear() {
+    settle()
+    layers = .init(repeating: LayerSelection(), count: layers.count)
+  }
 
   /// Waits for the device; nothing where that fails.
   package func download(
@@ -153,6 +168,7 @@ package final class CUDASelectionState: SelectionState {
   ) -> BlockSelection {
     let nothing = BlockSelection(
       blockSize: pruning.blockSize, blocks: .init(repeating: [], count: shape.heads))
+    settle()
     let selection = layers[layer]
     guard let lists = selection.lists, let counts = selection.counts else { return nothing }
     let (owners, capacity) = (selection.ownerCount, selection.capacity)
@@ -188,6 +204,7 @@ package final class CUDASelectionState: SelectionState {
 
   /// Waits for the device; none where that fails.
   package func scores(layer: Int) -> [ChunkScores] {
+    settle()
     do throws(ComputeError) {
       var result: [ChunkScores] = []
       for reported in layers[layer].scores {
@@ -215,6 +232,7 @@ package final class CUDASelectionState: SelectionState {
   package func upload(
     _ selection: BlockSelection, layer: Int, shape: AttentionShape, pruning: HierarchicalPruning
   ) {
+    settle()
     let owners = pruning.sharing.owners(shape)
     let heads = stride(from: 0, to: shape.heads, by: shape.heads / owners)
     let blockCount = selection.blocks.first?.count ?? 0

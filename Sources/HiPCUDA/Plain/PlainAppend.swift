@@ -59,6 +59,11 @@ package final class RowFaults {
     try stream.fill(buffer.all, with: 0)
   }
 
+  /// Enqueues that what the device has found is forgotten, as after a step that failed.
+  package func forget(on stream: CUDAStream) throws(ComputeError) {
+    try stream.fill(buffer.all, with: 0)
+  }
+
   /// What was fetched last, once that is done: by layer and row.
   package var fetched: [StepOutput.RowFault] {
     let numbers = unsafe pinned.bytes.bindMemory(to: Int32.self)

@@ -44,16 +44,6 @@ package final class PlainKernels {
 
   // MARK: Programs
 
-  /// What kernels call an element type; nil: they do not have it.
-  private static func name(_ element: ElementType) -> String? {
-    switch element {
-    case .float32: "float"
-    case .float16: "Half"
-    case .bfloat16: "BFloat16"
-    default: nil
-    }
-  }
-
   /// A program for keys and values of one type and queries, or new rows, of another.
   private static func program(_ file: String, _ element: String, _ query: String) -> KernelProgram {
     guard file != "plain_append.cu" else {
@@ -81,7 +71,7 @@ package final class PlainKernels {
   func kernel(
     _ name: String, of file: String, _ element: ElementType, _ query: ElementType
   ) throws(ComputeError) -> CUDAKernel {
-    guard let stored = Self.name(element), let asked = Self.name(query),
+    guard let stored = element.kernelName, let asked = query.kernelName,
       query == .float32 || query == element
     else {
       throw ComputeError(

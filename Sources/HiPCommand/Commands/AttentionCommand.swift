@@ -51,6 +51,12 @@ struct AttentionCommand: ParsableCommand {
     if let ropeBase, !(ropeBase > 1 && ropeBase.isFinite) {
       throw ValidationError("--rope-base is \(ropeBase); give a number above 1")
     }
+    guard case .cuda = device.device else { return }
+    for (name, isGiven) in [
+      ("--threads", options.threads != nil), ("--kernels", options.kernels != nil),
+    ] where isGiven {
+      throw ValidationError("\(name) is for the CPU; leave it out, or take --device cpu")
+    }
   }
 
   func run() throws {

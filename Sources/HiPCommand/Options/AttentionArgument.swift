@@ -16,12 +16,14 @@ struct AttentionArgument: ExpressibleByArgument {
 
   static let names = AttentionChoice.presets.map(\.name).joined(separator: ", ")
 
+  private static let allNames = names + ", on GPUs " + AttentionChoice.gpu.name
+
   /// The choice that is meant.
   func choice() throws -> AttentionChoice {
     if let preset = AttentionChoice.named(name) { return preset }
     guard FileManager.default.fileExists(atPath: name) else {
       throw ValidationError(
-        "\"\(name)\" is neither a preset (\(Self.names)) nor a policy file")
+        "\"\(name)\" is neither a preset (\(Self.allNames)) nor a policy file")
     }
     do {
       let data = Data(try TextFile.read(name).utf8)

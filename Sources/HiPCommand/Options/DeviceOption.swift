@@ -24,7 +24,7 @@ enum DeviceArgument: ExpressibleByArgument, Hashable {
     }
   }
 
-  static var allValueStrings: [String] { ["cpu", "cuda", "cuda:1"] }
+  static var allValueStrings: [String] { ["cpu", "cuda", "cuda:N"] }
 
   var defaultValueDescription: String {
     switch self {
@@ -40,20 +40,27 @@ extension CUDABackend.Kernels: ExpressibleByArgument {}
 struct DeviceOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "cpu, or an NVIDIA GPU: cuda, cuda:1 for the second. What it needs: Docs/Devices.md.",
+      "cpu, or an NVIDIA GPU: cuda, or cuda:N, counted from 0. What it needs: Docs/Devices.md.",
       valueName: "device"))
   var device = DeviceArgument.cpu
 
   @Option(
     help: ArgumentHelp(
-      "Kernels of the GPU: plain are slow, for comparison.", valueName: "set"))
-  var cudaKernels = CUDABackend.Kernels.tuned
+      "Kernels of the GPU: plain are slow, for comparison. (default: tuned)", valueName: "set"))
+  var cudaKernels: CUDABackend.Kernels?
+
+  mutating func validate() throws {
+    if device == .cpu, cudaKernels != nil {
+      throw ValidationError("--cuda-kernels is for GPUs; add --device cuda, or leave it out")
+    }
+  }
 
   /// Opens a GPU, with the kernels that earlier runs have compiled for it.
   func makeCUDA(_ number: Int) throws -> CUDABackend {
     let environment = ProcessInfo.processInfo.environment
     return try CUDABackend(
-      number: number, kernels: cudaKernels, home: environment["HOME"], environment: environment,
+      number: number, kernels: cudaKernels ?? .tuned, home: environment["HOME"],
+      environment: environment,
       cacheFolder: UserCaches.folder("cuda"))
   }
 }

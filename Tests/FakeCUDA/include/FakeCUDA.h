@@ -28,6 +28,9 @@ void fake_cuda_clear_log(void);
 /// How many calls a function has had.
 size_t fake_cuda_calls(const char *name);
 
+/// Writes into the device's memory, as a kernel would; a mistake where none was handed out.
+void fake_cuda_write(uint64_t address, const void *bytes, size_t count);
+
 /// What has not been given back: memory, pinned memory, streams, events, modules, graphs and their runs, contexts.
 size_t fake_cuda_live(void);
 /// Bytes of the device's memory in use.

@@ -184,6 +184,11 @@ struct BenchAttentionCommand: ParsableCommand {
       throw ValidationError("--rows is \(rows); give 1 to 1024")
     }
     guard case .cuda = place.device else { return }
+    guard kvType == .f16 || kvType == .bf16 else {
+      throw ValidationError(
+        "--kv-type is \(kvType.rawValue); on a GPU keys and values of 16 bits are measured: f16 or bf16"
+      )
+    }
     for (name, isGiven) in [
       ("--depth", depth != nil), ("--attention", attention != nil), ("--rows", rows != nil),
       ("--thresholds", thresholds != nil), ("--threads", device.threads != nil),

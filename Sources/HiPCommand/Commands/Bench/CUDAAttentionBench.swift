@@ -18,8 +18,9 @@ struct CUDABenchReport: Encodable {
 
 /// One layer of attention on a GPU: 32 query heads, 8 key-value heads of 128 elements, keys and values in 16 bits.
 ///
-/// Times are those of replays of a graph, between events. What a call loads fits no cache: several calls, each with
-/// queries and selections of its own, make up a graph where one alone would.
+/// Times are those of replays of a graph, between events. Calls of one query take turns among several caches, with
+/// queries and selections of their own, so that what one has loaded is gone from the GPU's cache when its turn comes
+/// again.
 struct CUDAAttentionBench {
   let backend: CUDABackend
   let type: KVType
@@ -76,55 +77,46 @@ struct CUDAAttentionBench {
     let ours = AttentionChoice.gpu
     func measure(
       _ name: String, _ policy: AttentionPolicy, policyName: String, _ part: Part, queries: Int,
-      _ batch: Batch, variants: Int = 1, lists: ((Int) -> BlockSelection)? = nil
+      _ batches: [Batch], variants: Int = 1, lists: ((Int) -> BlockSelection)? = nil
     ) throws {
       show(
         try self.measure(
-          name, policy, policyName: policyName, part, queries: queries, batch, variants: variants,
-          lists: lists))
+          name, policy, policyName: policyName, part, queries: queries, batches,
+          variants: variants, lists: lists))
     }
     let hierarchical = AttentionPolicy.hierarchical(gpuPolicy)
-    for (queries, keys) in [(32 << 10, 128 << 10), (8 << 10, 512 << 10), (8 << 10, 1 << 20)] {
-      let batch = try batch([keys])
-      try measure(
-        "prefill", hierarchical, policyName: ours.name, .selectAndAttend, queries: queries, batch)
-      if keys == 128 << 10 {
+    func measureDecoding(_ name: String, _ batches: [Batch], _ parts: [Part]) throws {
+      for part in parts {
         try measure(
-          "block-sparse attention, 64 keys a block", .hierarchical(wideBlocks()),
-          policyName: "random blocks", .attend, queries: queries, batch
-        ) { _ in randomLists(blockSize: 64, queries: queries, keys: keys) }
-        try measure(
-          "block-sparse attention, 16 keys a block", hierarchical, policyName: "random blocks",
-          .attend, queries: queries, batch
-        ) { _ in randomLists(blockSize: 16, queries: queries, keys: keys) }
-        for part in [Part.attend, .selectAndAttend] {
-          try measure(
-            part == .attend ? "decode, blocks reused" : "decode", hierarchical,
-            policyName: ours.name, part, queries: 1, batch, variants: 8)
-        }
-      }
-      if keys == 1 << 20 {
-        for part in [Part.attend, .selectAndAttend] {
-          try measure(
-            part == .attend ? "decode, blocks reused" : "decode", hierarchical,
-            policyName: ours.name, part, queries: 1, batch, variants: 8)
-        }
-        try measure("decode", .dense, policyName: "dense", .attend, queries: 1, batch)
+          name + (part == .attend ? ", blocks reused" : ""), hierarchical, policyName: ours.name,
+          part, queries: 1, batches, variants: 2 * batches.count)
       }
     }
+    for (queries, keys) in [(32 << 10, 128 << 10), (8 << 10, 512 << 10), (8 << 10, 1 << 20)] {
+      let one = [try batch([keys])]
+      try measure(
+        "prefill", hierarchical, policyName: ours.name, .selectAndAttend, queries: queries, one)
+      guard keys == 128 << 10 else { continue }
+      try measure(
+        "block-sparse attention, 64 keys a block", .hierarchical(wideBlocks()),
+        policyName: "random blocks", .attend, queries: queries, one
+      ) { _ in randomLists(blockSize: 64, queries: queries, keys: keys) }
+      try measure(
+        "block-sparse attention, 16 keys a block", hierarchical, policyName: "random blocks",
+        .attend, queries: queries, one
+      ) { _ in randomLists(blockSize: 16, queries: queries, keys: keys) }
+    }
+    for (keys, count) in [(128 << 10, 4), (1 << 20, 4), (3 << 20, 2)] {
+      let batches = try (0..<count).map { _ in try batch([keys]) }
+      try measureDecoding("decode", batches, [.attend, .selectAndAttend])
+      guard keys == 1 << 20 else { continue }
+      try measure("decode", .dense, policyName: "dense", .attend, queries: 1, [batches[0]])
+    }
     try measure(
-      "decode", hierarchical, policyName: ours.name, .selectAndAttend, queries: 1,
-      batch([3 << 20]), variants: 8)
-    try measure(
-      "prefill", .dense, policyName: "dense", .attend, queries: 8 << 10, batch([8 << 10]))
+      "prefill", .dense, policyName: "dense", .attend, queries: 8 << 10, [batch([8 << 10])])
     // From 4K to 256K, evenly in the logarithm.
     let lengths = (0..<16).map { Int(4096 * pow(64, Double($0) / 15)) }
-    let many = try batch(lengths)
-    for part in [Part.attend, .selectAndAttend] {
-      try measure(
-        part == .attend ? "decode of 16 sequences, blocks reused" : "decode of 16 sequences",
-        hierarchical, policyName: ours.name, part, queries: 1, many, variants: 2)
-    }
+    try measureDecoding("decode of 16 sequences", [batch(lengths)], [.attend, .selectAndAttend])
   }
 
   private func batch(_ lengths: [Int]) throws -> Batch {
@@ -156,10 +148,11 @@ struct CUDAAttentionBench {
 
   private func measure(
     _ name: String, _ policy: AttentionPolicy, policyName: String, _ part: Part, queries: Int,
-    _ batch: Batch, variants: Int, lists: ((Int) -> BlockSelection)?
+    _ batches: [Batch], variants: Int, lists: ((Int) -> BlockSelection)?
   ) throws -> Result {
     let width = shape.heads * shape.headSize
-    let rows = queries * batch.lengths.count
+    let lengths = batches[0].lengths
+    let rows = queries * lengths.count
     let output = try backend.makeTensor(
       .zeros, element: type.element, rows: rows, columns: width)
     var calls: [() -> Void] = []
@@ -168,10 +161,10 @@ struct CUDAAttentionBench {
         rows: rows, columns: width, element: type.element, seed: UInt64(1000 + variant))
       var selects: [SelectCall.Item] = []
       var attends: [AttendCall.Item] = []
-      for (index, cache) in batch.caches.enumerated() {
+      for (index, cache) in batches[variant % batches.count].caches.enumerated() {
         let range = index * queries..<(index + 1) * queries
         let input = AttentionInput(
-          queries: tensor.rows(range), shape: shape, start: batch.lengths[index] - queries,
+          queries: tensor.rows(range), shape: shape, start: lengths[index] - queries,
           table: cache.table, rotary: nil, trainedLength: .max)
         var reach = AttendCall.Reach.dense
         if case .hierarchical(let whole) = policy {
@@ -195,9 +188,9 @@ struct CUDAAttentionBench {
       }
     }
     let seconds = try backend.medianSeconds(of: calls)
-    let work = batch.lengths.map { floor(policy, part, queries: queries, keys: $0) }
+    let work = lengths.map { floor(policy, part, queries: queries, keys: $0) }
     return Result(
-      name: name, policy: policyName, queries: queries, keys: batch.lengths,
+      name: name, policy: policyName, queries: queries, keys: lengths,
       microseconds: seconds * 1e6, megabytes: work.reduce(0) { $0 + $1.bytes } / 1e6,
       gigaflops: work.reduce(0) { $0 + $1.operations } / 1e9)
   }
