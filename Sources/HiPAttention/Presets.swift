@@ -77,7 +77,7 @@ extension HierarchicalPruning {
   }()
 
   /// Our selection where scanning costs bytes and products of matrices are cheap (Docs/Decisions/0017): means of 32 keys,
-  /// 1/64 of the bytes of keys and values, then exact scores of what they leave, in blocks of 16.
+  /// 1/64 of the keys' bytes, then exact scores of what they leave, in blocks of 16.
   public static let infiniteHiPForGPUs: HierarchicalPruning = {
     var scan = PruningStage(chunkSize: 32, keep: 25600, estimate: .means)
     scan.keysPerMean = 32
