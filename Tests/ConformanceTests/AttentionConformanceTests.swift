@@ -334,7 +334,7 @@ import Testing
     var blocks = CommonBlocks()
     for choice in AttentionChoice.presets + (backend.isGPU ? [.gpu] : []) {
       guard case .hierarchical(let pruning) = choice.policy else { continue }
-      for (queries, keys) in [(1, 9000), (70, 5000)] {
+      for (queries, keys) in [(1, 6000), (40, 3600)] {
         for rotary in [nil, Self.rotary(shape)] {
           let name = "\(choice.name), \(queries) queries, \(rotary == nil ? "not " : "")rotated"
           let layer = Layer(queries: queries, keys: keys, shape: shape, seed: 31, for: backend)
