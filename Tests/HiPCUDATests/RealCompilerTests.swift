@@ -19,7 +19,7 @@ import Testing
     }
   }()
 
-  /// Every program that ships.
+  /// Programs that stand for all that can be asked for.
   ///
   /// A file of kernels joins with its variants.
   static let programs =
@@ -43,6 +43,18 @@ import Testing
     for source in KernelSource.all where !source.isHeader {
       #expect(files.contains(source.name), "no program of \(source.name) is compiled here")
     }
+  }
+
+  /// Variants that could not be made would be missing without a word.
+  @Test(arguments: [
+    "means.cu", "attention_prefill.cu", "attention_decode.cu", "select_prefill.cu",
+    "select_decode.cu", "decode_once.cu",
+  ])
+  func everySizeOfHeadsHasAProgram(_ file: String) {
+    let sizes = Self.programs.filter { $0.file == file }.flatMap { program in
+      program.macros.filter { $0.name == "HEAD_SIZE" }.map(\.value)
+    }
+    #expect(Set(sizes) == ["64", "96", "128", "256"])
   }
 
   @Test(.enabled(if: compiler != nil), arguments: ["sm_80", "sm_90a", "sm_100"])

@@ -118,13 +118,12 @@ public final class CUDABackend: AttentionBackend {
     }
   }
 
-  /// Scores of the chunks of a selection, and what is selected.
+  /// Scores of the chunks of a selection, and what the plain kernels take for as many queries as they compute at once.
   public func estimate(_ use: SequenceUse) -> Int {
     guard case .hierarchical(let pruning) = use.policy, let scan = pruning.stages.first else {
       return 0
     }
-    let chunks = use.length / scan.chunkSize
-    return chunks * use.format.shape.heads * 8 + (64 << 20)
+    return use.length / scan.chunkSize * use.format.shape.heads * 8 + PlainKernels.scratchByteCount
   }
 
   /// Memory of the GPU: what is given is copied there.

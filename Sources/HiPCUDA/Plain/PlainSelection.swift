@@ -113,7 +113,7 @@ private struct Selecting {
 
 extension PlainKernels {
   /// Scratch memory of a selection that is aimed at: of as many blocks of queries at a time.
-  private static var scratchByteCount: Int { 256 << 20 }
+  static var scratchByteCount: Int { 256 << 20 }
 
   /// Runs the stages for some queries of one sequence and leaves what they select in its state.
   /// - Parameter votes: where a selection that votes is counted.
