@@ -23,7 +23,7 @@ INLINE size_t row_bytes(ihp_element element, size_t head_size) {
 INLINE void prefetch_row(const ihp_rows *rows, int32_t index, size_t head_size) {
   const uint8_t *row = row_address(rows, (size_t)index);
   size_t bytes = row_bytes(rows->element, head_size);
-  for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line);
+  for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(row + line, 0, 2);
 }
 
 static void gather(const ihp_rows *rows, const int32_t *indices, size_t count, size_t head_size,
@@ -118,16 +118,16 @@ INLINE void sum_pairs(const vec even[4], const vec odd[4], float sums[8]) {
 /// Scores `count` stored keys by at most four queries; keys are rotated by whole vectors.
 INLINE void score_four(const ihp_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
-                       const int32_t *positions, const ihp_rows *ahead, const float *queries,
-                       size_t height, float *scores, size_t ld) {
+                       const int32_t *positions, const ihp_rows *ahead, const int32_t *next_indices,
+                       const float *queries, size_t height, float *scores, size_t ld) {
   size_t rotated = table ? half : 0;
   const float *q[4], *angles[2] = {table, table};
   for (size_t i = 0; i < 4; i++) q[i] = queries + (i < height ? i : height - 1) * head_size;
   for (size_t j = 0; j < count; j += 2) {
     size_t next = j + 1 < count ? j + 1 : j;
     if (ahead) {
-      prefetch_row(ahead, indices[j], head_size);
-      prefetch_row(ahead, indices[next], head_size);
+      prefetch_row(ahead, next_indices[j], head_size);
+      prefetch_row(ahead, next_indices[next], head_size);
     } else if (j + ROWS_AHEAD + 1 < count) {
       prefetch_row(keys, indices[j + ROWS_AHEAD], head_size);
       prefetch_row(keys, indices[j + ROWS_AHEAD + 1], head_size);
@@ -154,8 +154,8 @@ INLINE void score_four(const ihp_rows *keys, const int32_t *indices, size_t coun
 
 static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t count,
                          size_t head_size, const float *table, size_t half,
-                         const int32_t *positions, const ihp_rows *ahead, float *scratch,
-                         const float *queries, size_t rows, float *scores, size_t ld) {
+                         const int32_t *positions, const ihp_rows *ahead,
+                         const int32_t *next_indices, float *scratch, const float *queries, size_t rows, float *scores, size_t ld) {
   ihp_rows rotated = *keys;
   const uint8_t *block = (const uint8_t *)scratch;
   int32_t order[IHP_PANEL];
@@ -163,7 +163,7 @@ static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t co
     // Halves that fill no vectors are rotated row by row first.
     gather_rotated(keys, indices, count, head_size, table, half, positions, scratch);
     if (ahead)
-      for (size_t j = 0; j < count; j++) prefetch_row(ahead, indices[j], head_size);
+      for (size_t j = 0; j < count; j++) prefetch_row(ahead, next_indices[j], head_size);
     ahead = NULL;
     rotated = (ihp_rows){.blocks = &block, .block_shift = 6, .stride = head_size * sizeof(float)};
     for (size_t j = 0; j < count; j++) order[j] = (int32_t)j;
@@ -176,7 +176,8 @@ static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t co
     size_t height = rows - r < 4 ? rows - r : 4;
     // The usual sizes as constants: loops over a key's elements unroll, and queries stay in registers.
 #define SCORE_FOUR(size, half, height)                                                             \
-  score_four(&rotated, indices, count, size, table, half, positions, ahead, q, height, out, ld)
+  score_four(&rotated, indices, count, size, table, half, positions, ahead, next_indices, q,        \
+             height, out, ld)
     if (head_size == 64 && half == 32 && height == 4) SCORE_FOUR(64, 32, 4);
     else if (head_size == 128 && half == 64 && height == 4) SCORE_FOUR(128, 64, 4);
     else if (head_size == 64 && half == 32) SCORE_FOUR(64, 32, height);

@@ -9,22 +9,22 @@
 /// Where an answer attends: to the passages that its question has drawn on most.
 ///
 /// The last tokens of a prompt are computed twice. First, as a probe, they attend everywhere, and the blocks
-/// that they select, in each layer, vote with their shares of softmax mass for the passages they lie in. Then they, and the tokens
-/// that are decoded after them, select among the keys of the best passages only.
+/// that they select, in each layer, vote with their shares of softmax mass for the passages they lie in. Then they, and the first
+/// tokens that are decoded after them, select among the keys of the best passages only. What is written after that is
+/// less an answer than a text that goes on, and selects from all that was read.
 public struct Focus: Sendable, Hashable {
   /// Keys in a passage.
   public var passage: Int
   /// Keys in all passages together; all are attended where they are no more than the last stage keeps.
   public var keep: Int
-  /// Decoded tokens after which one is probed; what it draws on takes half of the room, the question keeps
-  /// the other half.
-  public var refreshInterval: Int
+  /// Decoded tokens that attend to the passages; those that follow select from the whole text.
+  public var answer: Int
 
   /// Stores the parts; `HierarchicalPruning` checks them.
-  public init(passage: Int, keep: Int, refreshInterval: Int) {
+  public init(passage: Int, keep: Int, answer: Int) {
     self.passage = passage
     self.keep = keep
-    self.refreshInterval = refreshInterval
+    self.answer = answer
   }
 }
 
@@ -39,11 +39,6 @@ public struct Passages: Sendable, Hashable {
   public init(starts: [Int32], size: Int) {
     self.starts = starts
     self.size = size
-  }
-
-  /// These and others of the same size.
-  public func joined(with other: Passages) -> Passages {
-    Passages(starts: Set(starts + other.starts).sorted(), size: size)
   }
 
   /// First positions of the chunks in them.

@@ -103,6 +103,13 @@ public struct HierarchicalPruning: Sendable, Hashable {
   /// Keys that are both candidates and in the window of a block's first query.
   var overlap: Int { max(stages.first?.chunkSize ?? 0, queryBlock) }
 
+  /// Keys by which the first stage's chunks reach into the window of a decoded token: those that leave it while the
+  /// list of candidates is reused.
+  public var gridReach: Int {
+    guard let first = stages.first else { return 0 }
+    return (first.refreshInterval + first.chunkSize - 1) / first.chunkSize * first.chunkSize
+  }
+
   /// How far from a stage's first query its last candidate is: nearer than the pruning window where
   /// several blocks share the stage, whose last queries have windows that begin later.
   public func candidateDistance(in stage: PruningStage) -> Int {
@@ -141,6 +148,10 @@ public struct HierarchicalPruning: Sendable, Hashable {
       stages[last].keep = keep
       if let least = stages[last].proportion?.least {
         stages[last].proportion?.least = min(least, keep)
+      }
+      // What stands between is there to be cheap, and leaves as many.
+      for index in stages.indices.dropFirst().dropLast() {
+        stages[index].keep = max(stages[index].keep, keep)
       }
       return stages
     }

@@ -34,7 +34,7 @@ extension HierarchicalPruning {
         "\"sharpening\" is \(sharpening); it must be 0 to 2, and goes by shares of softmax mass: with "
           + "\"ranking\": \"share\" only")
     }
-    guard let first = stages.first, let last = stages.last else {
+    guard let last = stages.last else {
       guard focus == nil else {
         throw PolicyError("\"focus\" restricts what stages select; there are no \"stages\"")
       }
@@ -45,12 +45,12 @@ extension HierarchicalPruning {
         "\"window\" is \(window), shorter than the first stage's chunk or its blocks of queries; keys "
           + "between candidates and window would be lost. Make the window at least \(leastWindow)")
     }
-    for stage in [first, fine.stages.first].compactMap({ $0 }) {
-      // The list of chunks reaches one chunk into the window.
-      let longest = stage.estimate == .tree ? overlap : stage.chunkSize
-      guard stage.refreshInterval <= longest else {
+    for policy in [self, fine] {
+      // Candidates reach so far into the window.
+      let (interval, longest) = (policy.stages.first?.refreshInterval ?? 1, policy.overlap)
+      guard interval <= longest else {
         throw PolicyError(
-          "the first stage's \"refresh\" is \(stage.refreshInterval): keys that leave the window "
+          "the first stage's \"refresh\" is \(interval): keys that leave the window "
             + "meanwhile would be lost. Make it at most \(longest)")
       }
     }
@@ -91,15 +91,15 @@ extension HierarchicalPruning {
         "\"focus\": \"passage\" is \(focus.passage); allowed are multiples of the last stage's chunk, "
           + "\(blockSize), up to 4096")
     }
-    guard focus.keep >= 2 * focus.passage, focus.keep % focus.passage == 0 else {
+    guard focus.keep >= focus.passage, focus.keep % focus.passage == 0 else {
       throw PolicyError(
-        "\"focus\": \"keep\" is \(focus.keep); it must be a multiple of \"passage\", \(focus.passage), and at "
-          + "least two: one for the question, one for its answer")
+        "\"focus\": \"keep\" is \(focus.keep); it must be a multiple of \"passage\", \(focus.passage)"
+      )
     }
-    guard (1...fine.overlap).contains(focus.refreshInterval) else {
+    guard (1...window).contains(focus.answer) else {
       throw PolicyError(
-        "\"focus\": \"refresh\" is \(focus.refreshInterval); it must be 1 to \(fine.overlap): keys that leave the "
-          + "window are not seen until then")
+        "\"focus\": \"answer\" is \(focus.answer); it must be 1 to \(window), the window: an answer that attends to "
+          + "passages sees no more of its own beginning")
     }
   }
 

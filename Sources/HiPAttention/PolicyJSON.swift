@@ -202,7 +202,7 @@ extension HierarchicalPruning {
       var object = fields.nestedContainer(keyedBy: FieldName.self, forKey: "focus")
       try object.encode(focus.passage, forKey: "passage")
       try object.encode(focus.keep, forKey: "keep")
-      try object.encode(focus.refreshInterval, forKey: "refresh")
+      try object.encode(focus.answer, forKey: "answer")
     }
     guard !exceptions.isEmpty else { return }
     var layers = fields.nestedUnkeyedContainer(forKey: "layers")
@@ -267,10 +267,10 @@ extension PruningStage {
 
 extension Focus {
   fileprivate init(_ fields: StrictFields) throws {
-    try fields.allow(["passage", "keep", "refresh"])
+    try fields.allow(["passage", "keep", "answer"])
     try self.init(
       passage: fields.integer("passage"), keep: fields.integer("keep"),
-      refreshInterval: fields.integer("refresh"))
+      answer: fields.integer("answer"))
   }
 }
 

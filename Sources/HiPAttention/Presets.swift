@@ -66,13 +66,13 @@ extension HierarchicalPruning {
         scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
       ],
       fineStages: [
-        PruningStage(chunkSize: 8, keep: 32768, estimate: .means),
-        PruningStage(chunkSize: 8, keep: 2048, estimate: .exact),
+        PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 64, estimate: .means),
+        PruningStage(chunkSize: 8, keep: 8192, refreshInterval: 16, estimate: .exact),
+        PruningStage(chunkSize: 8, keep: 2048, refreshInterval: 4, estimate: .exact),
       ],
       scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm),
       frame: Frame(sink: 64, window: 512, queryBlock: 32, attentionPositions: .spread))
-    policy.sharpening = 0.5
-    policy.focus = Focus(passage: 64, keep: 2048, refreshInterval: 64)
+    policy.focus = Focus(passage: 64, keep: 2048, answer: 64)
     return policy
   }()
 

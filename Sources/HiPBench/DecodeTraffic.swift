@@ -7,8 +7,8 @@ extension KVFormat {
   /// Bytes of keys, values and sketches that a decoded token at `depth` has to load, in all layers, on
   /// the mean over the tokens between two refreshes.
   ///
-  /// What bandwidth allows at best; under a policy that focuses without the token that is probed now and
-  /// then. Refresh intervals should divide each other.
+  /// What bandwidth allows at best; of a text that goes on, where the first tokens of an answer attend to passages and
+  /// select nothing. Refresh intervals should divide each other.
   public func bytesRead(
     byTokenAt depth: Int, _ choice: AttentionChoice, trainedLength: Int, stages: Stages = .due
   ) -> Int {
@@ -21,14 +21,11 @@ extension KVFormat {
       return heads * min(depth, reach.sink + reach.window) * 2 * rowByteCount
     case .heavyHitters(let hitters): return heads * min(depth, hitters.budget) * 2 * rowByteCount
     case .hierarchical(let pruning):
-      let focus = stages == .due ? pruning.focus(at: depth) : nil
       return (0..<layerCount).reduce(0) { sum, layer in
         let layerPolicy = pruning.applied(toLayer: layer, of: layerCount).fine
         let perHead =
           if pruning.isDense(layer: layer, of: layerCount) {
             depth * 2 * rowByteCount
-          } else if let focus {
-            bytesRead(byTokenAt: depth, layerPolicy, within: focus)
           } else {
             bytesRead(byTokenAt: depth, layerPolicy, stages)
           }
@@ -59,16 +56,6 @@ extension KVFormat {
       candidates = stage.keptChunks(of: chunks) * stage.chunkSize
     }
     return bytes
-  }
-
-  /// Of one head of an answer that attends to passages.
-  private func bytesRead(
-    byTokenAt depth: Int, _ pruning: HierarchicalPruning, within focus: Focus
-  ) -> Int {
-    guard let last = pruning.stages.last else { return 0 }
-    let kept = last.keptChunks(of: focus.keep / last.chunkSize) * last.chunkSize
-    let attended = min(depth, pruning.sink + pruning.window + kept)
-    return attended * 2 * rowByteCount + (kept < focus.keep ? bytesScored(last, focus.keep) : 0)
   }
 
   /// What a stage reads to score so many keys of one head.

@@ -216,7 +216,7 @@ extension CPUBackend {
     func score(_ ahead: UnsafePointer<ihp_rows>?) {
       table.score_stored(
         &keys, indices, count, size, rotation, rotations.half, memory.positions, ahead,
-        memory.gathered, queries, rows, memory.scores, panel)
+        indices, memory.gathered, queries, rows, memory.scores, panel)
     }
     if var values { score(&values) } else { score(nil) }
   }

@@ -93,21 +93,22 @@ extension CPUBackend {
     return Scratch.size(panel * headSize)
       + Scratch.size(rowCount * (headSize + Int(IHP_QUERY_HEADER)))
       + Scratch.size(rows * panel) + Scratch.size(rows * tiles * panel)
-      + 2 * Scratch.size(rows * tiles) + 2 * Scratch.size(panel) + Scratch.size(tiles * panel)
+      + 2 * Scratch.size(rows * tiles) + 4 * Scratch.size(panel) + Scratch.size(tiles * panel)
       + Scratch.size(kind.rotationTileSize)
   }
 
   /// Scores all columns by all rows, and puts the rows together by `ranking`.
   ///
-  /// `fill` writes which keys the tile that begins at a column reads.
+  /// `fill` writes which keys the tile that begins at a column reads, `hold` keeps them in memory until it is called
+  /// for another tile.
   func rank(
     _ rows: ScoredRows, _ kind: ScoredColumns, _ ranking: ChunkRanking,
     _ stored: inout ihp_rows, _ scratch: Scratch,
-    fill: (_ start: Int, ColumnTile) -> Void = { _, _ in }
+    fill: (_ start: Int, ColumnTile) -> Void = { _, _ in }, hold: (_ start: Int) -> Void = { _ in }
   ) {
     let panel = Int(IHP_PANEL)
     let size = rows.headSize
-    let read = ColumnTile(
+    var read = ColumnTile(
       indices: scratch.takeIntegers(panel), positions: scratch.takeIntegers(panel))
     let tileRotations = scratch.take(kind.rotationTileSize)
     let queryWidth = size + Int(IHP_QUERY_HEADER)
@@ -140,13 +141,22 @@ extension CPUBackend {
     case .keys(let rotations, _) where rows.count <= Self.fewRows:
       // Keys are scored where they lie instead of being transposed into panels.
       let gathered = scratch.take(panel * size)
-      fold(rows, ranking, scratch) { start, first, height, tile in
-        let queries = rows.queries + first * size
-        fill(start, read)
-        let rotation = rotations?.tile(read.positions, panel, tileRotations)
-        table.score_stored(
-          &stored, read.indices, panel, size, rotation, rotations?.half ?? 0,
-          read.positions, nil, gathered, queries, height, tile, panel)
+      // They lie scattered: a tile's are loaded while the one before is scored.
+      var next = ColumnTile(
+        indices: scratch.takeIntegers(panel), positions: scratch.takeIntegers(panel))
+      fill(0, next)
+      withUnsafePointer(to: &stored) { stored in
+        fold(rows, ranking, scratch) { start, first, height, tile in
+          hold(start)
+          swap(&read, &next)
+          let hasNext = start + panel < rows.columns
+          fill(hasNext ? start + panel : 0, next)
+          let rotation = rotations?.tile(read.positions, panel, tileRotations)
+          table.score_stored(
+            stored, read.indices, panel, size, rotation, rotations?.half ?? 0, read.positions,
+            hasNext ? stored : nil, next.indices, gathered, rows.queries + first * size, height,
+            tile, panel)
+        }
       }
     case .keys(let rotations, let packed):
       let gathered = scratch.take(panel * size)
@@ -155,6 +165,7 @@ extension CPUBackend {
         (packed.count + panel - 1) / panel * panelSize, isShared: packed.isShared
       ) { panels in
         for start in stride(from: 0, to: packed.count, by: panel) {
+          hold(start)
           fill(start, read)
           let rotation = rotations?.tile(read.positions, panel, tileRotations)
           table.pack_coarse(

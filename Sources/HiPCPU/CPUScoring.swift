@@ -319,26 +319,29 @@ extension CPUBackend {
       let heldKeys = isTight ? Int(IHP_PANEL) : Self.heldKeys
       withKeys(job, held) { keys in
         rank(rows, kind, ranking, &keys, scratch) { start, tile in
-          if !heldColumns.contains(start) {
-            heldColumns = start..<min(packed * chunkSize, start + heldKeys)
-            held.hold(
-              chunks: job.chunks[
-                start / chunkSize...min(packed - 1, (heldColumns.upperBound - 1) / chunkSize)],
-              of: chunkSize, job.call.input.blocks, layer: job.call.layer, kvHead: job.kvHead)
-          }
           var (chunk, inside) = start.quotientAndRemainder(dividingBy: chunkSize)
+          // A tile that is not full repeats the last chunk; its columns do not count.
+          var first = job.chunks[min(chunk, packed - 1)]
           for key in 0..<Int(IHP_PANEL) {
             let column = ColumnTile.column(of: key, fold: fold)
-            // A tile that is not full repeats the last chunk; its columns do not count.
-            let key = job.chunks[min(chunk, packed - 1)] + Int32(inside)
-            tile.indices[column] = key
+            tile.indices[column] = first + Int32(inside)
             if rotates {
               tile.positions[column] =
-                keyPosition(job, chunk: min(chunk, packed - 1), key: key) ?? 0
+                keyPosition(job, chunk: min(chunk, packed - 1), key: first + Int32(inside)) ?? 0
             }
             inside += 1
-            if inside == chunkSize { (chunk, inside) = (chunk + 1, 0) }
+            if inside == chunkSize {
+              (chunk, inside) = (chunk + 1, 0)
+              first = job.chunks[min(chunk, packed - 1)]
+            }
           }
+        } hold: { start in
+          guard !heldColumns.contains(start) else { return }
+          heldColumns = start..<min(packed * chunkSize, start + heldKeys)
+          held.hold(
+            chunks: job.chunks[
+              start / chunkSize...min(packed - 1, (heldColumns.upperBound - 1) / chunkSize)],
+            of: chunkSize, job.call.input.blocks, layer: job.call.layer, kvHead: job.kvHead)
         }
       }
       held.release()

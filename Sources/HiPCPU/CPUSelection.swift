@@ -225,8 +225,9 @@ extension CPUBackend {
 
   private func gridCount(_ call: SelectTask, queries: Range<Int>) -> Int {
     let size = call.pruning.stages[0].chunkSize
-    // One chunk more than fits: a decoding step's list is reused while keys leave the window.
-    let length = gridLength(call, queries: queries) + (call.gridLength == .ownBlock ? size : 0)
+    // A decoding step's list is reused while keys leave the window.
+    let reach = call.gridLength == .ownBlock ? call.pruning.gridReach : 0
+    let length = gridLength(call, queries: queries) + reach
     let span = max(0, length - call.pruning.sink - call.pruning.window)
     return (span + size - 1) / size
   }

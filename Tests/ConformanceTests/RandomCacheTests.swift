@@ -58,10 +58,10 @@ import Testing
     #expect(try bytes("dense", 10_000) == 4 * 10_000 * 2 * 64)
     #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
     #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
-    // An answer attends to the passages and scores nothing.
-    #expect(try bytes("infinitehip", 100_000) == 4 * 2624 * 2 * 64)
-    // Among more passages than are selected it scores their keys; without, every 4 tokens means of 68 bytes a
-    // chunk of 98,720 candidates, every 2 32,768 keys of 20 bytes, always 4,096 of 64.
+    // Every 64 tokens means of 68 bytes a chunk of 99,424 candidates, every 16 32,768 keys, every 4 8,192.
+    let selected = 99_424 / 8 * 68 / 64 + 32_768 * 64 / 16 + 8192 * 64 / 4
+    #expect(try bytes("infinitehip", 100_000) == 4 * (2624 * 2 * 64 + selected))
+    // Every 4 tokens means of 98,720 candidates, every 2 32,768 keys of 20 bytes, always 4,096 of 64.
     let pruning = try HierarchicalPruning(
       reach: StreamingWindow(sink: 256, window: 1024),
       stages: [
@@ -72,25 +72,10 @@ import Testing
       scoring: .init(sharing: .group, ranking: .share, positions: .infllm)
     )
     let scored = 98_720 / 8 * 68 / 4 + 32_768 * 20 / 2 + 4096 * 64
-    for (focus, scored) in [
-      (nil, scored), (Focus(passage: 64, keep: 8192, refreshInterval: 64), 8192 * 64),
-    ] {
-      let pruning = try pruning.focusing(focus)
-      #expect(
-        format(pruning).bytesRead(
-          byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(pruning)),
-          trainedLength: 8192) == 4 * (scored + 3328 * 2 * 64))
-    }
-    // A layer that keeps fewer than the passages hold scores their keys, one that keeps more does not.
-    let exception = LayerException(layers: [1], .selection(keep: 64))
-    let excepted = try HierarchicalPruning(
-      reach: StreamingWindow(sink: 256, window: 1024), stages: pruning.stages,
-      scoring: .init(sharing: .group, ranking: .share, positions: .infllm), exceptions: [exception]
-    ).focusing(Focus(passage: 64, keep: 1024, refreshInterval: 64))
     #expect(
-      format(excepted).bytesRead(
-        byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(excepted)),
-        trainedLength: 8192) == 2 * 2304 * 2 * 64 + 2 * (1344 * 2 * 64 + 1024 * 64))
+      format(pruning).bytesRead(
+        byTokenAt: 100_000, AttentionChoice(name: "test", policy: .hierarchical(pruning)),
+        trainedLength: 8192) == 4 * (scored + 3328 * 2 * 64))
     // Its three first layers are dense, and there are only two here.
     #expect(try bytes("hip", 10_000) == 4 * 10_000 * 2 * 64)
   }

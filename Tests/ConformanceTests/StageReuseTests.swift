@@ -82,6 +82,30 @@ import Testing
     #expect(blocks.share >= tested.blocksInCommon, "\(blocks)")
   }
 
+  /// What leaves the window before the first stage is computed anew is among its candidates by then.
+  @Test(arguments: TestedBackend.available, [1, 8, 20, 64])
+  func candidatesReachAsFarAsTheirListIsReused(_ tested: TestedBackend, _ interval: Int) throws {
+    let (window, count) = (128, 903)
+    let pruning = try HierarchicalPruning(
+      reach: StreamingWindow(sink: 64, window: window),
+      stages: [
+        PruningStage(chunkSize: 8, keep: 1600, refreshInterval: interval, estimate: .means),
+        PruningStage(chunkSize: 8, keep: 1600, estimate: .exact),
+      ],
+      scoring: .init(sharing: .group, ranking: .share, positions: .infllm))
+    let layer = Layer(queries: 1, keys: count, shape: shape, seed: 13, for: tested)
+    let decoding = try Decoding(
+      keys: layer.keys, shape: shape, pruning,
+      rotary: RotaryEmbedding(base: 10_000, dimensions: 32),
+      on: tested.make(), keeping: tested.storedType)
+    let blocks = try decoding.select(layer.queries, from: .grid).blocks[0][0]
+    // Where the window of the last token begins that takes this list.
+    let begin = count + interval - 1 - window
+    let last = try #require(blocks.last)
+    #expect(Int(last) + 8 >= begin && Int(last) < begin + 8)
+    #expect(blocks == (0..<Int32(blocks.count)).map { 64 + 8 * $0 })
+  }
+
   /// A question and the tokens of its answer, which select among passages and vote.
   @Test(arguments: TestedBackend.available)
   func selectionsAmongPassagesAreThoseOfTheReference(_ tested: TestedBackend) throws {
@@ -96,7 +120,7 @@ import Testing
           PruningStage(chunkSize: 8, keep: 80, estimate: .exact),
         ],
         scoring: .init(sharing: sharing, ranking: .share, positions: .infllm)
-      ).focusing(Focus(passage: 16, keep: keep, refreshInterval: 64))
+      ).focusing(Focus(passage: 16, keep: keep, answer: 64))
       let layer = Layer(queries: 4, keys: 1500, shape: shape, seed: 12, for: tested)
       let decoding = try Decoding(
         keys: layer.keys, shape: shape, pruning, rotary: rotary, on: tested.make(),

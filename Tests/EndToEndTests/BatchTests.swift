@@ -22,7 +22,7 @@ import Testing
     let hitters = try? HeavyHitters(recent: 80, heavy: 40)
     return [
       .dense, sparse(nil), SessionTests.shared.policy, streaming.map { .streaming($0) } ?? .dense,
-      sparse(Focus(passage: 16, keep: 256, refreshInterval: 3)),
+      sparse(Focus(passage: 16, keep: 256, answer: 3)),
       hitters.map { .heavyHitters($0) } ?? .dense, .stretched(.dynamic),
     ]
   }()

@@ -18,7 +18,7 @@ import Testing
 
   /// Answers look where their question did; one token in four looks everywhere.
   static let focused = makeSparse(
-    refresh: 2, focus: Focus(passage: 16, keep: 256, refreshInterval: 4))
+    refresh: 2, focus: Focus(passage: 16, keep: 256, answer: 4))
 
   static func makeSparse(
     refresh: Int, window: Int = 128, queryBlocks: Int = 1, focus: Focus? = nil
@@ -225,9 +225,9 @@ import Testing
     let layers = 8
     let (plain, plainTokens) = try await selections(Self.makeSparse(refresh: 1))
     #expect(plain == layers * plainTokens)
-    // The question, and every fourth token, twice.
+    // The question twice, four tokens among its passages, every second one of those behind them.
     let (focused, tokens) = try await selections(Self.focused)
-    #expect(focused == layers * (tokens + 1 + (tokens - 1) / 4))
+    #expect(focused == layers * (2 + 4 + (tokens - 4) / 2))
   }
 
   @Test func automaticEqualsDenseWithinTheTrainedLength() async throws {

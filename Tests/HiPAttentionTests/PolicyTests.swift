@@ -121,10 +121,10 @@ import Testing
       "one block of queries"
     ),
     (
-      #""stages": [{"chunk": 8, "keep": 8}], "focus": {"passage": 8, "keep": 64, "refresh": 1}"#,
+      #""stages": [{"chunk": 8, "keep": 8}], "focus": {"passage": 8, "keep": 64, "answer": 1}"#,
       "\"ranking\": \"share\" only"
     ),
-    (#""stages": [{"chunk": 8, "keep": 8, "refresh": 9}]"#, "at most 8"),
+    (#""stages": [{"chunk": 8, "keep": 8, "refresh": 65}]"#, "at most 64"),
     (#""stages": [{"chunk": 8, "keep": 8, "sharedFrom": 9}]"#, "goes with 2, 4 or 8"),
     (
       #""stages": [{"chunk": 8, "keep": 8}, {"chunk": 8, "keep": 8, "queryBlocks": 2}]"#,
@@ -159,11 +159,11 @@ import Testing
     ),
     (#""stages": [{"chunk": 8, "keep": 8}], "focus": 1"#, "must be a JSON object"),
     (
-      #""stages": [{"chunk": 8, "keep": 8, "estimate": "means"}], "ranking": "share", "pruningPositions": "infllm", "focus": {"passage": 8, "keep": 8, "refresh": 1}"#,
+      #""stages": [{"chunk": 8, "keep": 8, "estimate": "means"}], "ranking": "share", "pruningPositions": "infllm", "focus": {"passage": 8, "keep": 8, "answer": 1}"#,
       "end with \"exact\" or \"4-bit\""
     ),
     (
-      #""stages": [], "ranking": "share", "focus": {"passage": 8, "keep": 8, "refresh": 1}"#,
+      #""stages": [], "ranking": "share", "focus": {"passage": 8, "keep": 8, "answer": 1}"#,
       "there are no \"stages\""
     ),
     (#""stages": [{"chunk": 8, "keep": 8}], "focus": {}"#, "needs the key \"passage\""),
@@ -257,11 +257,11 @@ import Testing
   }
 
   @Test(arguments: [
-    (Focus(passage: 60, keep: 4096, refreshInterval: 64), "multiples of the last stage's chunk"),
-    (Focus(passage: 64, keep: 64, refreshInterval: 64), "at least two"),
-    (Focus(passage: 64, keep: 4100, refreshInterval: 64), "a multiple of \"passage\""),
-    (Focus(passage: 64, keep: 4096, refreshInterval: 65), "1 to 64"),
-    (Focus(passage: 64, keep: 4096, refreshInterval: 0), "1 to 64"),
+    (Focus(passage: 60, keep: 4096, answer: 64), "multiples of the last stage's chunk"),
+    (Focus(passage: 64, keep: 0, answer: 64), "a multiple of \"passage\""),
+    (Focus(passage: 64, keep: 4100, answer: 64), "a multiple of \"passage\""),
+    (Focus(passage: 64, keep: 4096, answer: 513), "1 to 512"),
+    (Focus(passage: 64, keep: 4096, answer: 0), "1 to 512"),
   ])
   func passagesMustFitTheStages(_ focus: Focus, _ words: String) {
     do {
@@ -273,7 +273,7 @@ import Testing
   }
 
   @Test func answersLookWhereTheirQuestionHasDrawnOnMost() throws {
-    let focus = Focus(passage: 16, keep: 64, refreshInterval: 1)
+    let focus = Focus(passage: 16, keep: 64, answer: 1)
     var votes = PassageVotes(focus, sink: 64)
     let places = [9, 3, 0].map { Int32(64 + 16 * $0) }
     votes.count([places[1], places[0], places[0] + 8], shares: [0.1, 0.2, 0.2])
@@ -286,16 +286,11 @@ import Testing
     // Whole passages only.
     #expect(votes.best(keep: 64, end: 64 + 16 * 10 + 15).starts.last == Int32(64 + 16 * 9))
     #expect(votes.best(keep: 64, end: 10).starts == [])
-    var token = PassageVotes(focus, sink: 64)
-    token.count([64 + 16 * 4 + 8], shares: [1])
-    let both = votes.best(keep: 32, end: 1000).joined(with: token.best(keep: 32, end: 1000))
-    #expect(both.starts == [4, 5, 9, 10].map { Int32(64 + 16 * $0) })
-    #expect(both.chunks(of: 8).count == 8)
-    #expect(both.joined(with: both) == both)
+    #expect(votes.best(keep: 64, end: 1000).chunks(of: 8).count == 8)
     // No focus where it would leave everything, nor where everything is selected.
     for keep in [1024, 4096] {
       let pruning = try HierarchicalPruning.infiniteHiP.focusing(
-        Focus(passage: 64, keep: keep, refreshInterval: 64))
+        Focus(passage: 64, keep: keep, answer: 64))
       let enough = max(keep, 2048) + pruning.sink + pruning.fine.pruningWindow
       #expect(pruning.focus(at: enough) == nil)
       #expect(pruning.focus(at: enough + 1) == pruning.focus)
@@ -307,7 +302,7 @@ import Testing
     let pruning = try HierarchicalPruning(
       reach: StreamingWindow(sink: 64, window: 128), stages: [stage], fineStages: [fine],
       scoring: .init(sharing: .group, ranking: .share, positions: .infllm)
-    ).focusing(Focus(passage: 16, keep: 128, refreshInterval: 1))
+    ).focusing(Focus(passage: 16, keep: 128, answer: 1))
     #expect(pruning.focus(at: 512 + 64 + pruning.pruningWindow) == nil)
     #expect(pruning.focus(at: 513 + 64 + pruning.pruningWindow) == pruning.focus)
   }

@@ -429,7 +429,7 @@ import Testing
           turns.withUnsafeBufferPointer { turns in
             table.score_stored(
               &rowsOfKeys, indices, count, headSize, half == 0 ? nil : turns.baseAddress, half,
-              positions, nil, &scratch, queries, rows, &scores, 64)
+              positions, nil, nil, &scratch, queries, rows, &scores, 64)
           }
           var ahead = rowsOfKeys
           table.add_values(

@@ -127,7 +127,7 @@ typedef struct {
   int parts;
   /// Ranges of queries, of those that are computed, that one list serves.
   int ranges;
-  /// Where the grid's chunks end: up to this length less the window; 0: of the range's own end and one chunk more.
+  /// Where the grid's chunks end: up to this length less the window; 0: of the range's own end and `grid_reach`.
   int grid_length;
 } ihp_plain_list;
 
@@ -139,6 +139,8 @@ typedef struct {
   /// Rows of a range's last block of queries reach to the end of a whole one.
   int query_block;
   int sink, window, pruning_window, candidate_distance;
+  /// How far the grid of a range's own end reaches into its window.
+  int grid_reach;
   int chunk_size, estimate, keys_per_mean, scheme;
   /// Whether shares are ranked.
   int ranks_shares;

@@ -71,8 +71,8 @@ __device__ __forceinline__ Chunks chunks_of(const ihp_plain_input &in, const ihp
   }
   const int size = stage.chunk_size * list.parts, rows = stage.range_rows * list.ranges;
   const int end = lower(in.rows, stage.first_row + (range / list.ranges + 1) * rows);
-  // One chunk more than fits: a decoding step's list is reused while keys leave the window.
-  const Wide length = list.grid_length ? list.grid_length : (Wide)in.start + end + size;
+  // A decoding step's list is reused while keys leave the window.
+  const Wide length = list.grid_length ? list.grid_length : (Wide)in.start + end + stage.grid_reach;
   const Wide span = higher(0LL, length - stage.sink - stage.window);
   chunks.starts = nullptr;
   chunks.count = (int)((span + size - 1) / size) * list.parts;

@@ -169,11 +169,11 @@ typedef struct ihp_kernels {
                     void *panel);
   /// scores[r][j] = dot(query r, stored key indices[j]) for `count` (at most 64) keys, rotated as by
   /// `pack_keys`: for few queries, loads keys once and packs nothing. `scratch` holds
-  /// 64 * head_size floats. Prefetches the rows of `ahead` (null: none) at the same indices.
+  /// 64 * head_size floats. Prefetches the rows of `ahead` (null: none) at `count` indices.
   void (*score_stored)(const ihp_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
-                       const int32_t *positions, const ihp_rows *ahead, float *scratch,
-                       const float *queries, size_t rows, float *scores, size_t ld);
+                       const int32_t *positions, const ihp_rows *ahead,
+                       const int32_t *next_indices, float *scratch, const float *queries, size_t rows, float *scores, size_t ld);
   /// out[r] += sum over j of weights[r][j] * stored value indices[j], for few rows. Prefetches
   /// `next_count` rows of `ahead`, at `next`.
   void (*add_values)(const ihp_rows *values, const int32_t *indices, size_t count,

@@ -44,7 +44,7 @@ package struct SelectionPlan: Sendable, Hashable {
     guard first.estimate == .means, first.keysPerMean == PagedKeys.keysPerMean,
       [32, 64].contains(first.chunkSize), second.estimate == .exact,
       [8, 16, 32, 64].contains(second.chunkSize), second.chunkSize <= first.chunkSize,
-      second.queryBlocks == 1
+      second.queryBlocks == 1, first.refreshInterval <= first.chunkSize
     else { return nil }
     sink = pruning.sink
     window = pruning.window

@@ -75,8 +75,8 @@ private struct Selecting {
   /// Chunks of the grid for queries whose rows end before `end`.
   func gridCount(endingAt end: Int) -> Int {
     let size = pruning.stages[0].chunkSize
-    // One chunk more than fits: a decoding step's list is reused while keys leave the window.
-    let length = fixedLength ?? item.input.start + end + size
+    // A decoding step's list is reused while keys leave the window.
+    let length = fixedLength ?? item.input.start + end + pruning.gridReach
     return (max(0, length - pruning.sink - pruning.window) + size - 1) / size
   }
 
@@ -243,6 +243,7 @@ extension PlainKernels {
     arguments.window = Int32(clamping: pruning.window)
     arguments.pruning_window = Int32(clamping: pruning.pruningWindow)
     arguments.candidate_distance = Int32(clamping: pruning.candidateDistance(in: stage))
+    arguments.grid_reach = Int32(clamping: pruning.gridReach)
     arguments.chunk_size = Int32(stage.chunkSize)
     arguments.estimate = stage.estimate.kernelNumber
     arguments.keys_per_mean = Int32(stage.keysPerMean)

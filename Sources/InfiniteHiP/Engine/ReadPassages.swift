@@ -7,7 +7,7 @@ internal import HiPModels
 extension ModelRunner {
   /// Where the answer of a sequence looked for what stands far away, the most first; at most 16 passages.
   ///
-  /// Where a policy focuses, the shares are those of the softmax mass that probes of the question and the answer found.
+  /// Where a policy focuses, the shares are those of the softmax mass that the question drew on.
   /// Where it does not, they are those of the selections of its last token in the second half of the layers.
   func readPassages(_ id: SequenceID, _ state: SequenceState) -> [ReadPassage] {
     guard case .hierarchical(let pruning) = state.attention.policy,

@@ -19,7 +19,7 @@ package struct SequenceState: Sendable {
   private var decodingStep = 0
   /// What is being served.
   package private(set) var work: SequenceWork?
-  /// The question, or the next token, has been probed.
+  /// The question has been probed.
   private var isProbed = false
 
   /// A sequence of which `length` tokens are stored.
@@ -94,20 +94,10 @@ package struct SequenceState: Sendable {
   }
 
   private func decode(_ token: TokenID, of id: SequenceID, _ answer: Answer) -> SequenceSlice {
-    func slice(
-      _ kind: SequenceSlice.Kind, _ selection: SequenceSlice.Selection,
-      _ output: SequenceSlice.Output
-    ) -> SequenceSlice {
-      SequenceSlice(
-        sequence: id, tokens: [token], start: length, kind: kind, attention: attention,
-        selection: selection, output: output)
-    }
-    if !isProbed, let (_, focus) = attention.focusing(at: length), self.focus.isProbeDue(focus) {
-      return slice(.probe, .everywhere, .nothing)
-    }
-    let selection: SequenceSlice.Selection =
-      focus.passages.map { .within($0) } ?? .decoding(step: decodingStep)
-    return slice(.decode, selection, answer.output)
+    SequenceSlice(
+      sequence: id, tokens: [token], start: length, kind: .decode, attention: attention,
+      selection: focus.passages.map { .within($0) } ?? .decoding(step: decodingStep),
+      output: answer.output)
   }
 
   /// Steps end at multiples of their size, so that blocks of queries fall alike however a text comes in
@@ -160,12 +150,7 @@ package struct SequenceState: Sendable {
   package mutating func apply(_ slice: SequenceSlice, _ output: SliceOutput) -> Progress {
     if slice.kind == .probe {
       if let votes = output.votes, let (pruning, focus) = attention.focusing(at: slice.start) {
-        let end = slice.start - pruning.fine.pruningWindow
-        if work.map({ $0.stored < $0.tokens.count && $0.newCount > 0 }) ?? false {
-          self.focus.begin(with: votes, focus, end: end)
-        } else {
-          self.focus.refresh(with: votes, focus, end: end)
-        }
+        self.focus.begin(with: votes, focus, end: slice.start - pruning.fine.pruningWindow)
       }
       isProbed = true
       return Progress()
