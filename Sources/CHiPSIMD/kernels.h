@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The body of every kernel table. PRODUCTS_IN_BF16 rounds the factors of products of many rows to
 // bfloat16; IN_INTEGERS computes single rows of quantised blocks and the scores of selections in 8 bits,
-// which need AVX-512 with VNNI. A file per instruction set defines `vec`, LANES, TILE_ROWS,
-// TILE_VECTORS, PRODUCTS_IN_BF16, IN_INTEGERS, `fused`, `fold`, `fold_max`, `widen_half`,
-// `half_to_float` and `narrow_half`, and then includes this once.
+// with the products that the header INTEGERS has (`integers_x86.h`, `integers_neon.h`). A file per
+// instruction set defines `vec`, LANES, TILE_ROWS, TILE_VECTORS, PRODUCTS_IN_BF16, IN_INTEGERS, `fused`,
+// `fold`, `fold_max`, `widen_half`, `half_to_float` and `narrow_half`, and then includes this once.
 //
 // Conditions that the callers keep: head sizes and widths of F16/BF16/F32 rows are multiples of
 // 16, widths of Q8_0 rows multiples of 32.
@@ -62,7 +62,23 @@ INLINE quad sums_of(vec a, vec b, vec c, vec d) {
 }
 
 #if IN_INTEGERS
-#include "transpose512.h"
+
+/// As many bytes as a vector has.
+INLINE ivec load_bytes(const void *p) {
+  ivec x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}
+
+/// The lowest bytes of the lanes.
+INLINE void store_bytes(ivec x, void *p) {
+  typedef int8_t bvec __attribute__((ext_vector_type(LANES)));
+  bvec bytes = __builtin_convertvector(x, bvec);
+  memcpy(p, &bytes, sizeof bytes);
+}
+
+#include INTEGERS
+
 #endif
 
 #if PRODUCTS_IN_BF16
