@@ -2,6 +2,7 @@
 // AVX2 with FMA and F16C: vectors of eight floats.
 #if defined(__x86_64__)
 
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 

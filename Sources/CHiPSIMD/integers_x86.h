@@ -3,8 +3,9 @@
 
 /// Whether both factors are signed.
 #define SIGNED_BYTES 0
-/// Queries that one product takes.
+/// Queries, and rows of Q8_0, that one product takes.
 #define QUERIES_TOGETHER 1
+#define ROWS_TOGETHER 1
 
 typedef int32_t ints8 __attribute__((ext_vector_type(8)));
 typedef float octet __attribute__((ext_vector_type(8)));
@@ -13,18 +14,15 @@ typedef float octet __attribute__((ext_vector_type(8)));
 
 #include "transpose512.h"
 
+typedef __m512 wide_floats;
+typedef __m512i wide_ints;
+#define WIDE(name) _mm512_##name
+#define WIDE_PRODUCTS _mm512_dpbusd_epi32
 #define EIGHT_PRODUCTS _mm256_dpbusd_epi32
 #define PAIR_PRODUCTS "vpdpwssd"
 /// Queries of a tile of scores, rows of Q8_0 that share what is loaded of four inputs.
 #define SCORE_ROWS 12
 #define WEIGHT_ROWS 2
-
-/// Whole numbers nearest to x.
-INLINE ivec nearest(vec x) { return (ivec)_mm512_cvtps_epi32((__m512)x); }
-
-INLINE ivec add_bytes(ivec sum, ivec quants, ivec elements) {
-  return (ivec)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)quants, (__m512i)elements);
-}
 
 /// For lanes of vector `v` of a super-block's sums the scales of their groups of 16.
 INLINE vec spread(const vec *scales, const int v) {
@@ -35,6 +33,10 @@ INLINE vec spread(const vec *scales, const int v) {
 
 #else
 
+typedef __m256 wide_floats;
+typedef __m256i wide_ints;
+#define WIDE(name) _mm256_##name
+#define WIDE_PRODUCTS EIGHT_PRODUCTS
 // Tests of processors without AVX-VNNI take the same products of AVX-512 VNNI, which are encoded otherwise.
 #ifndef EIGHT_PRODUCTS
 #define EIGHT_PRODUCTS _mm256_dpbusd_avx_epi32
@@ -43,12 +45,6 @@ INLINE vec spread(const vec *scales, const int v) {
 #define SCORE_ROWS 4
 #define WEIGHT_ROWS 1
 
-INLINE ivec nearest(vec x) { return (ivec)_mm256_cvtps_epi32((__m256)x); }
-
-INLINE ivec add_bytes(ivec sum, ivec quants, ivec elements) {
-  return (ivec)EIGHT_PRODUCTS((__m256i)sum, (__m256i)quants, (__m256i)elements);
-}
-
 INLINE vec spread(const vec *scales, const int v) {
   const __m256i two = _mm256_set_epi32(1, 1, 1, 1, 0, 0, 0, 0);
   return (vec)_mm256_permutevar8x32_ps(
@@ -56,6 +52,13 @@ INLINE vec spread(const vec *scales, const int v) {
 }
 
 #endif
+
+/// Whole numbers nearest to x.
+INLINE ivec nearest(vec x) { return (ivec)WIDE(cvtps_epi32)((wide_floats)x); }
+
+INLINE ivec add_bytes(ivec sum, ivec quants, ivec elements) {
+  return (ivec)WIDE_PRODUCTS((wide_ints)sum, (wide_ints)quants, (wide_ints)elements);
+}
 
 INLINE ints8 add_eight(ints8 sum, ints8 bytes, ints8 elements) {
   return (ints8)EIGHT_PRODUCTS((__m256i)sum, (__m256i)bytes, (__m256i)elements);
@@ -82,13 +85,15 @@ typedef struct block_weights {
   __m256i half[2];
 } block_weights;
 
-INLINE block_weights load_block(const uint8_t *block) {
+INLINE block_weights load_block(const uint8_t *block, const uint8_t *same) {
+  (void)same;
   return (block_weights){{_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(block + 2))),
                           _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(block + 18)))}};
 }
 
 /// 32 bytes of weights times 32 elements of an input in 15 bits, times a factor.
-INLINE octet add_block(block_weights weights, const int16_t *input, float factor, octet total) {
+INLINE octet add_block(block_weights weights, const int16_t *input, float factor, float same, octet total) {
+  (void)same;
   __m256i sum = _mm256_madd_epi16(weights.half[0], _mm256_loadu_si256((const __m256i *)input));
   __m256i second = _mm256_loadu_si256((const __m256i *)(input + 16));
   // One instruction: compilers make two of the intrinsic.
@@ -96,7 +101,8 @@ INLINE octet add_block(block_weights weights, const int16_t *input, float factor
   return __builtin_elementwise_fma((octet)_mm256_cvtepi32_ps(sum), (octet)factor, total);
 }
 
-INLINE float total_of(octet sums) {
+INLINE float total_of(octet sums, const int row) {
+  (void)row;
   quad four = sums.lo + sums.hi;
   return (four[0] + four[2]) + (four[1] + four[3]);
 }

@@ -2,6 +2,7 @@
 // NEON on 64-bit Arm: vectors of four floats.
 #if defined(__aarch64__)
 
+#include <arm_neon.h>
 #include <math.h>
 #include <string.h>
 

@@ -13,8 +13,7 @@
 #define IHP_TABLE ihp_neon_dotprod_kernels
 #define IHP_NAME "neon-dotprod"
 #define IN_INTEGERS 1
-#define INTEGERS "integers_neon.h"
-#define MATRIX_PRODUCTS 0
+#define INTEGERS "integers_dotprod.h"
 
 #include "neon.h"
 #include "kernels.h"

@@ -13,8 +13,7 @@
 #define IHP_TABLE ihp_neon_i8mm_kernels
 #define IHP_NAME "neon-i8mm"
 #define IN_INTEGERS 1
-#define INTEGERS "integers_neon.h"
-#define MATRIX_PRODUCTS 1
+#define INTEGERS "integers_i8mm.h"
 
 #include "neon.h"
 #include "kernels.h"

@@ -41,35 +41,32 @@ static void prepare_input(const float *x, size_t n, float *out) {
     float inverse = most > 0 ? 127.0f / most : 0.0f;
     int8_t *pair = paired + i / 128 * 128 + (i / 64 % 2 + i / 32 % 2 * 2) * BLOCK;
     for (size_t half = 0; half < BLOCK; half += QUANT_GROUP) {
-      ivec wholes = 0;
-      for (size_t k = half; k < half + QUANT_GROUP; k += LANES) {
-        ivec whole = nearest(load(x + i + k) * inverse);
-        wholes += whole;
-        store_bytes(whole, elements + i + k);
-        store_bytes(whole, pair + k);
-      }
+      int32_t sum = store_rounded(x + i + half, inverse, 0, elements + i + half);
+      memcpy(pair + half, elements + i + half, QUANT_GROUP);
       scales[(i + half) / QUANT_GROUP] = most / 127.0f;
       // Of what is multiplied, so that rounding weighs by the weight and not by its quant.
-      sums[(i + half) / QUANT_GROUP] = (float)__builtin_reduce_add(wholes) * (most / 127.0f);
+      sums[(i + half) / QUANT_GROUP] = (float)sum * (most / 127.0f);
     }
     steps[i / BLOCK] = most / 16256.0f;
     store_fine(x + i, most > 0 ? 16256.0f / most : 0.0f, wide + i);
   }
 }
 
-/// One or two rows of Q8_0 times up to four inputs: two share what is loaded of the inputs. Sums of blocks
-/// alternate between two, whatever else is computed beside them.
+/// One or two rows of Q8_0 times up to four inputs: two share what is loaded of the inputs, or are multiplied
+/// together. Sums of blocks alternate between two, whatever else is computed beside them.
 INLINE void dot_eight_bits(const int rows, const int inputs, const uint8_t *row, size_t stride,
                            const fine_input fine[4], size_t n, float *out, size_t out_ld) {
+  // Rows that are multiplied together, or one with itself.
+  const int parts = (rows + ROWS_TOGETHER - 1) / ROWS_TOGETHER, last = rows - 1;
   part_sums sums[2][2][4];
 #pragma clang loop unroll(full)
-  for (int r = 0; r < rows; r++)
+  for (int p = 0; p < parts; p++)
 #pragma clang loop unroll(full)
-    for (int i = 0; i < inputs; i++) sums[r][0][i] = sums[r][1][i] = 0.0f;
+    for (int i = 0; i < inputs; i++) sums[p][0][i] = sums[p][1][i] = 0.0f;
   size_t blocks = n / BLOCK, b = 0;
   for (; b + 8 <= blocks; b += 8) {
     // Behind the end of a row stands one that is computed beside it: what comes next is behind that.
-    size_t skipped = b * BLOCK_BYTES + ROW_BYTES_AHEAD >= stride ? (size_t)(rows - 1) * stride : 0;
+    size_t skipped = b * BLOCK_BYTES + ROW_BYTES_AHEAD >= stride ? (size_t)last * stride : 0;
     float factors[2][4][8];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
@@ -85,36 +82,40 @@ INLINE void dot_eight_bits(const int rows, const int inputs, const uint8_t *row,
     KEEP_IN_MEMORY(factors);
 #pragma clang loop unroll(full)
     for (size_t k = 0; k < 8; k++, row += BLOCK_BYTES) {
+#pragma clang loop unroll(full)
+      for (int r = 0; r < rows; r++)
+        __builtin_prefetch(row + (size_t)r * stride + ROW_BYTES_AHEAD + skipped);
       block_weights weights[2];
 #pragma clang loop unroll(full)
-      for (int r = 0; r < rows; r++) {
-        __builtin_prefetch(row + (size_t)r * stride + ROW_BYTES_AHEAD + skipped);
-        weights[r] = load_block(row + (size_t)r * stride);
-      }
+      for (int p = 0; p < parts; p++)
+        weights[p] = load_block(row + (size_t)(p * ROWS_TOGETHER) * stride, row + (size_t)last * stride);
 #pragma clang loop unroll(full)
       for (int i = 0; i < inputs; i++)
 #pragma clang loop unroll(full)
-        for (int r = 0; r < rows; r++)
-          sums[r][k % 2][i] = add_block(weights[r], fine[i].elements + (b + k) * BLOCK,
-                                        factors[r][i][k], sums[r][k % 2][i]);
+        for (int p = 0; p < parts; p++)
+          sums[p][k % 2][i] = add_block(weights[p], fine[i].elements + (b + k) * BLOCK,
+                                        factors[p * ROWS_TOGETHER][i][k], factors[last][i][k],
+                                        sums[p][k % 2][i]);
     }
   }
   for (; b < blocks; b++, row += BLOCK_BYTES) {
 #pragma clang loop unroll(full)
-    for (int r = 0; r < rows; r++) {
-      block_weights weights = load_block(row + (size_t)r * stride);
-      float scale = half_to_float(row + (size_t)r * stride);
+    for (int p = 0; p < parts; p++) {
+      const uint8_t *first = row + (size_t)(p * ROWS_TOGETHER) * stride, *second = row + (size_t)last * stride;
+      block_weights weights = load_block(first, second);
 #pragma clang loop unroll(full)
       for (int i = 0; i < inputs; i++)
-        sums[r][0][i] = add_block(weights, fine[i].elements + b * BLOCK, scale * fine[i].steps[b],
-                                  sums[r][0][i]);
+        sums[p][0][i] = add_block(weights, fine[i].elements + b * BLOCK,
+                                  half_to_float(first) * fine[i].steps[b],
+                                  half_to_float(second) * fine[i].steps[b], sums[p][0][i]);
     }
   }
 #pragma clang loop unroll(full)
   for (int r = 0; r < rows; r++)
 #pragma clang loop unroll(full)
     for (int i = 0; i < inputs; i++)
-      out[(size_t)i * out_ld + (size_t)r] = total_of(sums[r][0][i] + sums[r][1][i]);
+      out[(size_t)i * out_ld + (size_t)r] = total_of(
+          sums[r / ROWS_TOGETHER][0][i] + sums[r / ROWS_TOGETHER][1][i], r % ROWS_TOGETHER);
 }
 
 /// Rows of weights that stay near while one group of inputs after the other takes them.
@@ -142,9 +143,9 @@ static void multiply_eight_bits(const uint8_t *row, size_t stride, size_t rows, 
   }                                                                                                \
   break
       switch (count) {
-      case 1: ROWS_TIMES(1, 1);
-      case 2: ROWS_TIMES(1, 2);
-      case 3: ROWS_TIMES(1, 3);
+      case 1: ROWS_TIMES(ROWS_TOGETHER, 1);
+      case 2: ROWS_TIMES(ROWS_TOGETHER, 2);
+      case 3: ROWS_TIMES(ROWS_TOGETHER, 3);
       default: ROWS_TIMES(WEIGHT_ROWS, 4);
       }
 #undef ROWS_TIMES

@@ -20,13 +20,9 @@ static void prepare_queries(const float *queries, size_t rows, size_t head_size,
     to[1] = sum_lanes(sum);
     float scale = most > 0 ? 127.0f / most : 0.0f;
     int8_t *elements = (int8_t *)(to + QUERY_HEADER);
-    uvec wholes = 0;
-    for (size_t i = 0; i < head_size; i += LANES) {
-      ivec whole = nearest(load(query + i) * scale);
-      wholes += (uvec)whole;
-      store_bytes(whole, elements + i);
-    }
-    uint32_t total = MOVED_BY * __builtin_reduce_add(wholes);
+    uint32_t total = 0;
+    for (size_t i = 0; i < head_size; i += 16)
+      total += MOVED_BY * (uint32_t)store_rounded(query + i, scale, 0, elements + i);
     memcpy(to + 2, &total, sizeof total);
   }
 }
@@ -64,8 +60,7 @@ static void pack_coarse(const ihp_rows *keys, const int32_t *indices, size_t cou
       float most = max_lanes(greatest);
       scales[first + r] = most / 127.0f;
       float scale = most > 0 ? 127.0f / most : 0.0f;
-      for (size_t i = 0; i < head_size; i += LANES)
-        store_bytes(nearest(load(key + i) * scale) ^ MOVED_BY, bytes[r] + i);
+      for (size_t i = 0; i < head_size; i += 16) store_rounded(key + i, scale, MOVED_BY, bytes[r] + i);
     }
     transpose_words(bytes, head_size / 4, (uint32_t *)panel + first);
   }
@@ -86,11 +81,14 @@ typedef struct key_sums {
 
 INLINE key_sums sums_from(const int32_t start[1]) { return (key_sums){(ints8)start[0]}; }
 
-INLINE key_sums add_scores(key_sums sums, eight_keys keys, const int8_t *const query[1]) {
+/// Adds products of a query with two times 8 keys.
+INLINE void add_scores(key_sums sums[2], const eight_keys keys[2], const int8_t *const query[1]) {
   int32_t words[2];
   memcpy(words, query[0], sizeof words);
-  return (key_sums){add_eight(add_eight(sums.all, keys.low, (ints8)words[0]), keys.high,
-                              (ints8)words[1])};
+  sums[0].all = add_eight(sums[0].all, keys[0].low, (ints8)words[0]);
+  sums[1].all = add_eight(sums[1].all, keys[1].low, (ints8)words[0]);
+  sums[0].all = add_eight(sums[0].all, keys[0].high, (ints8)words[1]);
+  sums[1].all = add_eight(sums[1].all, keys[1].high, (ints8)words[1]);
 }
 
 INLINE ints8 sums_of_query(key_sums sums, const int query) {
@@ -124,6 +122,11 @@ INLINE eight_keys load_keys(const key_form form, const uint8_t *keys, size_t k) 
   return arranged((ints8)low, (ints8)high);
 }
 
+/// Prefetches, on the way through two groups, the line of the two groups ahead that lies as far in them.
+INLINE void prefetch_line(const uint8_t *const ahead[2], size_t offset) {
+  __builtin_prefetch(ahead[offset / 32 % 2] + offset / 64 * 64);
+}
+
 /// Twice 8 keys times `rows` queries; prefetches the lines of two more groups on the way, one at a
 /// time, since more than a core can have on its way hold it up.
 INLINE void score_keys(const key_form form, const int rows, const uint8_t *left, const uint8_t *right,
@@ -147,27 +150,25 @@ INLINE void score_keys(const key_form form, const int rows, const uint8_t *left,
     }
     sums[t][0] = sums[t][1] = sums_from(start);
   }
-  // Bytes of a group in front of its elements, and of four elements of its keys.
+  // Bytes of a group in front of its elements, and of an element of its keys.
   const size_t header = form == FOUR_BITS ? GROUP_HEADER : MEAN_HEADER;
-  const size_t step = form == FOUR_BITS ? GROUP * 2 : GROUP * 4;
+  const size_t width = form == FOUR_BITS ? GROUP / 2 : GROUP;
   if (form != COLUMNS) {
-    __builtin_prefetch(ahead[0] + header + head_size / 4 * step - 1);
-    __builtin_prefetch(ahead[1] + header + head_size / 4 * step - 1);
+    __builtin_prefetch(ahead[0] + header + head_size * width - 1);
+    __builtin_prefetch(ahead[1] + header + head_size * width - 1);
   }
   for (size_t k = 0; k < head_size; k += 8) {
-    // The line of the two groups ahead that lies as far in them.
     if (form != COLUMNS)
-      for (size_t offset = k / 4 * step; offset < (k / 4 + 2) * step; offset += 32)
-        __builtin_prefetch(ahead[offset / 32 % 2] + offset / 64 * 64);
-    eight_keys a = load_keys(form, left, k), b = load_keys(form, right, k);
+#pragma clang loop unroll(full)
+      for (size_t half = 0; half < width / 4; half++) prefetch_line(ahead, k * width + half * 32);
+    const eight_keys keys[2] = {load_keys(form, left, k), load_keys(form, right, k)};
 #pragma clang loop unroll(full)
     for (int t = 0; t < tiles; t++) {
       const int8_t *elements[QUERIES_TOGETHER];
 #pragma clang loop unroll(full)
       for (int i = 0; i < QUERIES_TOGETHER; i++)
         elements[i] = (const int8_t *)(query[t][i] + QUERY_HEADER) + k;
-      sums[t][0] = add_scores(sums[t][0], a, elements);
-      sums[t][1] = add_scores(sums[t][1], b, elements);
+      add_scores(sums[t], keys, elements);
     }
   }
   const uint8_t *groups[2] = {left, right};
