@@ -144,9 +144,9 @@ INLINE void score_keys(const key_form form, const int rows, const uint8_t *left,
       // What has no partner is multiplied twice.
       int row = t * QUERIES_TOGETHER + i < rows ? t * QUERIES_TOGETHER + i : rows - 1;
       query[t][i] = queries + (size_t)row * query_ld;
-      int32_t total;
+      uint32_t total;
       memcpy(&total, query[t][i] + 2, sizeof total);
-      start[i] = form == FOUR_BITS ? 0 : -total;
+      start[i] = form == FOUR_BITS ? 0 : (int32_t)-total;
     }
     sums[t][0] = sums[t][1] = sums_from(start);
   }
@@ -182,8 +182,8 @@ INLINE void score_keys(const key_form form, const int rows, const uint8_t *left,
     for (int r = 0; r < rows; r++) {
       const float *own = queries + (size_t)r * query_ld;
       ints8 whole = sums_of_query(sums[r / QUERIES_TOGETHER][g], r % QUERIES_TOGETHER);
-      gvec dots = __builtin_convertvector(whole, gvec) * (scale * own[0]);
-      if (form == FOUR_BITS) dots += least * own[1];
+      gvec dots = __builtin_convertvector(whole, gvec);
+      dots = form == FOUR_BITS ? dots * (scale * own[0]) + least * own[1] : dots * (scale * own[0]);
       memcpy(scores + (size_t)r * ld + (size_t)g * GROUP, &dots, sizeof dots);
     }
   }
@@ -243,10 +243,10 @@ INLINE void coarse_tile(const int height, const void *panel, size_t head_size,
   ivec sums[6][4];
 #pragma clang loop unroll(full)
   for (int r = 0; r < height; r++) {
-    int32_t total;
+    uint32_t total;
     memcpy(&total, queries + (size_t)r * query_ld + 2, sizeof total);
 #pragma clang loop unroll(full)
-    for (int v = 0; v < 4; v++) sums[r][v] = -total;
+    for (int v = 0; v < 4; v++) sums[r][v] = (int32_t)-total;
   }
   for (size_t k = 0; k < head_size / 4; k++) {
     ivec right[4];

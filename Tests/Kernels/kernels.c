@@ -502,9 +502,35 @@ static void test_scores(const ihp_kernels *table, size_t head, size_t rows) {
   free(panel);
 }
 
+/// What is no number must not stop a kernel, nor lead it out of its memory.
+static void test_no_numbers(const ihp_kernels *table) {
+  enum { n = 256 };
+  const float kinds[] = {NAN, INFINITY, -INFINITY, 1e38f};
+  for (int kind = 0; kind < 4; kind++) {
+    float *x = randoms(n), *prepared = room((2 * n + IHP_PREPARED_EXTRA) * 4), *out = room(64 * 4);
+    for (size_t i = 0; i < n; i += kind == 3 ? 1 : 7) x[i] = kinds[kind];
+    table->prepare_input(x, n, prepared);
+    for (const format *f = formats; f < formats + FORMATS; f++) {
+      uint8_t *w = stored(f, 1, n);
+      table->matvec(f->element, w, n / f->width * f->bytes, 1, x, prepared, 2 * n + IHP_PREPARED_EXTRA, 1, n, out, 1);
+      free(w);
+    }
+    const uint8_t *blocks[1] = {(const uint8_t *)x};
+    ihp_rows keys = {blocks, 6, IHP_F32, 0, n};
+    const int32_t indices[4] = {0, 1, 2, 3};
+    float *scratch = room(64 * 64 * 4), *panel = room(64 * 65 * 4);
+    table->prepare_queries(x, 1, 64, prepared);
+    table->pack_coarse(&keys, indices, 4, 64, NULL, 0, indices, scratch, panel);
+    table->score_coarse(panel, 64, prepared, 1, out, 64);
+    checks++;
+    free(x), free(prepared), free(out), free(scratch), free(panel);
+  }
+}
+
 static void test_table(const ihp_kernels *table) {
   set = table->name;
   const size_t checked = checks, failed = failures;
+  test_no_numbers(table);
   test_rows(table);
   static const size_t shapes[][3] = {{1, 32, 1}, {3, 256, 2}, {5, 544, 13}, {67, 512, 3}, {2, 1056, 4}, {4, 768, 1}};
   for (const format *f = formats; f < formats + FORMATS; f++)
