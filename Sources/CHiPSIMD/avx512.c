@@ -2,6 +2,7 @@
 // AVX-512 (F, BW, VL, DQ): vectors of sixteen floats.
 #if defined(__x86_64__)
 
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 

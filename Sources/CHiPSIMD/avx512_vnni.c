@@ -16,6 +16,7 @@
 #define TILE_ROWS 6
 #define PRODUCTS_IN_BF16 0
 #define IN_INTEGERS 1
+#define INTEGERS "integers_x86.h"
 #define TILE_VECTORS 4
 
 #include "vectors.h"

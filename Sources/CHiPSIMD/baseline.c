@@ -17,6 +17,7 @@ typedef float vec __attribute__((ext_vector_type(LANES)));
 typedef float quad __attribute__((ext_vector_type(4)));
 typedef int32_t ivec __attribute__((ext_vector_type(LANES)));
 typedef uint32_t uvec __attribute__((ext_vector_type(LANES)));
+typedef uint8_t bytes16 __attribute__((ext_vector_type(16)));
 
 static inline vec fused(vec a, vec b, vec c) { return a * b + c; }
 
@@ -65,6 +66,12 @@ static inline void narrow_half(vec x, void *p) {
     out[i] = (uint16_t)(half | (signbit(x[i]) ? 0x8000u : 0u));
   }
   memcpy(p, out, sizeof out);
+}
+
+/// What a code book has for digits of 4 bits.
+static inline bytes16 looked_up(bytes16 book, bytes16 digits) {
+  for (int i = 0; i < 16; i++) digits[i] = book[digits[i] & 15];
+  return digits;
 }
 
 #include "kernels.h"

@@ -3,9 +3,18 @@
 
 #if defined(__x86_64__)
 
+#include <cpuid.h>
+
 static int has_avx2(void) {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("f16c");
+}
+
+/// AVX-VNNI: leaf 7, sub-leaf 1, EAX bit 4. Not every compiler's `__builtin_cpu_supports` has a name for it.
+static int has_avx_vnni(void) {
+  unsigned most, a, b, c, d;
+  if (!has_avx2() || !__get_cpuid_count(7, 0, &most, &b, &c, &d) || most < 1) return 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
 static int has_avx512(void) {
@@ -20,6 +29,8 @@ const ihp_kernels *ihp_kernels_for(ihp_isa isa) {
     return &ihp_baseline_kernels;
   case IHP_AVX2:
     return has_avx2() ? &ihp_avx2_kernels : NULL;
+  case IHP_AVX2_VNNI:
+    return has_avx_vnni() ? &ihp_avx2_vnni_kernels : NULL;
   case IHP_AVX512:
     return has_avx512() ? &ihp_avx512_kernels : NULL;
   case IHP_AVX512_VNNI:
@@ -42,6 +53,34 @@ ihp_bf16_speed ihp_bf16_products(void) {
 
 #else
 
+#if defined(__aarch64__) && defined(__linux__)
+
+#include <sys/auxv.h>
+
+// As <asm/hwcap.h> has them.
+static int has_dotprod(void) { return (getauxval(AT_HWCAP) >> 20 & 1) != 0; }
+static int has_i8mm(void) { return has_dotprod() && (getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
+
+#elif defined(__aarch64__) && defined(__APPLE__)
+
+#include <sys/sysctl.h>
+
+static int has_feature(const char *name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, NULL, 0) == 0 && value != 0;
+}
+
+static int has_dotprod(void) { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+static int has_i8mm(void) { return has_dotprod() && has_feature("hw.optional.arm.FEAT_I8MM"); }
+
+#elif defined(__aarch64__)
+
+static int has_dotprod(void) { return 0; }
+static int has_i8mm(void) { return 0; }
+
+#endif
+
 const ihp_kernels *ihp_kernels_for(ihp_isa isa) {
   switch (isa) {
   case IHP_BASELINE:
@@ -49,6 +88,10 @@ const ihp_kernels *ihp_kernels_for(ihp_isa isa) {
 #if defined(__aarch64__)
   case IHP_NEON:
     return &ihp_neon_kernels;
+  case IHP_NEON_DOTPROD:
+    return has_dotprod() ? &ihp_neon_dotprod_kernels : NULL;
+  case IHP_NEON_I8MM:
+    return has_i8mm() ? &ihp_neon_i8mm_kernels : NULL;
 #endif
   default:
     return NULL;

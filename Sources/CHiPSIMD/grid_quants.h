@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Formats whose elements are points of a grid, eight or four at a time, with signs.
 
-#if IN_INTEGERS
+#if IN_INTEGERS && LANES == 16
 
 /// 32 elements of a grid with signs, plus `offset`.
 INLINE void put_signed_block(const uint64_t points[4], uint32_t signs, uint8_t offset, uint8_t *out) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The body of every kernel table. PRODUCTS_IN_BF16 rounds the factors of products of many rows to
 // bfloat16; IN_INTEGERS computes single rows of quantised blocks and the scores of selections in 8 bits,
-// which need AVX-512 with VNNI. A file per instruction set defines `vec`, LANES, TILE_ROWS,
-// TILE_VECTORS, PRODUCTS_IN_BF16, IN_INTEGERS, `fused`, `fold`, `fold_max`, `widen_half`,
-// `half_to_float` and `narrow_half`, and then includes this once.
+// with the products that the header INTEGERS has (`integers_x86.h`, `integers_dotprod.h`, `integers_i8mm.h`). A file per
+// instruction set defines `vec`, LANES, TILE_ROWS, TILE_VECTORS, PRODUCTS_IN_BF16, IN_INTEGERS, `fused`,
+// `fold`, `fold_max`, `widen_half`, `half_to_float` and `narrow_half`, and then includes this once.
 //
 // Conditions that the callers keep: head sizes and widths of F16/BF16/F32 rows are multiples of
 // 16, widths of Q8_0 rows multiples of 32.
@@ -62,7 +62,41 @@ INLINE quad sums_of(vec a, vec b, vec c, vec d) {
 }
 
 #if IN_INTEGERS
-#include "transpose512.h"
+
+/// As many bytes as a vector has.
+INLINE ivec load_bytes(const void *p) {
+  ivec x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}
+
+/// The lowest bytes of 16 numbers.
+INLINE void store_bytes(const ivec *numbers, void *out) {
+  typedef int32_t ints16 __attribute__((ext_vector_type(16)));
+  typedef int8_t chars16 __attribute__((ext_vector_type(16)));
+  ints16 all;
+  memcpy(&all, numbers, sizeof all);
+  chars16 bytes = __builtin_convertvector(all, chars16);
+  memcpy(out, &bytes, sizeof bytes);
+}
+
+#include INTEGERS
+
+/// 16 numbers times `scale` as bytes, moved up by `moved`; returns the sum of what they are without that.
+INLINE int32_t store_rounded(const float *x, float scale, int32_t moved, void *out) {
+  enum { vectors = 16 / LANES };
+  ivec whole[vectors];
+  uvec sum = 0;
+#pragma clang loop unroll(full)
+  for (int v = 0; v < vectors; v++) {
+    whole[v] = nearest(load(x + v * LANES) * scale);
+    sum += (uvec)whole[v];
+    whole[v] ^= moved;
+  }
+  store_bytes(whole, out);
+  return (int32_t)__builtin_reduce_add(sum);
+}
+
 #endif
 
 #if PRODUCTS_IN_BF16

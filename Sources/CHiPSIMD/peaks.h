@@ -43,17 +43,16 @@ static double peak(ihp_element element, size_t rounds) {
 #endif
 #if IN_INTEGERS
   if (element == IHP_Q8_0) {
-    __m512i bits = _mm512_set1_epi32(0x3c003c00);
-    __m512i sums[PEAK_SUMS];
-    for (int i = 0; i < PEAK_SUMS; i++) sums[i] = _mm512_set1_epi32(i);
+    ivec sums[PEAK_SUMS], bits = 0x3c003c00;
+    for (int i = 0; i < PEAK_SUMS; i++) sums[i] = i;
     for (size_t round = 0; round < rounds; round++) {
 #pragma clang loop unroll(full)
       for (int i = 0; i < PEAK_SUMS; i++) {
-        sums[i] = _mm512_dpbusd_epi32(sums[i], bits, bits);
+        sums[i] = PEAK_PRODUCTS(sums[i], bits);
         OPAQUE(sums[i]);
       }
     }
-    return 2.0 * 64 * PEAK_SUMS * (double)rounds;
+    return 2.0 * PEAK_COUNT * PEAK_SUMS * (double)rounds;
   }
 #endif
   return 0;

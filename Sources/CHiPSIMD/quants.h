@@ -15,7 +15,6 @@ typedef struct quants {
 } quants;
 
 typedef uint8_t bytes8 __attribute__((ext_vector_type(8)));
-typedef uint8_t bytes16 __attribute__((ext_vector_type(16)));
 typedef uint8_t bytes32 __attribute__((ext_vector_type(32)));
 
 // Macros: a 32-byte vector as an argument would depend on the instruction set.
@@ -63,26 +62,45 @@ INLINE void set_groups(quants *out, size_t group, size_t count, float scale, flo
   }
 }
 
-/// 16 bytes of pairs: the low halves are elements 0 ..< 16 of a block of 32, the high ones the rest.
-INLINE void unpack_pairs(const uint8_t *pairs, uint8_t *out) {
+/// Elements 0 ..< 16 and the other 16 of a block of 32. In one piece: a wide load would wait for two stores.
+INLINE void store_halves(bytes16 low, bytes16 high, uint8_t *out) {
+  STORE_BYTES(out, __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+                                           16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31));
+}
+
+INLINE bytes16 load_pairs(const uint8_t *pairs) {
   bytes16 both;
   memcpy(&both, pairs, sizeof both);
-  bytes16 low = both & 15, high = both >> 4;
-  memcpy(out, &low, sizeof low);
-  memcpy(out + 16, &high, sizeof high);
+  return both;
 }
 
-/// Adds bit i of a word to element i, as its fifth bit.
-INLINE void add_fifth_bits(const uint8_t *bits, uint8_t *out) {
-  static const uint8_t places[32] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
-                                     1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  for (size_t i = 0; i < 32; i++)
-    out[i] = (uint8_t)(out[i] | ((bits[i / 8] & places[i]) ? 16 : 0));
+/// 16 bytes of pairs: the low halves are elements 0 ..< 16 of a block of 32, the high ones the rest.
+INLINE void unpack_pairs(const uint8_t *pairs, uint8_t *out) {
+  bytes16 both = load_pairs(pairs);
+  store_halves(both & 15, both >> 4, out);
 }
 
-/// Replaces digits of 4 bits by what a code book has for them.
-INLINE void look_up(const uint8_t book[16], uint8_t *digits, size_t n) {
-  for (size_t i = 0; i < n; i++) digits[i] = book[digits[i]];
+/// 16 where a bit is set.
+INLINE bytes16 fifth_bits(const uint8_t bits[2]) {
+  const bytes16 places = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  uint16_t both;
+  memcpy(&both, bits, sizeof both);
+  typedef uint16_t words8 __attribute__((ext_vector_type(8)));
+  bytes16 pairs = (bytes16)(words8)both;
+  bytes16 each = __builtin_shufflevector(pairs, pairs, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+  return (bytes16)((each & places) != 0) & 16;
+}
+
+/// Pairs with bit i of a word as the fifth bit of element i.
+INLINE void unpack_fives(const uint8_t *pairs, const uint8_t *bits, uint8_t *out) {
+  bytes16 both = load_pairs(pairs);
+  store_halves((both & 15) | fifth_bits(bits), (both >> 4) | fifth_bits(bits + 2), out);
+}
+
+/// What a code book has for pairs.
+INLINE void look_up(const uint8_t book[16], const uint8_t *pairs, uint8_t *out) {
+  bytes16 both = load_pairs(pairs), entries = load_pairs(book);
+  store_halves(looked_up(entries, both & 15), looked_up(entries, both >> 4), out);
 }
 
 /// The values of IQ4_NL and IQ4_XS, plus 127.
@@ -121,16 +139,14 @@ static inline void unpack_Q5_0(const uint8_t *block, size_t count, quants *out) 
   for (size_t b = 0; b < count; b++, block += 22) {
     float scale = half_to_float(block);
     set_groups(out, 2 * b, 2, scale, 16 * scale);
-    unpack_pairs(block + 6, out->quant + 32 * b);
-    add_fifth_bits(block + 2, out->quant + 32 * b);
+    unpack_fives(block + 6, block + 2, out->quant + 32 * b);
   }
 }
 
 static inline void unpack_Q5_1(const uint8_t *block, size_t count, quants *out) {
   for (size_t b = 0; b < count; b++, block += 24) {
     set_groups(out, 2 * b, 2, half_to_float(block), -half_to_float(block + 2));
-    unpack_pairs(block + 8, out->quant + 32 * b);
-    add_fifth_bits(block + 4, out->quant + 32 * b);
+    unpack_fives(block + 8, block + 4, out->quant + 32 * b);
   }
 }
 
@@ -147,18 +163,16 @@ static inline void unpack_IQ4_NL(const uint8_t *block, size_t count, quants *out
   for (size_t b = 0; b < count; b++, block += 18) {
     float scale = half_to_float(block);
     set_groups(out, 2 * b, 2, scale, BOOK_OFFSET_NL * scale);
-    unpack_pairs(block + 2, out->quant + 32 * b);
+    look_up(book_nl, block + 2, out->quant + 32 * b);
   }
-  look_up(book_nl, out->quant, 32 * count);
 }
 
 static inline void unpack_MXFP4(const uint8_t *block, size_t count, quants *out) {
   for (size_t b = 0; b < count; b++, block += 17) {
     float scale = half_power(block[0]);
     set_groups(out, 2 * b, 2, scale, BOOK_OFFSET_MXFP4 * scale);
-    unpack_pairs(block + 1, out->quant + 32 * b);
+    look_up(book_mxfp4, block + 1, out->quant + 32 * b);
   }
-  look_up(book_mxfp4, out->quant, 32 * count);
 }
 
 // MARK: Super-blocks of 256
@@ -274,9 +288,8 @@ static inline void unpack_IQ4_XS(const uint8_t *block, size_t count, quants *out
     int six = (block[4 + b / 2] >> (b % 2 * 4) & 15) | (high >> (2 * b) & 3) << 4;
     float own = scale * (float)(six - 32);
     set_groups(out, 2 * b, 2, own, BOOK_OFFSET_NL * own);
-    unpack_pairs(block + 8 + 16 * b, out->quant + 32 * b);
+    look_up(book_nl, block + 8 + 16 * b, out->quant + 32 * b);
   }
-  look_up(book_nl, out->quant, SUPER_BLOCK);
 }
 
 static inline void unpack_TQ2_0(const uint8_t *block, size_t count, quants *out) {

@@ -87,7 +87,7 @@ INLINE void groups_ahead(const ihp_rows *groups, const int32_t *firsts, size_t g
 }
 
 #if IN_INTEGERS
-#include "scores_vnni.h"
+#include "scores_bytes.h"
 #else
 #include "scores_f32.h"
 #endif

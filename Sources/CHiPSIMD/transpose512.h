@@ -30,3 +30,16 @@ INLINE void transpose16(__m512i r[16]) {
     r[12 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd);
   }
 }
+
+/// Transposes 16 rows of up to 64 words into the columns of a panel.
+INLINE void transpose_words(uint8_t rows[16][256], size_t words, uint32_t *panel) {
+  // 16 at a time; what lies beyond the head is not stored.
+  for (size_t i = 0; i < words; i += 16) {
+    __m512i part[16];
+#pragma clang loop unroll(full)
+    for (int r = 0; r < 16; r++) part[r] = _mm512_load_si512(rows[r] + 4 * i);
+    transpose16(part);
+    size_t depth = words - i < 16 ? words - i : 16;
+    for (size_t k = 0; k < depth; k++) _mm512_storeu_si512(panel + (i + k) * IHP_PANEL, part[k]);
+  }
+}

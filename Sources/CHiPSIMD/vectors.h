@@ -6,6 +6,7 @@ typedef float vec __attribute__((ext_vector_type(LANES)));
 typedef float quad __attribute__((ext_vector_type(4)));
 typedef int32_t ivec __attribute__((ext_vector_type(LANES)));
 typedef uint32_t uvec __attribute__((ext_vector_type(LANES)));
+typedef uint8_t bytes16 __attribute__((ext_vector_type(16)));
 typedef _Float16 hvec __attribute__((ext_vector_type(LANES)));
 
 static inline vec fused(vec a, vec b, vec c) { return __builtin_elementwise_fma(a, b, c); }
@@ -26,4 +27,13 @@ static inline void narrow_half(vec x, void *p) {
   vec bounded = __builtin_elementwise_min(__builtin_elementwise_max(x, (vec)-65504.0f), (vec)65504.0f);
   hvec half = __builtin_convertvector(bounded, hvec);
   memcpy(p, &half, sizeof half);
+}
+
+/// What a code book has for digits of 4 bits.
+static inline bytes16 looked_up(bytes16 book, bytes16 digits) {
+#if defined(__aarch64__)
+  return (bytes16)vqtbl1q_u8((uint8x16_t)book, (uint8x16_t)digits);
+#else
+  return (bytes16)_mm_shuffle_epi8((__m128i)book, (__m128i)digits);
+#endif
 }

@@ -6,6 +6,12 @@ public import HiPTensors
 /// An instruction set with kernels of its own.
 public enum CPUKernels: String, Sendable, CaseIterable {
   case baseline, avx2, avx512, neon
+  /// AVX2 with its 8-bit dot products.
+  case avx2VNNI = "avx2-vnni"
+  /// NEON with its 8-bit dot products.
+  case neonDotProd = "neon-dotprod"
+  /// NEON with its 8-bit dot products and products of 8-bit matrices.
+  case neonI8MM = "neon-i8mm"
   /// AVX-512 with its 8-bit dot products.
   case avx512VNNI = "avx512-vnni"
   /// AVX-512 with its bfloat16 and 8-bit dot products.
@@ -20,7 +26,10 @@ public enum CPUKernels: String, Sendable, CaseIterable {
   public static let best: CPUKernels = {
     let known = supported
     guard known.contains(.avx512BFloat16) else {
-      return [.avx512VNNI, .avx512, .avx2, .neon].first { known.contains($0) } ?? .baseline
+      let fastest: [CPUKernels] = [
+        .avx512VNNI, .avx512, .avx2VNNI, .avx2, .neonI8MM, .neonDotProd, .neon,
+      ]
+      return fastest.first { known.contains($0) } ?? .baseline
     }
     let isFast =
       switch ihp_bf16_products() {
@@ -59,6 +68,9 @@ public enum CPUKernels: String, Sendable, CaseIterable {
     case .avx2: ihp_kernels_for(IHP_AVX2)
     case .avx512: ihp_kernels_for(IHP_AVX512)
     case .neon: ihp_kernels_for(IHP_NEON)
+    case .avx2VNNI: ihp_kernels_for(IHP_AVX2_VNNI)
+    case .neonDotProd: ihp_kernels_for(IHP_NEON_DOTPROD)
+    case .neonI8MM: ihp_kernels_for(IHP_NEON_I8MM)
     case .avx512VNNI: ihp_kernels_for(IHP_AVX512_VNNI)
     case .avx512BFloat16: ihp_kernels_for(IHP_AVX512_BF16)
     }

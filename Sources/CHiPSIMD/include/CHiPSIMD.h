@@ -249,6 +249,12 @@ typedef enum ihp_isa {
   IHP_AVX512_BF16 = 4,
   /// AVX-512 with its 8-bit dot products (VNNI).
   IHP_AVX512_VNNI = 5,
+  /// AVX2 with its 8-bit dot products (AVX-VNNI).
+  IHP_AVX2_VNNI = 6,
+  /// NEON with its 8-bit dot products.
+  IHP_NEON_DOTPROD = 7,
+  /// NEON with its 8-bit dot products and products of 8-bit matrices (I8MM).
+  IHP_NEON_I8MM = 8,
 } ihp_isa;
 
 /// How fast bfloat16 products are against those in float32, where the processor's maker is known by it.
