@@ -323,7 +323,7 @@ static void test_attention(const ihp_kernels *table, const format *f, size_t hea
   memset(got, 0, rows * 256 * 4);
   memset(want, 0, rows * 256 * 4);
   BOTH("score_stored", got, want, rows * 64, allowed,
-       own->score_stored(&stored_rows, indices, count, head, turn, half, positions, pass ? NULL : &stored_rows,
+       own->score_stored(&stored_rows, indices, count, head, turn, half, positions, pass ? NULL : &stored_rows, indices,
                          scratch, queries, rows, out, 64));
   BOTH("pack_keys", got, want, rows * 64, allowed,
        own->pack_keys(&stored_rows, indices, count, head, turn, half, positions, scratch, panel);
