@@ -6,17 +6,11 @@ public struct BlockSelection: Sendable, Hashable, Codable {
   public let blockSize: Int
   /// First positions of the selected blocks, ascending: `[head][query block][block]`.
   public let blocks: [[[Int32]]]
-  /// The share of the softmax mass between sink and window that they are estimated to hold,
-  /// `[head][query block]`, of policies that sharpen by it.
-  ///
-  /// Nil: not known, so nothing is sharpened.
-  public let held: [[Float]]?
 
   /// Stores a selection.
-  public init(blockSize: Int, blocks: [[[Int32]]], held: [[Float]]? = nil) {
+  public init(blockSize: Int, blocks: [[[Int32]]]) {
     self.blockSize = blockSize
     self.blocks = blocks
-    self.held = held
   }
 }
 
@@ -35,14 +29,6 @@ extension BlockSelection {
       throw PolicyError(
         "there must be lists of blocks for \(shape.heads) heads of \(rows) query blocks each")
     }
-    if let held {
-      guard held.map(\.count) == blocks.map(\.count),
-        held.joined().allSatisfy({ (0...1).contains($0) })
-      else {
-        throw PolicyError(
-          "\"held\", where it is given, must hold a share from 0 to 1 for each list of blocks")
-      }
-    }
     let perOwner =
       switch pruning.sharing {
       case .allHeads: shape.heads
@@ -51,9 +37,9 @@ extension BlockSelection {
       }
     for (head, lists) in blocks.enumerated() {
       let owner = head / perOwner * perOwner
-      guard lists == blocks[owner], held?[head] == held?[owner] else {
+      guard lists == blocks[owner] else {
         throw PolicyError(
-          "head \(head) has other blocks, or holds another share, than the heads it shares with; use \"sharing\": \"head\""
+          "head \(head) has other blocks than the heads it shares with; use \"sharing\": \"head\""
         )
       }
       for starts in lists {

@@ -26,11 +26,6 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public let halving: HalvingRule
   /// Positions of queries and keys in the attention over what was selected.
   public let attentionPositions: PositionScheme
-  /// How much the scores of selected keys are sharpened for an unfinished block of queries, when they
-  /// hold more of the softmax mass than keys of the trained length would; 0: not at all.
-  ///
-  /// In a text that is read in pieces every piece may end in such a block.
-  public internal(set) var sharpening = 0.0
   /// Where questions and answers attend; nil: everywhere.
   public internal(set) var focus: Focus?
   /// Layers that deviate.
@@ -161,7 +156,6 @@ public struct HierarchicalPruning: Sendable, Hashable {
       scoring: Scoring(
         sharing: sharing, ranking: ranking, positions: pruningPositions, halving: halving),
       attentionPositions: attentionPositions, exceptions: exceptions ?? self.exceptions)
-    policy.sharpening = sharpening
     policy.focus = focus
     if let keep { policy.focus?.keep = keep }
     try policy.check()
@@ -225,7 +219,6 @@ public struct HierarchicalPruning: Sendable, Hashable {
     pruningPositions = positions.pruning
     halving = base.halving
     attentionPositions = positions.attention
-    sharpening = base.sharpening
     focus = base.focus
     exceptions = []
   }

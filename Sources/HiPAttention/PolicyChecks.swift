@@ -29,11 +29,6 @@ extension HierarchicalPruning {
           "\"fineStages\" are those of one block of queries; leave \"queryBlocks\" out there")
       }
     }
-    guard (0...2).contains(sharpening), sharpening == 0 || ranking == .share else {
-      throw PolicyError(
-        "\"sharpening\" is \(sharpening); it must be 0 to 2, and goes by shares of softmax mass: with "
-          + "\"ranking\": \"share\" only")
-    }
     guard let last = stages.last else {
       guard focus == nil else {
         throw PolicyError("\"focus\" restricts what stages select; there are no \"stages\"")

@@ -92,8 +92,8 @@ extension AttentionPolicy {
     case .hierarchical:
       try fields.allow([
         "policy", "sink", "window", "queryBlock", "stages", "fineStages", "sharing", "ranking",
-        "representative", "chunkScore", "pruningPositions", "attentionPositions", "sharpening",
-        "focus", "layers",
+        "representative", "chunkScore", "pruningPositions", "attentionPositions", "focus",
+        "layers",
       ])
       self = .hierarchical(try HierarchicalPruning(fields))
     }
@@ -181,7 +181,6 @@ extension HierarchicalPruning {
         ? fields.objects("layers", what: "an exception in \"layers\"").map {
           try LayerException($0)
         } : [])
-    if fields.has("sharpening") { self = try sharpened(by: fields.number("sharpening")) }
     if fields.has("focus") { self = try focusing(Focus(fields.object("focus", what: "\"focus\""))) }
   }
 
@@ -197,7 +196,6 @@ extension HierarchicalPruning {
     try fields.encode(halving.score.rawValue, forKey: "chunkScore")
     try fields.encode(pruningPositions.rawValue, forKey: "pruningPositions")
     try fields.encode(attentionPositions.rawValue, forKey: "attentionPositions")
-    if sharpening > 0 { try fields.encode(sharpening, forKey: "sharpening") }
     if let focus {
       var object = fields.nestedContainer(keyedBy: FieldName.self, forKey: "focus")
       try object.encode(focus.passage, forKey: "passage")

@@ -101,18 +101,11 @@ struct AttentionWork {
       let owners = pruning.sharing.ownerCount(input.shape)
       let owner = heads.lowerBound * owners / input.shape.heads
       let blocks = selection.blocks.isEmpty ? [] : selection.blocks[block][owner]
-      let trainedLength = input.trainedLength
       return AttentionJob(
         layer: layer, input: input, queries: queries, heads: heads, window: pruning.window,
         near: max(0, start - pruning.window + 1)..<end,
         far: FarKeys(
-          pruning, blocks: blocks, queries: start..<end, trainedLength: trainedLength),
-        sharpness: selection.held.isEmpty
-          ? 1
-          : Float(
-            pruning.sharpness(
-              held: selection.held[block][owner], queries: start..<end, trainedLength: trainedLength
-            )))
+          pruning, blocks: blocks, queries: start..<end, trainedLength: input.trainedLength))
     case .heavyHitters(_, let state):
       let kept = state.onCPU.kept[layer][set].map(\.key)
       return AttentionJob(
@@ -132,8 +125,6 @@ struct FarKeys {
   let positions: [Int32]
   /// What a quarter of each key rotates by instead; nil: nothing.
   var quarters: [Int32]?
-  /// How many of them, the first ones, are sinks.
-  var sinkCount = 0
   /// A key takes part in rows that are this far behind it.
   let window: Int
   /// What was subtracted from all positions, and is from the query's.
@@ -167,7 +158,6 @@ struct FarKeys {
       ? pruning.spreadPositions(
         blocks: blocks.map(Int.init), queriesFrom: queries.lowerBound, trainedLength: trainedLength)
       : []
-    sinkCount = sinks
     var indices: [Int32] = []
     var places: [Int32] = []
     var quarters: [Int32] = []
@@ -225,8 +215,6 @@ struct AttentionJob {
   /// Consecutive keys at their true positions.
   let near: Range<Int>
   let far: FarKeys
-  /// What differences between the scores of selected keys are multiplied by.
-  var sharpness: Float = 1
 
   var rowCount: Int { queries.count * heads.count }
   var headSize: Int { input.shape.headSize }
@@ -237,44 +225,22 @@ struct AttentionJob {
   func farPosition(_ position: Int) -> Int { min(position - far.shift, far.queryLimit) }
 
   private func tiles(_ keys: Int) -> Int { (keys + Int(IHP_PANEL) - 1) / Int(IHP_PANEL) }
-  /// Tiles whose scores are sharpened, the first ones: of selected keys without the sinks.
-  var sharpTiles: Int { sharpness == 1 ? 0 : tiles(far.count - far.sinkCount) }
-  /// Far keys that are not sharpened.
-  private var unsharpened: Int { sharpness == 1 ? far.count : far.sinkCount }
   /// Tiles of up to 64 keys: far ones first.
-  var tileCount: Int { sharpTiles + tiles(unsharpened) + tiles(near.count) }
+  var tileCount: Int { tiles(far.count) + tiles(near.count) }
 
   /// Parts that the keys are shared out in: at least eight tiles in each.
   var partCount: Int { max(1, min(16, tileCount / 8)) }
 
   /// A tile's place among the far or the near keys.
   func tile(_ index: Int) -> (isFar: Bool, start: Int, count: Int) {
-    func tile(_ index: Int, of keys: Range<Int>, isFar: Bool) -> (Bool, Int, Int) {
-      let start = keys.lowerBound + index * Int(IHP_PANEL)
-      return (isFar, start, min(Int(IHP_PANEL), keys.upperBound - start))
-    }
-    let rest = index - sharpTiles
-    guard rest >= 0 else { return tile(index, of: unsharpened..<far.count, isFar: true) }
-    return rest < tiles(unsharpened)
-      ? tile(rest, of: 0..<unsharpened, isFar: true)
-      : tile(rest - tiles(unsharpened), of: 0..<near.count, isFar: false)
-  }
-
-  /// Parts that go over sharpened tiles, of `parts` that go over all: each goes over tiles of one kind.
-  func sharpParts(of parts: Int) -> Int {
-    guard sharpTiles > 0, parts > 1 else { return 0 }
-    return max(1, min(parts - 1, (sharpTiles * parts + tileCount / 2) / tileCount))
+    let isFar = index < tiles(far.count)
+    let start = (isFar ? index : index - tiles(far.count)) * Int(IHP_PANEL)
+    return (isFar, start, min(Int(IHP_PANEL), (isFar ? far.count : near.count) - start))
   }
 
   /// The tiles of one of several parts.
   func part(_ part: Int, of parts: Int) -> Range<Int> {
-    let sharp = sharpParts(of: parts)
-    let (tiles, index, count) =
-      part < sharp
-      ? (0..<sharpTiles, part, sharp)
-      : (sharp == 0 ? 0..<tileCount : sharpTiles..<tileCount, part - sharp, parts - sharp)
-    return tiles.lowerBound + tiles.count * index / count..<tiles.lowerBound + tiles.count
-      * (index + 1) / count
+    tileCount * part / parts..<tileCount * (part + 1) / parts
   }
 
   /// Holds the pages of some tiles.

@@ -82,8 +82,6 @@ extension CPUBackend {
       let job = jobs[index]
       var merged = state(first[index], job)
       for part in 1..<job.partCount {
-        // Sharpened scores are put together before others join them.
-        if part == job.sharpParts(of: job.partCount) { anchor(&merged, of: job) }
         var next = state(first[index] + part, job)
         table.softmax_merge(&merged, &next, job.rowCount, job.headSize)
       }
@@ -104,12 +102,6 @@ extension CPUBackend {
     foldTiles(
       job.part(part, of: parts), of: job, rotations, memory, heldPages(thread), &state)
     use(&state, job.rowCount)
-  }
-
-  /// Ends the sharpened scores of a softmax state: b s becomes m + b (s - m), so that the best key, of
-  /// score m, weighs against the others what it would unsharpened.
-  private func anchor(_ state: inout ihp_softmax, of job: AttentionJob) {
-    for row in 0..<job.rowCount { state.maximum[row] /= job.sharpness }
   }
 
   /// Counts each head's sink among the scores of its rows.
@@ -150,11 +142,7 @@ extension CPUBackend {
           if let together, (tile - tiles.lowerBound) % together == 0 {
             job.hold(tile..<min(tile + together, tiles.upperBound), [.keys, .values], held)
           }
-          if tile == job.sharpTiles, tile > tiles.lowerBound { anchor(&state, of: job) }
           score(tile, of: job, rotations, memory, indices, &keys, values: isFew ? values : nil)
-          if tile < job.sharpTiles {
-            for index in 0..<rows * panel { memory.scores[index] *= job.sharpness }
-          }
           table.softmax_fold(
             memory.scores, rows, count, memory.first, memory.last, size, &state)
           let isLast = tile + 1 == tiles.upperBound

@@ -75,13 +75,11 @@ extension CPUBackend {
     guard let first = pruning.stages.first else {
       state.blocks = .init(
         repeating: .init(repeating: [], count: owners), count: blocks.count)
-      state.held = .init(repeating: .init(repeating: 1, count: owners), count: blocks.count)
       state.shares = []
       return
     }
     guard first.estimate != .tree else {
       state.blocks = searchTree(call, first, blocks: blocks, owners: owners)
-      state.held = []
       state.shares = []
       return
     }
@@ -109,10 +107,6 @@ extension CPUBackend {
         kept[block * owners + owner].chunks.map { $0 / size * size }.filter { $0 < end }
       }
     }
-    // What passages hold of the whole is not known, so nothing is sharpened: they are few.
-    state.held =
-      call.passages == nil
-      ? blocks.indices.map { block in (0..<owners).map { kept[block * owners + $0].held } } : []
     // A list that is cut short above loses its last blocks only.
     state.shares = blocks.indices.map { block in
       (0..<owners).map { kept[block * owners + $0].shares }

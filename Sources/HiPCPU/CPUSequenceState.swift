@@ -9,10 +9,8 @@ struct LayerSelection {
   ///
   /// An owner is a set of heads that share a selection.
   var blocks: [[[Int32]]] = []
-  /// The share of the softmax mass that they hold, `[query block][owner]`; empty where it is not known.
-  var held: [[Float]] = []
-  /// The share of it that each selected block holds, `[query block][owner][block]`; empty lists where they are
-  /// not known.
+  /// The share of the softmax mass that each selected block holds, `[query block][owner][block]`; empty lists
+  /// where they are not known.
   var shares: [[[Float]]] = []
   /// What the stage before each stage but the first kept in the last decoding step that computed it,
   /// `[stage][owner]`.
@@ -50,12 +48,10 @@ final class CPUSelectionState: SelectionState {
 
   func download(layer: Int, shape: AttentionShape, pruning: HierarchicalPruning) -> BlockSelection {
     let headsPerOwner = shape.heads / pruning.sharing.ownerCount(shape)
-    let (blocks, held) = (layers[layer].blocks, layers[layer].held)
+    let blocks = layers[layer].blocks
     return BlockSelection(
       blockSize: pruning.blockSize,
-      blocks: (0..<shape.heads).map { head in blocks.map { $0[head / headsPerOwner] } },
-      held: pruning.sharpening > 0 && !held.isEmpty
-        ? (0..<shape.heads).map { head in held.map { $0[head / headsPerOwner] } } : nil)
+      blocks: (0..<shape.heads).map { head in blocks.map { $0[head / headsPerOwner] } })
   }
 
   func scores(layer: Int) -> [ChunkScores] { layers[layer].scores }
@@ -68,10 +64,6 @@ final class CPUSelectionState: SelectionState {
     layers[layer].blocks = (selection.blocks.first ?? []).indices.map { block in
       owners.map { selection.blocks[$0][block] }
     }
-    layers[layer].held =
-      selection.held.map { held in
-        layers[layer].blocks.indices.map { block in owners.map { held[$0][block] } }
-      } ?? []
     layers[layer].shares = []
   }
 }

@@ -82,7 +82,7 @@ public struct AttentionInput {
   public let rotary: RotaryEmbedding?
   /// `[1, heads]`, float32: a logit of each head that takes part in the softmax without a value (gpt-oss).
   public let sinks: DeviceTensor?
-  /// What position schemes and sharpening take for the trained length.
+  /// What position schemes take for the trained length.
   public let trainedLength: Int
 
   /// Stores the arguments, which must fit together.

@@ -46,8 +46,8 @@ public struct AttentionOperator {
   ///   - policy: what each query attends to.
   ///   - rotary: how positions rotate queries and keys; nil rotates nothing.
   ///   - sinks: a logit per head that takes part in the softmax without a value; empty for none.
-  ///   - trainedLength: what stretching, sharpening and the position schemes `spread`, `self-extend` and `dynamic` go
-  ///     by, 1 or more; by default none of them happens, and what would be spread stands side by side.
+  ///   - trainedLength: what stretching and the position schemes `spread`, `self-extend` and `dynamic` go by, 1 or
+  ///     more; by default none of them happens, and what would be spread stands side by side.
   ///   - given: blocks to attend to instead of selecting some, for a hierarchical policy.
   /// - Throws: `InfiniteHiPError` when sizes do not fit together; `ComputeError` when the device cannot.
   /// - Complexity: dense O(queries · keys); hierarchical O(queries · budget) plus its first stage,

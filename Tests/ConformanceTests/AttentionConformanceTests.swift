@@ -413,55 +413,6 @@ import Testing
   }
 
   @Test(arguments: TestedBackend.available)
-  func sharpenedEqualsTheReference(_ backend: TestedBackend) throws {
-    let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
-    for (estimate, sharing, attention) in [
-      (ChunkEstimate.means, HeadSharing.group, PositionScheme.streaming),
-      (.fourBit, .head, .infllm), (.exact, .allHeads, .dynamic),
-    ] {
-      let pruning = try HierarchicalPruning(
-        reach: StreamingWindow(sink: estimate == .means ? 64 : 40, window: 100), queryBlock: 64,
-        stages: [
-          PruningStage(chunkSize: 8, keep: 400, queryStride: 2, estimate: estimate),
-          PruningStage(chunkSize: 8, keep: 200, estimate: .exact),
-        ],
-        scoring: .init(sharing: sharing, ranking: .share, positions: .infllm),
-        attentionPositions: attention
-      ).sharpened(by: 0.7)
-      // A whole block in the second one, which is not sharpened.
-      for (queries, keys) in [(1, 900), (70, 700), (40, 1500)] {
-        let name = "\(estimate), \(queries) queries, \(keys) keys"
-        let layer = Layer(
-          queries: queries, keys: keys, shape: shape, seed: UInt64(keys), for: backend)
-        let rotary = Self.rotary(shape)
-        let reference = layer.reference(rotary)
-        let expected = ReferenceSelection(reference).run(pruning)
-        let held = try #require(expected.held)
-        let last = keys - 1 - (queries - 1) % 64
-        #expect(
-          held.allSatisfy { held in
-            pruning.sharpness(
-              held: held[held.count - 1], queries: last..<keys, trainedLength: Layer.trainedLength)
-              > 1.1
-          }, "\(name): \(held)")
-        let own = try layer.run(
-          .hierarchical(pruning), on: backend.make(), keeping: backend.kvType, rotary: rotary)
-        let ownHeld = try #require(own.selection?.held)
-        #expect(ownHeld.map(\.count) == held.map(\.count))
-        for (some, others) in zip(ownHeld, held) {
-          for (a, b) in zip(some, others) { #expect(abs(a - b) < 0.02, "\(name): \(a), \(b)") }
-        }
-        let given = try layer.run(
-          .hierarchical(pruning), on: backend.make(), keeping: backend.kvType, rotary: rotary,
-          selection: expected)
-        expectClose(
-          given.output, reference.run(.hierarchical(pruning), selection: expected),
-          within: backend.tolerance, name)
-      }
-    }
-  }
-
-  @Test(arguments: TestedBackend.available)
   func selectionEqualsTheReference(_ backend: TestedBackend) throws {
     let shape = AttentionShape(heads: 4, kvHeads: 2, headSize: 32)
     var blocks = CommonBlocks()

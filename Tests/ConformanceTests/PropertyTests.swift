@@ -90,10 +90,7 @@ import Testing
     // One query and many threads split the keys into parts that are merged.
     let layer = Layer(queries: 1, keys: 5000, shape: shape, seed: 6)
     let pruning = try pruning(keep: 2048, coarse: 4096, .share)
-    let policies: [AttentionPolicy] = [
-      .dense, .streaming(.standard), .hierarchical(pruning),
-      .hierarchical(try pruning.sharpened(by: 0.5)),
-    ]
+    let policies: [AttentionPolicy] = [.dense, .streaming(.standard), .hierarchical(pruning)]
     for policy in policies {
       let whole = try layer.run(
         policy, on: CPUBackend(threads: 1, kernels: .fastestExact), rotary: rotary)

@@ -62,7 +62,6 @@ import Testing
       let found = runner.cache(id).selection.download(layer: layer, shape: shape, pruning: pruning)
       let blocks = found.blocks.joined().joined()
       #expect(!blocks.isEmpty && blocks.allSatisfy { chunks.contains($0) })
-      #expect(found.held == nil)
     }
   }
 

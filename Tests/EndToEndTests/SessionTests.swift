@@ -34,7 +34,7 @@ import Testing
       reach: StreamingWindow(sink: 64, window: window), stages: [scan, last],
       fineStages: [one, last],
       scoring: HierarchicalPruning.Scoring(sharing: .group, ranking: .share, positions: .infllm)
-    ).sharpened(by: 0.5).focusing(focus)
+    ).focusing(focus)
     return AttentionChoice(name: "test", policy: pruning.map { .hierarchical($0) } ?? .dense)
   }
 

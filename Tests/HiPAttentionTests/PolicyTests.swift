@@ -51,7 +51,6 @@ import Testing
     #expect(changed.dense == .withinTrainedLength)
     #expect(pruning.sink == 128 && pruning.window == 512 && pruning.budget == 128 + 512 + 1024)
     #expect(pruning.fine.budget == pruning.budget && pruning.focus?.keep == 1024)
-    #expect(pruning.sharpening == HierarchicalPruning.infiniteHiP.sharpening)
     let same = try file(#"{"version": 1, "preset": "infinitehip-3k"}"#)
     #expect(same.policy == .hierarchical(.paper3K) && same.dense == .nowhere)
     let streaming = try file(#"{"version": 1, "preset": "streaming", "window": 9}"#)
@@ -152,11 +151,6 @@ import Testing
     (#""stages": [{"chunk": 8, "keep": 8}], "layers": [{"layers": [0], "keep": 9}]"#, "multiples"),
     (#""stages": [{"chunk": 8, "keep": 8}], "layers": [{"keep": 8}]"#, "needs the key \"layers\""),
     (#""stages": 3"#, "list of objects"),
-    (#""stages": [{"chunk": 8, "keep": 8}], "sharpening": 0.5"#, "shares of softmax mass"),
-    (
-      #""stages": [{"chunk": 8, "keep": 8, "estimate": "exact"}], "ranking": "share", "sharpening": 3"#,
-      "0 to 2"
-    ),
     (#""stages": [{"chunk": 8, "keep": 8}], "focus": 1"#, "must be a JSON object"),
     (
       #""stages": [{"chunk": 8, "keep": 8, "estimate": "means"}], "ranking": "share", "pruningPositions": "infllm", "focus": {"passage": 8, "keep": 8, "answer": 1}"#,
@@ -234,26 +228,6 @@ import Testing
     #expect(pruning.halving == .paper)
     #expect(pruning.applied(toLayer: 31, of: 32).stages[2].keep == 4096)
     #expect(pruning.applied(toLayer: 31, of: 32).attentionPositions == .infllm)
-  }
-
-  @Test func selectionsThatHoldMoreThanTheTrainedLengthWouldAreSharpened() throws {
-    let pruning = HierarchicalPruning.infiniteHiP.fine
-    func sharpness(_ held: Float, at position: Int, queries: Int = 1) -> Double {
-      pruning.sharpness(
-        held: held, queries: position..<position + queries, trainedLength: 8192)
-    }
-    // Of 131,072 keys between sink and window, 8,192 are a 16th.
-    let far = 131_072 + pruning.sink + pruning.window
-    #expect(sharpness(1.0 / 16, at: far) == 1)
-    #expect(sharpness(0.01, at: far) == 1)
-    #expect(abs(sharpness(0.25, at: far) - (1 + 0.5 * 1.386294)) < 1e-5)
-    #expect(sharpness(0.25, at: far, queries: 63) == sharpness(0.25, at: far))
-    #expect(sharpness(0.25, at: far, queries: 64) == 1)
-    #expect(sharpness(1, at: 8192) == 1)
-    #expect(HierarchicalPruning.paper3K.sharpening == 0)
-    #expect(throws: PolicyError.self) { try HierarchicalPruning.paper3K.sharpened(by: 0.5) }
-    #expect(throws: PolicyError.self) { try pruning.sharpened(by: -1) }
-    #expect(throws: PolicyError.self) { try pruning.sharpened(by: .nan) }
   }
 
   @Test(arguments: [

@@ -108,7 +108,7 @@ extension CUDATests {
           launches(machine) == stage + stage + ["plain_finish", "plain_spread", "plain_attend"])
         let layer = state.layers[0]
         #expect((layer.blockCount, layer.ownerCount, layer.capacity) == (2, 2, 4))
-        #expect(layer.lists?.byteCount == 4 * 2 * 2 * 4 && layer.held != nil)
+        #expect(layer.lists?.byteCount == 4 * 2 * 2 * 4 && layer.shares?.byteCount == 4 * 2 * 2 * 4)
       }
       machine.expectClean()
     }

@@ -96,14 +96,11 @@ typedef struct {
   int query_block, sets;
   /// First positions, and last positions, that are reached. Dense: a window beyond all positions.
   int sink, window;
-  /// Numbers of selected blocks, ascending, `[query block][owner][max_blocks]`; how many; the share of the mass that
-  /// they hold, null: not known.
+  /// Numbers of selected blocks, ascending, `[query block][owner][max_blocks]`, and how many.
   IHP_DEVICE(const int) lists;
   IHP_DEVICE(const int) counts;
-  IHP_DEVICE(const float) held;
   /// Positions of the sink and of each block, `[query block][owner][max_blocks + 1]`, under `spread`.
   IHP_DEVICE(const int) places;
-  double sharpening;
   int owners, max_blocks, block_size;
   /// Keys that are kept, `[kv_head][kept_capacity]`, and how many.
   int kept_count, kept_capacity;
@@ -201,15 +198,13 @@ typedef struct {
   /// `[range][owner][kept_capacity]`; as the last stage has them.
   IHP_DEVICE(const int) kept;
   IHP_DEVICE(const int) kept_counts;
-  IHP_DEVICE(const float) kept_held;
   IHP_DEVICE(const float) kept_shares;
   /// Ranges of queries, those that are computed, share what the stage keeps.
   int blocks_per_range;
   int kept_capacity;
-  /// `[block][owner][max_blocks]` and `[block][owner]`; held and shares may be null.
+  /// `[block][owner][max_blocks]`, how many, and what each holds; shares may be null.
   IHP_DEVICE(int) lists;
   IHP_DEVICE(int) counts;
-  IHP_DEVICE(float) held;
   IHP_DEVICE(float) shares;
   int max_blocks, block_size, owners;
   /// Number of the first block, and blocks.

@@ -43,8 +43,8 @@ __device__ __forceinline__ void load(const ihp_plain_input &in, const Rows &rows
 
 /// Folds `count` keys into the softmax of all rows.
 template <typename Key, typename Visible>
-__device__ __forceinline__ void fold(const ihp_plain_input &in, int kv_head, int count, REAL sharpness, Rows &rows,
-                                     const REAL *queries, REAL *tile, int *staged, Key key_at, Visible is_visible) {
+__device__ __forceinline__ void fold(const ihp_plain_input &in, int kv_head, int count, Rows &rows, const REAL *queries,
+                                     REAL *tile, int *staged, Key key_at, Visible is_visible) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const int size = in.head_size, stride = size + 1;
   const REAL *mine[OWN];
@@ -68,7 +68,7 @@ __device__ __forceinline__ void fold(const ihp_plain_input &in, int kv_head, int
 #pragma unroll
     for (int own = 0; own < OWN; own++) {
       const bool counts = rows.exists[own] && key >= 0 && is_visible(key, rows.position[own]);
-      const REAL score = counts ? capped(in, scores[own]) * sharpness : -infinity();
+      const REAL score = counts ? capped(in, scores[own]) : -infinity();
       const REAL best = warp_maximum(score);
       if (best == -infinity()) continue;
       const REAL maximum = best < rows.maximum[own] ? rows.maximum[own] : best;
@@ -130,7 +130,7 @@ extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_attend(const ih
   if (call.reach == IHP_PLAIN_STREAMING_REACH) {
     // The query stands at the end of a cache of sinks and window.
     load(in, rows, queries, [=](Wide position) { return lower(position, sink + window - 1); });
-    fold(in, kv_head, (int)higher(0LL, lower(sink, end - window)), 1, rows, queries, tile, staged,
+    fold(in, kv_head, (int)higher(0LL, lower(sink, end - window)), rows, queries, tile, staged,
          [](int index) { return Placed{index, index, -1}; }, is_behind);
   } else if (call.reach == IHP_PLAIN_SELECTED_REACH) {
     const int list = block * call.owners + set * set_heads * call.owners / in.heads;
@@ -152,16 +152,10 @@ extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_attend(const ih
       }
       return scheme == IHP_PLAIN_DYNAMIC ? Placed{key, streamed, place} : Placed{key, place, -1};
     };
-    double sharpness = 1;
-    const Wide far = start - window - sink;
-    if (call.held && call.sharpening > 0 && count < call.query_block && far > 0) {
-      const double more = log((double)call.held[list] * (double)far / (double)trained);
-      if (more > 0) sharpness = 1 + call.sharpening * more;
-    }
     load(in, rows, queries, [](Wide position) { return position; });
     const int last = end - 1;
     // A block that is cut short by the end of the keys has them behind every row's window anyhow.
-    fold(in, kv_head, blocks * block_size, (REAL)sharpness, rows, queries, tile, staged,
+    fold(in, kv_head, blocks * block_size, rows, queries, tile, staged,
          [=](int index) {
            const int number = index / block_size;
            const int key = numbers[number] * block_size + index % block_size;
@@ -169,23 +163,21 @@ extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_attend(const ih
            return Placed{lower(key, last), there.position, there.quarter};
          },
          is_behind);
-    // b s becomes m + b (s - m), so that the best key, of score m, weighs against the others what it would unsharpened.
-    for (int own = 0; own < OWN; own++) rows.maximum[own] /= (REAL)sharpness;
-    fold(in, kv_head, (int)lower(sink, (Wide)end), 1, rows, queries, tile, staged,
+    fold(in, kv_head, (int)lower(sink, (Wide)end), rows, queries, tile, staged,
          [=](int index) { return placed(index, index, -1); }, is_behind);
   } else if (call.reach == IHP_PLAIN_KEPT_REACH) {
     // Kept keys close up: their positions are their ranks.
     const int shift = start - call.kept_count;
     const int *kept = call.kept ? call.kept + (Wide)kv_head * call.kept_capacity : nullptr;
     load(in, rows, queries, [=](Wide position) { return position - shift; });
-    fold(in, kv_head, call.kept_count, 1, rows, queries, tile, staged,
+    fold(in, kv_head, call.kept_count, rows, queries, tile, staged,
          [=](int index) { return Placed{kept ? kept[index] : index, index, -1}; }, [](int, Wide) { return true; });
   }
   const bool is_bounded = call.reach == IHP_PLAIN_STREAMING_REACH || call.reach == IHP_PLAIN_SELECTED_REACH;
   const int oldest =
       call.reach == IHP_PLAIN_KEPT_REACH ? start : is_bounded ? (int)higher(0LL, start - window + 1) : 0;
   load(in, rows, queries, [](Wide position) { return position; });
-  fold(in, kv_head, end - oldest, 1, rows, queries, tile, staged,
+  fold(in, kv_head, end - oldest, rows, queries, tile, staged,
        [=](int index) { return Placed{oldest + index, oldest + index, -1}; },
        [=](int key, Wide position) { return key <= position && (!is_bounded || key + window > position); });
 

@@ -142,9 +142,7 @@ extern "C" __global__ void plain_finish(const ihp_plain_finish call) {
     if (call.shares)
       call.shares[(Wide)to * call.max_blocks + index] = call.kept_shares[(Wide)from * call.kept_capacity + index];
   }
-  if (threadIdx.x > 0) return;
-  call.counts[to] = low;
-  if (call.held) call.held[to] = call.kept_held[from];
+  if (threadIdx.x == 0) call.counts[to] = low;
 }
 
 /// Positions of sinks and blocks under `spread`, as `PositionScheme.spread` has them: one after the other, so by a thread

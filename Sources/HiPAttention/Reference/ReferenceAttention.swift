@@ -31,7 +31,7 @@ public struct ReferenceAttention {
   ///   - values: `[keys, kvHeads, headSize]`.
   ///   - rotary: nil when nothing is to be rotated.
   ///   - sinks: a logit per head that takes part in the softmax without a value; empty for none.
-  ///   - trainedLength: what stretching, sharpening and position schemes that depend on it go by.
+  ///   - trainedLength: what stretching and position schemes that depend on it go by.
   public init(
     queries: [Float], keys: [Float], values: [Float], shape: AttentionShape,
     rotary: RotaryEmbedding?, sinks: [Float] = [], trainedLength: Int = .max
@@ -80,15 +80,9 @@ public struct ReferenceAttention {
         case .hierarchical(let pruning):
           let block = row / pruning.queryBlock
           let starts = selected?.blocks[head][block] ?? []
-          let first = block * pruning.queryBlock
-          let queries = positions(first..<min(first + pruning.queryBlock, queryCount))
-          let sharpness = pruning.sharpness(
-            held: selected?.held?[head][block] ?? 0, queries: queries, trainedLength: trainedLength)
           output +=
-            attend(
-              row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning),
-              sharpness: sharpness
-            ).output
+            attend(row: row, head: head, to: selectedKeys(row, starts.map(Int.init), pruning))
+            .output
         }
       }
     }
@@ -101,8 +95,6 @@ public struct ReferenceAttention {
     let distance: Int
     /// What a quarter of it appears to stand at, under the dynamic scheme.
     var quarter: Int?
-    /// Whether it lies in a selected block.
-    var isSelected = false
   }
 
   private func denseKeys(_ row: Int) -> [Reached] {
@@ -154,7 +146,7 @@ public struct ReferenceAttention {
       reached.append(
         Reached(
           key: key, distance: position - (isBlended ? streamed : place),
-          quarter: isBlended ? position - place : nil, isSelected: blockIndex >= 0))
+          quarter: isBlended ? position - place : nil))
     }
     for key in 0..<min(pruning.sink, keyCount) { reach(key, rank: key, blockIndex: -1) }
     for (rank, key) in starts.flatMap({ $0..<$0 + size }).enumerated() where key >= pruning.sink {
@@ -168,8 +160,7 @@ public struct ReferenceAttention {
 
   /// One row's output, and the weight of each key.
   func attend(
-    row: Int, head: Int, to reached: [Reached], rotary other: RotaryEmbedding? = nil,
-    sharpness: Double = 1
+    row: Int, head: Int, to reached: [Reached], rotary other: RotaryEmbedding? = nil
   ) -> (output: [Double], weights: [Double]) {
     let kvHead = head / shape.groupSize
     let query = self.query(row, head)
@@ -180,10 +171,6 @@ public struct ReferenceAttention {
       return 0.75 * score + 0.25 * dot(rotated(query, by: quarter, other), key)
     }
     if let cap = shape.softCap.map(Double.init) { scores = scores.map { cap * tanh($0 / cap) } }
-    let best = zip(reached, scores).filter(\.0.isSelected).map(\.1).max() ?? 0
-    for (index, item) in reached.enumerated() where item.isSelected {
-      scores[index] = best + sharpness * (scores[index] - best)
-    }
     let sink = sinks.isEmpty ? nil : sinks[head]
     let maximum = max(scores.max() ?? 0, sink ?? -.infinity)
     var sum = sink.map { exp($0 - maximum) } ?? 0

@@ -45,26 +45,19 @@ public struct ReferenceSelection {
   /// The selected blocks for every block of queries.
   public func run(_ pruning: HierarchicalPruning) -> BlockSelection {
     var blocks = [[[Int32]]](repeating: [], count: input.shape.heads)
-    var held = [[Float]](repeating: [], count: input.shape.heads)
     for start in stride(from: 0, to: input.queryCount, by: pruning.queryBlock) {
       let rows = start..<min(start + pruning.queryBlock, input.queryCount)
       let selected = select(rows: rows, pruning)
-      for head in blocks.indices {
-        blocks[head].append(selected.blocks[head])
-        held[head].append(Float(selected.held[head]))
-      }
+      for head in blocks.indices { blocks[head].append(selected.blocks[head]) }
     }
-    return BlockSelection(
-      blockSize: pruning.blockSize, blocks: blocks, held: pruning.sharpening > 0 ? held : nil)
+    return BlockSelection(blockSize: pruning.blockSize, blocks: blocks)
   }
 
   /// The selection of one block of queries.
   public struct Selected: Sendable {
     /// First positions of the blocks, ascending, `[head][block]`.
     public var blocks: [[Int32]]
-    /// By `share`, the part of the mass that they hold, `[head]`.
-    public var held: [Double]
-    /// What each block has of it, `[head][block]`.
+    /// By `share`, the part of the mass that each block holds, `[head][block]`.
     public var shares: [[Double]] = []
     /// What each stage saw.
     public var trace: [StageTrace] = []
@@ -78,12 +71,11 @@ public struct ReferenceSelection {
   ) -> Selected {
     let heads = input.shape.heads
     let pruning = pruning.resolved(at: input.firstPosition)
-    var held = [Double](repeating: 1, count: heads)
     guard let first = pruning.stages.first else {
-      return Selected(blocks: [[Int32]](repeating: [], count: heads), held: held)
+      return Selected(blocks: [[Int32]](repeating: [], count: heads))
     }
     if first.estimate == .tree {
-      return Selected(blocks: treeSearch(rows: rows, first, pruning), held: held)
+      return Selected(blocks: treeSearch(rows: rows, first, pruning))
     }
     let firstPosition = input.firstPosition + rows.lowerBound
     let span = max(0, input.keyCount - pruning.sink - pruning.window)
@@ -91,6 +83,7 @@ public struct ReferenceSelection {
     var chunks = [[Int]](
       repeating: (0..<count).map { pruning.sink + $0 * first.chunkSize }, count: heads)
     var trace: [StageTrace] = []
+    var held = [Double](repeating: 1, count: heads)
     var shares = [[Int: Double]](repeating: [:], count: heads)
     let firstStage = passages == nil ? earlier?.stage ?? 0 : pruning.stages.count - 1
     for (index, stage) in pruning.stages.enumerated() where index >= firstStage {
@@ -151,7 +144,7 @@ public struct ReferenceSelection {
       Set(list.map { $0 / size * size }).filter { $0 < end }.sorted().map(Int32.init)
     }
     return Selected(
-      blocks: blocks, held: held,
+      blocks: blocks,
       shares: zip(blocks, shares).map { blocks, shares in blocks.map { shares[Int($0)] ?? 0 } },
       trace: trace)
   }

@@ -84,7 +84,7 @@ extension CUDABackend {
   private func tunedPlan(_ item: SelectCall.Item, sequences: Int = 1) -> SelectionPlan? {
     let store = item.input.table.onCUDA.store
     guard kernels == .tuned, item.source == .grid, item.report == .nothing,
-      item.input.rotary == nil, store.keepsMeans, item.pruning.sharpening == 0,
+      item.input.rotary == nil, store.keepsMeans,
       sharesByGroup(item.pruning.sharing, item.input.shape), isComputedWhole(item.pruning),
       let plan = SelectionPlan(item.pruning)
     else { return nil }
@@ -303,8 +303,8 @@ extension CUDABackend {
     case .selected(let pruning, _):
       let shape = call.batch[0].input.shape
       let rows = call.batch[0].input.queries.rows
-      guard pruning.sharpening == 0 || rows == pruning.queryBlock,
-        sharesByGroup(pruning.sharing, shape), rows == 1 || pruning.queryBlock == QueryRun.blockSize
+      guard sharesByGroup(pruning.sharing, shape),
+        rows == 1 || pruning.queryBlock == QueryRun.blockSize
       else { return nil }
       var selections: [LayerSelection] = []
       for item in call.batch {

@@ -14,10 +14,8 @@ package struct LayerSelection {
   package var lists: CUDABuffer?
   /// How many each list has, 32-bit, `[query block][owner]`.
   package var counts: CUDABuffer?
-  /// The share of the softmax mass that they hold, 32-bit, `[query block][owner]`; nil where it is not known.
-  package var held: CUDABuffer?
-  /// The share of it that each selected block holds, as `lists`; nil where they are not known, 0 where there was no
-  /// choice.
+  /// The share of the softmax mass that each selected block holds, 32-bit, as `lists`; nil where they are not known, 0
+  /// where there was no choice.
   package var shares: CUDABuffer?
   /// What each stage but the first started from in the last decoding step that computed it, by stage.
   package var stageInputs: [StageInput?] = []
@@ -55,7 +53,6 @@ package struct LayerSelection {
 
   /// Forgets what goes with the lists, which are about to be written anew.
   package mutating func keepListsOnly() {
-    held = nil
     shares = nil
     stageInputs = []
     scores = []
@@ -69,7 +66,7 @@ package struct LayerSelection {
 
   /// Makes room for lists, in the same memory where they have the same size; in other memory they hold zeros.
   package mutating func reserve(
-    blocks: Int, owners: Int, capacity: Int, hasHeld: Bool, hasShares: Bool, _ memory: DeviceMemory,
+    blocks: Int, owners: Int, capacity: Int, hasShares: Bool, _ memory: DeviceMemory,
     on stream: CUDAStream
   ) throws(ComputeError) {
     func room(_ before: CUDABuffer?, _ count: Int) throws(ComputeError) -> CUDABuffer {
@@ -83,7 +80,6 @@ package struct LayerSelection {
     let count = blocks * owners
     lists = try room(lists, count * capacity)
     counts = try room(counts, count)
-    held = hasHeld ? try room(held, count) : nil
     shares = hasShares ? try room(shares, count * capacity) : nil
   }
 
@@ -98,7 +94,6 @@ package struct LayerSelection {
     var selection = self
     selection.lists = try copy(lists)
     selection.counts = try copy(counts)
-    selection.held = try copy(held)
     selection.shares = try copy(shares)
     for (index, input) in stageInputs.enumerated() {
       guard let input else { continue }
@@ -177,9 +172,6 @@ package final class CUDASelectionState: SelectionState {
       let count = selection.blockCount * owners
       let sizes = try stream.downloadElements(count, of: counts, as: Int32(0))
       let numbers = try stream.downloadElements(count * capacity, of: lists, as: Int32(0))
-      let held = try selection.held.map { buffer throws(ComputeError) in
-        try stream.downloadElements(count, of: buffer, as: Float(0))
-      }
       let size = Int32(pruning.blockSize)
       let blocks = (0..<shape.heads).map { head in
         (0..<selection.blockCount).map { block in
@@ -188,14 +180,7 @@ package final class CUDASelectionState: SelectionState {
           return numbers[list * capacity..<list * capacity + length].map { $0 * size }
         }
       }
-      return BlockSelection(
-        blockSize: pruning.blockSize, blocks: blocks,
-        held: pruning.sharpening > 0
-          ? held.map { held in
-            (0..<shape.heads).map { head in
-              (0..<selection.blockCount).map { held[$0 * owners + head / headsPerOwner] }
-            }
-          } : nil)
+      return BlockSelection(blockSize: pruning.blockSize, blocks: blocks)
     } catch {
       onFailure(error)
       return nothing
@@ -239,24 +224,21 @@ package final class CUDASelectionState: SelectionState {
     let capacity = selection.blocks.joined().map(\.count).max() ?? 0
     var lists: [Int32] = []
     var counts: [Int32] = []
-    var held: [Float] = []
     for block in 0..<blockCount {
       for head in heads {
         let starts = selection.blocks[head][block]
         lists += starts.map { $0 / Int32(pruning.blockSize) }
         lists += [Int32](repeating: 0, count: capacity - starts.count)
         counts.append(Int32(starts.count))
-        if let shares = selection.held { held.append(shares[head][block]) }
       }
     }
     do throws(ComputeError) {
       var new = layers[layer]
       try new.reserve(
-        blocks: blockCount, owners: owners, capacity: capacity, hasHeld: selection.held != nil,
-        hasShares: false, memory, on: stream)
+        blocks: blockCount, owners: owners, capacity: capacity, hasShares: false, memory,
+        on: stream)
       if let buffer = new.lists { try stream.uploadElements(lists, to: buffer) }
       if let buffer = new.counts { try stream.uploadElements(counts, to: buffer) }
-      if let buffer = new.held { try stream.uploadElements(held, to: buffer) }
       layers[layer] = new
     } catch {
       layers[layer] = LayerSelection()

@@ -65,7 +65,6 @@ extension PlainKernels {
     call.query_block = Int32(pruning.queryBlock)
     call.sink = Int32(clamping: pruning.sink)
     call.window = Int32(clamping: pruning.window)
-    call.sharpening = pruning.sharpening
     call.owners = Int32(owners)
     call.block_size = Int32(pruning.blockSize)
     if pruning.sharing == .head { call.sets = call.input.heads }
@@ -76,7 +75,6 @@ extension PlainKernels {
       }
       call.lists = lists.address
       call.counts = counts.address
-      call.held = selection.held?.address ?? 0
       call.max_blocks = Int32(clamping: selection.capacity)
     }
     guard pruning.attentionPositions == .spread else { return nil }

@@ -132,14 +132,10 @@ extension PlainKernels {
         try run(work, &state.layers[layer], on: stream)
       }
     } else {
-      let lists = work.blockCount * work.owners
       try state.layers[layer].reserve(
-        blocks: work.blockCount, owners: work.owners, capacity: 0, hasHeld: true, hasShares: false,
-        memory, on: stream)
+        blocks: work.blockCount, owners: work.owners, capacity: 0, hasShares: false, memory,
+        on: stream)
       if let counts = state.layers[layer].counts { try stream.fill(counts.all, with: 0) }
-      if let held = state.layers[layer].held {
-        try stream.uploadElements([Float](repeating: 1, count: lists), to: held)
-      }
     }
     switch item.report {
     case .nothing: break
@@ -173,9 +169,8 @@ extension PlainKernels {
         count: input.capacity)
     }
     try selection.reserve(
-      blocks: work.blockCount, owners: work.owners, capacity: last,
-      // What passages hold of the whole is not known, so nothing is sharpened: they are few.
-      hasHeld: work.passages == nil, hasShares: hasShares, memory, on: stream)
+      blocks: work.blockCount, owners: work.owners, capacity: last, hasShares: hasShares, memory,
+      on: stream)
     // Blocks that share the first stage go together, as many of them at a time as scratch memory allows.
     let unit = work.rows(of: pruning.stages[work.stages.lowerBound])
     let unitByteCount = zip(work.stages, counts).map { index, count in
@@ -363,11 +358,11 @@ extension PlainKernels {
     let blocks = (rows.count + queryBlock - 1) / queryBlock
     let arguments = ihp_plain_finish(
       kept: candidates.starts?.address ?? 0, kept_counts: candidates.counts?.address ?? 0,
-      kept_held: candidates.held?.address ?? 0, kept_shares: candidates.shares?.address ?? 0,
+      kept_shares: candidates.shares?.address ?? 0,
       blocks_per_range: Int32(max(1, candidates.rows / queryBlock)),
       kept_capacity: Int32(clamping: candidates.stride), lists: selection.lists?.address ?? 0,
-      counts: selection.counts?.address ?? 0, held: selection.held?.address ?? 0,
-      shares: selection.shares?.address ?? 0, max_blocks: Int32(clamping: selection.capacity),
+      counts: selection.counts?.address ?? 0, shares: selection.shares?.address ?? 0,
+      max_blocks: Int32(clamping: selection.capacity),
       block_size: Int32(work.pruning.blockSize), owners: Int32(work.owners),
       first_block: Int32(rows.lowerBound / queryBlock), blocks: Int32(blocks),
       start: Int32(clamping: work.item.input.start), query_block: Int32(queryBlock))
@@ -445,8 +440,8 @@ extension PlainKernels {
     let most = max(0, lastStart - pruning.pruningWindow - pruning.sink) / stage.chunkSize
     let kept = max(1, min(stage.keep / stage.chunkSize, most))
     try selection.reserve(
-      blocks: work.blockCount, owners: work.owners, capacity: kept, hasHeld: false,
-      hasShares: false, memory, on: stream)
+      blocks: work.blockCount, owners: work.owners, capacity: kept, hasShares: false, memory,
+      on: stream)
     let input = try input(work.item.input, rows: 0..<work.rowCount, work.keys, on: stream)
     let byteCount = byteCount(work, stage, most: 2 * kept, kept: 8 * kept)
     let together = queryBlock * max(1, min(Self.scratchByteCount / max(1, byteCount), 4096))

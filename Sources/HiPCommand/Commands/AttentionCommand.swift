@@ -40,7 +40,7 @@ struct AttentionCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "What stretching, sharpening, spread, self-extend and dynamic go by; default: none of them happens.",
+      "What stretching, spread, self-extend and dynamic go by; default: none of them happens.",
       valueName: "n"))
   var trainedLength: TokenSize?
 
@@ -126,10 +126,7 @@ struct AttentionCommand: ParsableCommand {
         BlockSelection.self, from: Data(TextFile.read(path).utf8))
     else {
       throw FileError(
-        path: path,
-        problem:
-          "is not {\"blockSize\": 8, \"blocks\": [head][query block][start]}, optionally with "
-          + "\"held\": [head][query block]")
+        path: path, problem: "is not {\"blockSize\": 8, \"blocks\": [head][query block][start]}")
     }
     return selection
   }
