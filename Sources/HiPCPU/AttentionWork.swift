@@ -42,7 +42,14 @@ struct AttentionWork {
 
   func rowCount(ofJob index: Int) -> Int {
     let first = index / headSets * queryBlock
-    return min(queryBlock, item.input.queries.rows - first) * (item.input.shape.heads / headSets)
+    return min(queryBlock, item.input.queries.rows - first) * heads(ofJob: index).count
+  }
+
+  /// Heads that reach the same keys.
+  func heads(ofJob index: Int) -> Range<Int> {
+    let count = item.input.shape.heads / headSets
+    let set = index % headSets
+    return set * count..<(set + 1) * count
   }
 
   /// One past the largest position that anything is rotated to.
@@ -76,10 +83,9 @@ struct AttentionWork {
   func job(_ index: Int) -> AttentionJob {
     let (block, set) = index.quotientAndRemainder(dividingBy: headSets)
     let input = item.input
-    let headsPerSet = input.shape.heads / headSets
     let first = block * queryBlock
     let queries = first..<min(first + queryBlock, input.queries.rows)
-    let heads = set * headsPerSet..<(set + 1) * headsPerSet
+    let heads = heads(ofJob: index)
     let start = input.start + first
     let end = input.start + queries.upperBound
     switch item.reach {
@@ -209,7 +215,8 @@ struct AttentionJob {
   let input: AttentionInput
   /// Rows of the item's queries.
   let queries: Range<Int>
-  let heads: Range<Int>
+  /// Of one set, or some of them.
+  var heads: Range<Int>
   /// How many last keys, the query's own included, a query finds among `near`.
   let window: Int
   /// Consecutive keys at their true positions.

@@ -10,7 +10,7 @@ extension CPUBackend {
   ///
   /// What a job is split into depends on the job alone, so that its result depends on nothing else.
   public func attend(_ call: AttendCall) {
-    var whole: [(work: AttentionWork, job: Int)] = []
+    var whole: [(work: AttentionWork, job: Int, heads: Range<Int>)] = []
     var split: [(work: AttentionWork, job: Int)] = []
     for item in call.batch {
       if case .heavyHitters(let hitters, let state) = item.reach {
@@ -20,16 +20,23 @@ extension CPUBackend {
       let work = AttentionWork(item, layer: call.layer, on: self)
       for job in 0..<work.jobCount {
         if work.rowCount(ofJob: job) > Self.fewRows {
-          whole.append((work, job))
+          whole.append((work, job, work.heads(ofJob: job)))
         } else {
           split.append((work, job))
         }
       }
     }
-    pool.run(whole.count) { index, thread in
-      // The pool starts with the last blocks; they reach the most keys, which evens out the end.
-      let (work, number) = whole[index]
-      let job = work.job(number)
+    if whole.count < pool.threadCount {
+      // Heads that reach the same keys go apart and pack them anew: a row's result depends on nothing beside it.
+      whole = whole.flatMap { work, job, heads in
+        work.rowCount(ofJob: job) / heads.count > Self.fewRows
+          ? heads.map { (work, job, $0..<$0 + 1) } : [(work, job, heads)]
+      }
+    }
+    pool.runRising(whole.count) { index, thread in
+      let (work, number, heads) = whole[index]
+      var job = work.job(number)
+      job.heads = heads
       attendPart(job, part: 0, of: 1, work.rotations, thread: thread) { state, rows in
         addSinks(to: &state, of: job)
         table.softmax_finish(&state, rows, job.headSize)

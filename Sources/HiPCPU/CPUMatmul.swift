@@ -7,6 +7,10 @@ internal import HiPTensors
 extension CPUBackend {
   /// Columns of a weight matrix that are unpacked at a time: 64 of them fill an L2 cache's share.
   private static var unpackedWidth: Int { 512 }
+  /// So many items per thread even out the end of a loop.
+  private static var itemsPerThread: Int { 4 }
+  /// Rows that share a panel's packing: it is then a tenth of their products at most.
+  private static var leastRowsOfPart: Int { 64 }
 
   /// Unpacks the weights in panels for the rows of a prefill, and streams them for those of decoding.
   ///
@@ -34,8 +38,23 @@ extension CPUBackend {
 
   private func multiplyInPanels(_ calls: [MatmulCall], _ rows: Range<Int>) {
     guard let inputs = narrowed(calls[0].input.rows(rows), calls[0].scale) else { return }
-    run(calls, grain: Int(IHP_PANEL)) { call, outputs, thread in
-      multiplyPanel(call, rows, outputs, inputs, thread)
+    let panel = Int(IHP_PANEL)
+    let panels = calls.reduce(0) { $0 + ($1.weight.rows + panel - 1) / panel }
+    let parts = rowParts(rows, panels: panels)
+    run(calls, grain: panel, parts: parts.count) { call, outputs, part, thread in
+      multiplyPanel(call, rows, parts[part], outputs, inputs, thread)
+    }
+  }
+
+  /// Parts of the rows of a prefill: several where there are fewer panels than keep the threads busy, each of
+  /// enough rows to pay for a panel that it packs anew.
+  private func rowParts(_ rows: Range<Int>, panels: Int) -> [Range<Int>] {
+    let count = max(
+      1,
+      min(
+        rows.count / Self.leastRowsOfPart, pool.threadCount * Self.itemsPerThread / max(1, panels)))
+    return (0..<count).map {
+      rows.lowerBound + rows.count * $0 / count..<rows.lowerBound + rows.count * ($0 + 1) / count
     }
   }
 
@@ -49,21 +68,23 @@ extension CPUBackend {
         table.prepare_input(input.floats(row: row), input.columns, prepared + row * preparedSize)
       }
     }
-    run(calls, grain: streamedOutputs(calls)) { call, outputs, thread in
+    run(calls, grain: streamedOutputs(calls)) { call, outputs, _, thread in
       stream(call, rows, outputs, prepared, preparedSize, thread)
     }
   }
 
-  /// Calls `body` for every `grain` outputs of every product.
+  /// Calls `body` for every `grain` outputs of every product, and each of several parts of what it multiplies.
   private func run(
-    _ calls: [MatmulCall], grain: Int, _ body: (MatmulCall, Range<Int>, _ thread: Int) -> Void
+    _ calls: [MatmulCall], grain: Int, parts: Int = 1,
+    _ body: (MatmulCall, _ outputs: Range<Int>, _ part: Int, _ thread: Int) -> Void
   ) {
     let counts = calls.map { ($0.weight.rows + grain - 1) / grain }
-    pool.run(counts.reduce(0, +)) { item, thread in
-      var item = item
+    pool.run(counts.reduce(0, +) * parts) { item, thread in
+      let (panel, part) = item.quotientAndRemainder(dividingBy: parts)
+      var item = panel
       for (call, count) in zip(calls, counts) {
         guard item >= count else {
-          body(call, item * grain..<min((item + 1) * grain, call.weight.rows), thread)
+          body(call, item * grain..<min((item + 1) * grain, call.weight.rows), part, thread)
           return
         }
         item -= count
@@ -71,10 +92,10 @@ extension CPUBackend {
     }
   }
 
-  /// Outputs of a streamed item: four items per thread even out the end.
+  /// Outputs of a streamed item.
   private func streamedOutputs(_ calls: [MatmulCall]) -> Int {
     let outputs = calls.reduce(0) { $0 + $1.weight.rows }
-    return max(32, (outputs / (pool.threadCount * 4) + 15) / 16 * 16)
+    return max(32, (outputs / (pool.threadCount * Self.itemsPerThread) + 15) / 16 * 16)
   }
 
   private func stream(
@@ -105,14 +126,16 @@ extension CPUBackend {
     }
   }
 
+  /// Multiplies `rows`, which are some of those that `inputs` holds.
   private func multiplyPanel(
-    _ call: MatmulCall, _ rows: Range<Int>, _ outputs: Range<Int>, _ inputs: UnsafeRawPointer,
-    _ thread: Int
+    _ call: MatmulCall, _ held: Range<Int>, _ rows: Range<Int>, _ outputs: Range<Int>,
+    _ inputs: UnsafeRawPointer, _ thread: Int
   ) {
     let width = call.weight.columns
     let panel = Int(IHP_PANEL)
     let weight = call.weight
     let bytesPerInput = table.product_element == IHP_BF16 ? 2 : 4
+    let inputs = inputs + (rows.lowerBound - held.lowerBound) * width * bytesPerInput
     let scratch = scratch(thread)
     guard scratch.reset(Scratch.size(Self.unpackedWidth * panel)) else { return }
     let unpacked = scratch.take(Self.unpackedWidth * panel)
@@ -143,7 +166,7 @@ extension CPUBackend {
     else { return nil }
     let rows = narrowedInputs.take(input.rows * rowSize)
     let scaled = (0..<pool.threadCount).map { _ in narrowedInputs.take(width) }
-    let grain = 64
+    let grain = max(8, min(64, input.rows / (pool.threadCount * Self.itemsPerThread)))
     pool.run((input.rows + grain - 1) / grain) { item, thread in
       for row in item * grain..<min(input.rows, (item + 1) * grain) {
         var source = input.floats(row: row)

@@ -164,7 +164,7 @@ extension CPUBackend {
         // Each item writes its own elements.
         nonisolated(unsafe) let results = results
         nonisolated(unsafe) let inputs = inputs
-        pool.run(groups.count * owners) { item, thread in
+        pool.runRising(groups.count * owners) { item, thread in
           let (group, owner) = item.quotientAndRemainder(dividingBy: owners)
           let scores = scores + thread * longest
           keyPanels(thread).drop()
@@ -352,7 +352,7 @@ extension CPUBackend {
       call.input.rotary, count: positionLimit(call, stage, longest: longest))
     guard selectionScores.reset(stride * queries.count * sets) else { return [] }
     let scores = selectionScores.take(stride * queries.count * sets)
-    pool.run(queries.count * sets) { item, thread in
+    pool.runRising(queries.count * sets) { item, thread in
       let (range, set) = item.quotientAndRemainder(dividingBy: sets)
       let list = lists[range * owners + set * owners / sets]
       score(

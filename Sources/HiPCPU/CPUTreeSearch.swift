@@ -15,7 +15,7 @@ extension CPUBackend {
     found.withUnsafeMutableBufferPointer { found in
       // Each item writes its own element.
       nonisolated(unsafe) let found = found
-      pool.run(blocks.count * owners) { item, thread in
+      pool.runRising(blocks.count * owners) { item, thread in
         let (block, owner) = item.quotientAndRemainder(dividingBy: owners)
         let job = ScoringJob(
           call: call, stage: stage, queries: blocks[block],

@@ -13,20 +13,23 @@ import Synchronization
 
 /// A fixed set of threads that share the items of one loop at a time.
 ///
-/// Items are claimed one by one, so a thread that loses its core delays the one item that it holds
-/// and no other. A loop ends when its items are done, not when every thread has noticed it. Idle
-/// threads spin for a moment, then sleep.
+/// Each thread begins with a share of its own, the same of every loop of that length, so that rows stay
+/// near the core that had them before; one that is done takes what others have not begun. Items are
+/// claimed one by one, so a thread that loses its core delays the one item that it holds and no
+/// other. A loop ends when its items are done, not when every thread has noticed it. Idle threads
+/// spin for a moment, then sleep.
 package final class ThreadPool: Sendable {
   /// Threads that work on a loop, the caller's included.
   package let threadCount: Int
 
   /// What the threads hold; not the pool itself, whose end is what ends them.
-  private let loops = Loops()
+  private let loops: Loops
   private nonisolated(unsafe) var threads: [pthread_t] = []
 
   /// Starts `threadCount - 1` threads; the caller of `run` is the last one.
   package init(threadCount: Int) {
     self.threadCount = max(1, threadCount)
+    loops = Loops(threadCount: max(1, threadCount))
     for index in 1..<max(1, threadCount) {
       let start = Unmanaged.passRetained(WorkerStart(loops: loops, index: index))
       #if canImport(Darwin)
@@ -43,7 +46,7 @@ package final class ThreadPool: Sendable {
             guard let argument else { return nil }
             let start = Unmanaged<WorkerStart>.fromOpaque(argument).takeRetainedValue()
           #endif
-          start.loops.work(index: start.index)
+          start.loops.work(thread: start.index)
           return nil
         }, start.toOpaque())
       guard failure == 0 else {
@@ -64,8 +67,8 @@ package final class ThreadPool: Sendable {
     for thread in threads { pthread_join(thread, nil) }
   }
 
-  /// Calls `body(item, thread)` for every item in 0 ..< count, the last first, and returns when all
-  /// are done.
+  /// Calls `body(item, thread)` for every item in 0 ..< count, the last of each share first, and
+  /// returns when all are done.
   ///
   /// `thread` is below `threadCount` and in use by one item at a time. Loops do not nest.
   package func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
@@ -75,92 +78,198 @@ package final class ThreadPool: Sendable {
     }
     loops.run(count, body)
   }
+
+  /// `run` for items that cost more the later they are, as blocks of queries do that see more keys: first shares
+  /// come to the same, where consecutive items would leave the most to the last thread.
+  package func runRising(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
+    let sharers = min(count, threadCount)
+    run(count) { place, thread in body(LoopShare.dealt(place, of: count, to: sharers), thread) }
+  }
 }
 
 /// The loop under way, and the threads that wait for one.
+///
+/// A thread finds all that it needs of a loop on its own seat, and waits there for the next one: what travels
+/// between cores grows with the threads that take part, not with the items, and no line is everybody's.
 private final class Loops: Sendable {
-  /// Generation of the current loop in the upper half, its number of unclaimed items in the lower:
-  /// one word, so that no thread can mix up two loops.
-  private let claim = Atomic<UInt64>(0)
-  private let doneCount = Atomic<Int>(0)
-  /// The current loop's body, an unretained `LoopBody`.
-  private let body = Atomic<UInt>(0)
-  private let sleeperCount = Atomic<Int>(0)
-  private let stopping = Atomic<Bool>(false)
-  private let sleep = SleepLock()
+  let threadCount: Int
+  private let seats: ApartArray<Seat>
+  private let caller = ApartArray<CallerLine>(count: 1) { CallerLine() }
 
   /// Waits before a thread gives its core away, and before it sleeps; some 40 cycles each.
-  private static let spinsBeforeYield = 1000
-  private static let spinsBeforeSleep = 5000
+  private let spinsBeforeYield, spinsBeforeSleep: Int
+
+  init(threadCount: Int) {
+    self.threadCount = threadCount
+    seats = ApartArray(count: threadCount) { Seat() }
+    // Where threads take turns, one that spins keeps the others from what it waits for.
+    let isCrowded = threadCount > AvailableCores.count
+    spinsBeforeYield = isCrowded ? 50 : 1000
+    spinsBeforeSleep = isCrowded ? 50 : 5000
+  }
 
   func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
+    precondition(count <= LoopShare.limit, "a loop has more items than a share can count")
     withoutActuallyEscaping(body) { body in
       let loop = LoopBody(body)
       withExtendedLifetime(loop) {
         let address = UInt(bitPattern: Unmanaged.passUnretained(loop).toOpaque())
-        self.body.store(address, ordering: .relaxed)
-        doneCount.store(0, ordering: .relaxed)
-        let generation = (claim.load(ordering: .relaxed) >> 32) &+ 1
-        claim.store(generation << 32 | UInt64(count), ordering: .sequentiallyConsistent)
-        if sleeperCount.load(ordering: .sequentiallyConsistent) > 0 { sleep.wakeAll() }
-        takeItems(of: generation, thread: 0)
+        let issued = caller[0].issued.load(ordering: .relaxed) &+ count
+        caller[0].issued.store(issued, ordering: .relaxed)
+        let sharers = min(count, threadCount)
+        for thread in (0..<sharers).reversed() {
+          seats[thread].offer(
+            LoopShare(ofThread: thread, of: sharers, items: count), ofBody: address)
+        }
+        // Threads add themselves to this word before they look at their share for the last time: either
+        // they see what was offered, or they are seen here.
+        let (seen, _) = caller[0].sleepers.wrappingAdd(
+          CallerLine.oneLoop, ordering: .acquiringAndReleasing)
+        if seen % CallerLine.oneLoop > 0 {
+          for thread in 1..<sharers { seats[thread].wakeIfAsleep() }
+        }
+        takeItems(thread: 0)
         var spins = 0
-        while doneCount.load(ordering: .acquiring) < count {
+        while doneCount != issued {
           spins += 1
-          if spins > Self.spinsBeforeYield { sched_yield() } else { ihp_pause() }
+          if spins > spinsBeforeYield { sched_yield() } else { ihp_pause() }
         }
       }
     }
   }
 
   func stop() {
-    stopping.store(true, ordering: .sequentiallyConsistent)
-    sleep.wakeAll()
+    for thread in 0..<threadCount { seats[thread].stop() }
   }
 
-  /// Claims and runs items of the loop `generation` until none is left.
-  private func takeItems(of generation: UInt64, thread: Int) {
-    while true {
-      let seen = claim.load(ordering: .acquiring)
-      let unclaimed = seen & 0xffff_ffff
-      guard seen >> 32 == generation & 0xffff_ffff, unclaimed > 0 else { return }
-      let (won, _) = claim.compareExchange(
-        expected: seen, desired: seen - 1, ordering: .acquiringAndReleasing)
-      guard won, let address = UnsafeRawPointer(bitPattern: body.load(ordering: .relaxed)) else {
-        continue
-      }
+  /// Items that have been run since the pool began.
+  private var doneCount: Int {
+    var sum = 0
+    for thread in 0..<threadCount { sum &+= seats[thread].done.load(ordering: .acquiring) }
+    return sum
+  }
+
+  /// Claims and runs items until none is left.
+  ///
+  /// A thread that comes late may find itself in the next loop, and helps: a share comes with its loop's body.
+  private func takeItems(thread: Int) {
+    var walk = LoopWalk(thread: thread, of: threadCount)
+    while let (item, owner) = walk.next({ seats[$0].claim(byOwner: $1) }) {
       // The loop cannot end, nor its body go, before this item is counted.
-      Unmanaged<LoopBody>.fromOpaque(address).takeUnretainedValue().call(
-        Int(unclaimed) - 1, thread)
-      doneCount.add(1, ordering: .acquiringAndReleasing)
+      guard let body = UnsafeRawPointer(bitPattern: seats[owner].body.load(ordering: .relaxed))
+      else { continue }
+      Unmanaged<LoopBody>.fromOpaque(body)._withUnsafeGuaranteedRef { $0.call(item, thread) }
+      let done = seats[thread].done.load(ordering: .relaxed)
+      seats[thread].done.store(done &+ 1, ordering: .releasing)
     }
   }
 
   /// What each thread but the caller's does, until the pool goes.
-  func work(index: Int) {
-    var last: UInt64 = 0
+  func work(thread: Int) {
     var idle = 0
-    while !stopping.load(ordering: .relaxed) {
-      let generation = claim.load(ordering: .acquiring) >> 32
-      if generation != last {
-        last = generation
-        takeItems(of: generation, thread: index)
+    while !seats[thread].isStopping.load(ordering: .relaxed) {
+      guard seats[thread].isIdle else {
+        takeItems(thread: thread)
         idle = 0
         continue
       }
       idle += 1
-      if idle < Self.spinsBeforeSleep {
+      if idle < spinsBeforeSleep {
         ihp_pause()
         continue
       }
-      sleeperCount.add(1, ordering: .sequentiallyConsistent)
-      sleep.wait {
-        claim.load(ordering: .sequentiallyConsistent) >> 32 == last
-          && !stopping.load(ordering: .sequentiallyConsistent)
-      }
-      sleeperCount.subtract(1, ordering: .sequentiallyConsistent)
+      seats[thread].sleep(countedIn: caller[0].sleepers)
       idle = 0
     }
+  }
+}
+
+/// What the thread that calls keeps of its loops.
+private struct CallerLine: ~Copyable {
+  /// Items of all loops so far; only the caller's own.
+  let issued = Atomic<Int>(0)
+  /// Threads that sleep or are about to, beside a count of loops.
+  let sleepers = Atomic<Int>(0)
+  static var oneLoop: Int { 1 << 16 }
+}
+
+/// Where one thread works and waits.
+private struct Seat: ~Copyable {
+  /// A `LoopShare`: refilled by the caller when the loop before has ended, and emptied by all.
+  private let share = Atomic<UInt64>(0)
+  /// The body of the share's loop, an unretained `LoopBody`.
+  let body = Atomic<UInt>(0)
+  /// Items that the thread has run, whosever they were; written by it alone.
+  let done = Atomic<Int>(0)
+  let isStopping = Atomic<Bool>(false)
+  private let isAsleep = Atomic<Bool>(false)
+  private let bed = SleepLock()
+
+  var isIdle: Bool { LoopShare(word: share.load(ordering: .acquiring)).isEmpty }
+
+  func offer(_ share: LoopShare, ofBody address: UInt) {
+    body.store(address, ordering: .relaxed)
+    self.share.store(share.word, ordering: .releasing)
+  }
+
+  func claim(byOwner isOwner: Bool) -> Int? {
+    var seen = share.load(ordering: .relaxed)
+    while let (item, rest) = LoopShare(word: seen).claim(byOwner: isOwner) {
+      let (won, now) = share.compareExchange(
+        expected: seen, desired: rest.word, successOrdering: .acquiringAndReleasing,
+        failureOrdering: .relaxed)
+      if won { return item }
+      seen = now
+    }
+    return nil
+  }
+
+  /// Until there is a share, or an end.
+  func sleep(countedIn sleepers: borrowing Atomic<Int>) {
+    isAsleep.store(true, ordering: .relaxed)
+    sleepers.wrappingAdd(1, ordering: .acquiringAndReleasing)
+    bed.wait { isIdle && !isStopping.load(ordering: .relaxed) }
+    sleepers.wrappingSubtract(1, ordering: .relaxed)
+    isAsleep.store(false, ordering: .relaxed)
+  }
+
+  func wakeIfAsleep() { if isAsleep.load(ordering: .relaxed) { bed.wake() } }
+
+  func stop() {
+    isStopping.store(true, ordering: .relaxed)
+    bed.wake()
+  }
+}
+
+/// Values that lie 128 bytes apart, two cache lines, as the second comes with the first: what one thread writes
+/// takes nothing else from another's cache.
+private final class ApartArray<Element: ~Copyable>: Sendable {
+  /// Written in `init` and `deinit`; what lies there takes care of itself.
+  private nonisolated(unsafe) let memory: UnsafeMutableRawPointer
+  private let count: Int
+  private static var distance: Int { 128 }
+
+  init(count: Int, _ make: () -> Element) {
+    precondition(MemoryLayout<Element>.size <= Self.distance)
+    self.count = count
+    memory = .allocate(byteCount: count * Self.distance, alignment: Self.distance)
+    for index in 0..<count {
+      (memory + index * Self.distance).bindMemory(to: Element.self, capacity: 1)
+        .initialize(to: make())
+    }
+  }
+
+  deinit {
+    for index in 0..<count { address(index).deinitialize(count: 1) }
+    memory.deallocate()
+  }
+
+  private func address(_ index: Int) -> UnsafeMutablePointer<Element> {
+    (memory + index * Self.distance).assumingMemoryBound(to: Element.self)
+  }
+
+  subscript(index: Int) -> Element {
+    unsafeAddress { UnsafePointer(address(index)) }
   }
 }
 
@@ -206,9 +315,10 @@ private final class SleepLock: Sendable {
     pthread_mutex_unlock(mutex)
   }
 
-  func wakeAll() {
+  /// Wakes the one thread that may sleep here.
+  func wake() {
     pthread_mutex_lock(mutex)
-    pthread_cond_broadcast(condition)
+    pthread_cond_signal(condition)
     pthread_mutex_unlock(mutex)
   }
 }

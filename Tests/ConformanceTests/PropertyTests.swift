@@ -103,6 +103,27 @@ import Testing
     }
   }
 
+  /// Fewer blocks of queries than threads: heads that share keys go apart.
+  @Test(arguments: CPUKernels.supported) func threadsChangeNothing(_ kernels: CPUKernels) throws {
+    let shape = AttentionShape(heads: 6, kvHeads: 2, headSize: 32)
+    let pruning = try pruning(keep: 128, coarse: 512, .share)
+    let policies: [AttentionPolicy] = [
+      .dense, .streaming(.standard), .hierarchical(pruning),
+      .hierarchical(try pruning.sharpened(by: 0.5)),
+    ]
+    for (queries, policy) in [130, 70, 3].flatMap({ count in policies.map { (count, $0) } }) {
+      let layer = Layer(queries: queries, keys: 1100, shape: shape, seed: 8)
+      let alone = try layer.run(
+        policy, on: CPUBackend(threads: 1, kernels: kernels), rotary: rotary)
+      for threads in [2, 7, 64] {
+        let shared = try layer.run(
+          policy, on: CPUBackend(threads: threads, kernels: kernels), rotary: rotary)
+        #expect(shared.output == alone.output, "\(threads) threads, \(queries) queries")
+        #expect(shared.selection == alone.selection)
+      }
+    }
+  }
+
   /// A fixed layer in which every query leans towards a key of its own: how much of the dense
   /// softmax's mass sink, window and selection, 17 % of the keys, hold.
   ///

@@ -18,7 +18,8 @@ import Testing
           #expect(thread < threads)
           runs[item].add()
         }
-        #expect(runs.allSatisfy { $0.value == 1 })
+        pool.runRising(count) { item, _ in runs[item].add() }
+        #expect(runs.allSatisfy { $0.value == 2 })
       }
     }
   }
@@ -45,6 +46,52 @@ import Testing
       pool.run(64) { _, _ in sum.add() }
       #expect(sum.value == 64)
     }
+  }
+
+  /// More threads than cores, loops of fewer and of more items than threads, and items of several lengths.
+  @Test(arguments: [8, 32])
+  func crowdedThreadsRunEveryItemOnce(_ threads: Int) {
+    let pool = ThreadPool(threadCount: threads)
+    let runs = (0..<700).map { _ in Counter() }
+    let busy = (0..<threads).map { _ in Counter() }
+    let mixed = Counter()
+    var expected = [Int](repeating: 0, count: runs.count)
+    for round in 0..<1500 {
+      let count = [2, 700, 5, 33, 64, 7, 250, threads - 1][round % 8]
+      pool.run(count) { item, thread in
+        // A thread's memory serves one item at a time.
+        if busy[thread].add() % 2 == 1 { mixed.add() }
+        for _ in 0..<(item % 50 == 3 ? 2000 : 1) { runs[item].touch() }
+        runs[item].add()
+        busy[thread].add()
+      }
+      for item in 0..<count { expected[item] += 1 }
+      if round % 100 == 7 { usleep(2000) }
+    }
+    #expect(runs.map(\.value) == expected)
+    #expect(mixed.value == 0)
+  }
+
+  /// What an item writes is there when the loop ends, and what was written before is there for it.
+  @Test func itemsSeeWhatWasWrittenBeforeAndTheCallerWhatTheyWrote() {
+    let pool = ThreadPool(threadCount: 4)
+    var values = [Int](repeating: 0, count: 64)
+    for round in 0..<2000 {
+      values.withUnsafeMutableBufferPointer { values in
+        nonisolated(unsafe) let values = values
+        pool.run(values.count) { item, _ in values[item] += 1 }
+        for item in values.indices where values[item] != 2 * round + 1 {
+          Issue.record("item \(item) of round \(round)")
+        }
+        for item in values.indices { values[item] += 1 }
+      }
+    }
+  }
+
+  @Test func itemsOfALoopGoFromTheEndOnOneThread() {
+    var order: [Int] = []
+    ThreadPool(threadCount: 1).run(5) { item, _ in order.append(item) }
+    #expect(order == [4, 3, 2, 1, 0])
   }
 
   @Test func poolsCanBeMadeAndDropped() {
@@ -108,5 +155,7 @@ import Testing
 private final class Counter: Sendable {
   private let count = Atomic<Int>(0)
   var value: Int { count.load(ordering: .relaxed) }
-  func add() { count.add(1, ordering: .relaxed) }
+  /// Adds one and returns what there was.
+  @discardableResult func add() -> Int { count.wrappingAdd(1, ordering: .relaxed).oldValue }
+  func touch() { count.wrappingAdd(0, ordering: .relaxed) }
 }
