@@ -20,6 +20,7 @@ INLINE size_t row_bytes(ihp_element element, size_t head_size) {
   }
 }
 
+/// Into the second-level cache: more lines may be on their way there than to the first.
 INLINE void prefetch_row(const ihp_rows *rows, int32_t index, size_t head_size) {
   const uint8_t *row = row_address(rows, (size_t)index);
   size_t bytes = row_bytes(rows->element, head_size);

@@ -26,7 +26,7 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public let halving: HalvingRule
   /// Positions of queries and keys in the attention over what was selected.
   public let attentionPositions: PositionScheme
-  /// Where questions and answers attend; nil: everywhere.
+  /// Where questions and the beginnings of answers attend; nil: everywhere.
   public internal(set) var focus: Focus?
   /// Layers that deviate.
   public let exceptions: [LayerException]
@@ -137,27 +137,16 @@ public struct HierarchicalPruning: Sendable, Hashable {
   public func changed(
     sink: Int? = nil, window: Int? = nil, keep: Int? = nil, exceptions: [LayerException]? = nil
   ) throws(PolicyError) -> HierarchicalPruning {
-    func adjusted(_ stages: [PruningStage]) -> [PruningStage] {
-      guard let keep, let last = stages.indices.last else { return stages }
-      var stages = stages
-      stages[last].keep = keep
-      if let least = stages[last].proportion?.least {
-        stages[last].proportion?.least = min(least, keep)
-      }
-      // What stands between is there to be cheap, and leaves as many.
-      for index in stages.indices.dropFirst().dropLast() {
-        stages[index].keep = max(stages[index].keep, keep)
-      }
-      return stages
-    }
     var policy = try HierarchicalPruning(
       reach: StreamingWindow(sink: sink ?? self.sink, window: window ?? self.window),
-      queryBlock: queryBlock, stages: adjusted(stages), fineStages: fineStages.map(adjusted),
+      queryBlock: queryBlock, stages: stages.keeping(keep),
+      fineStages: fineStages.map { $0.keeping(keep) },
       scoring: Scoring(
         sharing: sharing, ranking: ranking, positions: pruningPositions, halving: halving),
       attentionPositions: attentionPositions, exceptions: exceptions ?? self.exceptions)
     policy.focus = focus
     if let keep { policy.focus?.keep = keep }
+    if let focus { policy.focus?.answer = min(focus.answer, policy.window) }
     try policy.check()
     return policy
   }
@@ -167,18 +156,9 @@ public struct HierarchicalPruning: Sendable, Hashable {
     guard let exception = exceptions.first(where: { $0.applies(to: layer, of: layerCount) }) else {
       return self
     }
-    func adjusted(_ stages: [PruningStage]) -> [PruningStage] {
-      var stages = stages
-      if let keep = exception.keep, !stages.isEmpty {
-        stages[stages.count - 1].keep = keep
-        if let least = stages[stages.count - 1].proportion?.least {
-          stages[stages.count - 1].proportion?.least = min(least, keep)
-        }
-      }
-      return stages
-    }
     return HierarchicalPruning(
-      unchecked: self, stages: adjusted(stages), fineStages: fineStages.map(adjusted),
+      unchecked: self, stages: stages.keeping(exception.keep),
+      fineStages: fineStages.map { $0.keeping(exception.keep) },
       positions: (
         exception.pruningPositions ?? pruningPositions,
         exception.attentionPositions ?? attentionPositions
@@ -221,5 +201,23 @@ public struct HierarchicalPruning: Sendable, Hashable {
     attentionPositions = positions.attention
     focus = base.focus
     exceptions = []
+  }
+}
+
+extension [PruningStage] {
+  /// The same stages with another number of keys that the last keeps; those between leave as many.
+  fileprivate func keeping(_ keep: Int?) -> [PruningStage] {
+    guard let keep, let last = indices.last else { return self }
+    var stages = self
+    stages[last].keep = keep
+    if let least = stages[last].proportion?.least {
+      stages[last].proportion?.least = Swift.min(least, keep)
+    }
+    for index in indices.dropFirst().dropLast() {
+      let size = stages[index].chunkSize
+      let enough = (keep + size - 1) / size * size
+      stages[index].keep = Swift.min(Swift.max(stages[index].keep, enough), stages[index - 1].keep)
+    }
+    return stages
   }
 }

@@ -55,11 +55,12 @@ extension HierarchicalPruning {
     }
     for exception in exceptions {
       if let keep = exception.keep {
-        let limit = stages.dropLast().last?.keep ?? Int.max
+        let limits = [stages, fineStages ?? []].compactMap { $0.dropLast().first?.keep }
+        let limit = limits.min() ?? Int.max
         guard keep > 0, keep % last.chunkSize == 0, keep <= limit else {
           throw PolicyError(
             "an exception in \"layers\" keeps \(keep) keys; allowed are multiples of the last "
-              + "stage's chunk, \(last.chunkSize), up to what the stage before keeps")
+              + "stage's chunk, \(last.chunkSize), up to what the first stage keeps")
         }
       }
       if let positions = exception.pruningPositions { try check(positions) }
@@ -88,7 +89,7 @@ extension HierarchicalPruning {
     }
     guard focus.keep >= focus.passage, focus.keep % focus.passage == 0 else {
       throw PolicyError(
-        "\"focus\": \"keep\" is \(focus.keep); it must be a multiple of \"passage\", \(focus.passage)"
+        "\"focus\": \"keep\" is \(focus.keep); it must be a positive multiple of \"passage\", \(focus.passage)"
       )
     }
     guard (1...window).contains(focus.answer) else {

@@ -48,13 +48,13 @@ extension HeavyHitters {
 }
 
 extension HierarchicalPruning {
-  /// Our selection, described in Docs/Decisions 0005 to 0016.
+  /// Our selection, described in Docs/Decisions 0005 to 0018.
   ///
   /// A scan over means of keys for every 64 queries, from 128K tokens on for 256, then exact scores inside the best
   /// for each 32, both ranked by their share of every query's softmax mass, per key-value head. What is selected
   /// stands in proportion to where it does in the text.
   /// The end of a text, where questions stand and single keys matter, goes from the means to exact scores,
-  /// and its answer attends to the passages that it drew on.
+  /// and the answer's first tokens attend to the passages that it drew on; later ones scan the text once in 64.
   public static let infiniteHiP: HierarchicalPruning = {
     var scan = PruningStage(
       chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 64,

@@ -49,18 +49,20 @@ package final class SequenceBench {
     while try step() {}
   }
 
-  /// Prefills a question, the last tokens of the depth, so that what follows is its answer.
+  /// Prefills a question, the last tokens of the depth, and decodes what of its answer attends to passages only, so that
+  /// what follows selects as a text does that goes on.
   package func prefillQuestion(answerTokens: Int) throws {
     let count = min(depth, max(1, attention.questionLength(endingAt: depth) ?? 1))
     cut(to: depth - count)
-    let request = GenerationRequest(.tokens([]), maximumTokens: answerTokens)
+    let focused = attention.focusing(at: depth - count)?.focus.answer ?? 0
+    let request = GenerationRequest(.tokens([]), maximumTokens: focused + answerTokens)
     let vocabulary = NoText(vocabularySize: runner.model.architecture.vocabularySize)
     for index in ids.indices {
       states[index].begin(
         tokens(max(1, count), at: depth - count),
         .answer(Answer(request, tokenizer: vocabulary, endTokens: [])))
     }
-    try decode()
+    for _ in 0...focused { try decode() }
   }
 
   /// Decodes one token of each sequence.

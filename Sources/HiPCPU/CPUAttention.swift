@@ -8,7 +8,7 @@ extension CPUBackend {
   /// Splits each item into jobs, one per block of queries and set of heads that reach the same keys; those of
   /// few queries further into parts of their keys, which are merged afterwards (split-K).
   ///
-  /// What a job is split into depends on the job alone, so that its result depends on nothing else.
+  /// Parts of a job's keys depend on the job alone; its heads may go apart, since a row depends on no other.
   public func attend(_ call: AttendCall) {
     var whole: [(work: AttentionWork, job: Int, heads: Range<Int>)] = []
     var split: [(work: AttentionWork, job: Int)] = []

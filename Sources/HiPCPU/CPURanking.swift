@@ -100,11 +100,12 @@ extension CPUBackend {
   /// Scores all columns by all rows, and puts the rows together by `ranking`.
   ///
   /// `fill` writes which keys the tile that begins at a column reads, `hold` keeps them in memory until it is called
-  /// for another tile.
+  /// for another tile, and says whether those of the next are, too.
   func rank(
     _ rows: ScoredRows, _ kind: ScoredColumns, _ ranking: ChunkRanking,
     _ stored: inout ihp_rows, _ scratch: Scratch,
-    fill: (_ start: Int, ColumnTile) -> Void = { _, _ in }, hold: (_ start: Int) -> Void = { _ in }
+    fill: (_ start: Int, ColumnTile) -> Void = { _, _ in },
+    hold: (_ start: Int) -> Bool = { _ in true }
   ) {
     let panel = Int(IHP_PANEL)
     let size = rows.headSize
@@ -147,14 +148,15 @@ extension CPUBackend {
       fill(0, next)
       withUnsafePointer(to: &stored) { stored in
         fold(rows, ranking, scratch) { start, first, height, tile in
-          hold(start)
+          let isNextHeld = hold(start)
           swap(&read, &next)
           let hasNext = start + panel < rows.columns
-          fill(hasNext ? start + panel : 0, next)
+          if hasNext { fill(start + panel, next) }
           let rotation = rotations?.tile(read.positions, panel, tileRotations)
           table.score_stored(
             stored, read.indices, panel, size, rotation, rotations?.half ?? 0, read.positions,
-            hasNext ? stored : nil, next.indices, gathered, rows.queries + first * size, height,
+            hasNext && isNextHeld ? stored : nil, next.indices, gathered,
+            rows.queries + first * size, height,
             tile, panel)
         }
       }
@@ -165,7 +167,7 @@ extension CPUBackend {
         (packed.count + panel - 1) / panel * panelSize, isShared: packed.isShared
       ) { panels in
         for start in stride(from: 0, to: packed.count, by: panel) {
-          hold(start)
+          _ = hold(start)
           fill(start, read)
           let rotation = rotations?.tile(read.positions, panel, tileRotations)
           table.pack_coarse(

@@ -336,12 +336,14 @@ extension CPUBackend {
             }
           }
         } hold: { start in
-          guard !heldColumns.contains(start) else { return }
+          let next = start + Int(IHP_PANEL)
+          guard !heldColumns.contains(start) else { return heldColumns.contains(next) }
           heldColumns = start..<min(packed * chunkSize, start + heldKeys)
           held.hold(
             chunks: job.chunks[
               start / chunkSize...min(packed - 1, (heldColumns.upperBound - 1) / chunkSize)],
             of: chunkSize, job.call.input.blocks, layer: job.call.layer, kvHead: job.kvHead)
+          return heldColumns.contains(next)
         }
       }
       held.release()

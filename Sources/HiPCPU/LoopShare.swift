@@ -46,7 +46,7 @@ package struct LoopShare: Hashable, Sendable {
 
 /// A thread's way through a loop: its own share, then what the others have left, one neighbour after the other.
 ///
-/// Shares never grow during a loop, so one visit to each suffices, and no thread waits while an item is unclaimed.
+/// Shares never grow during a loop, so one visit to each suffices.
 package struct LoopWalk {
   package let thread: Int
   package let threads: Int

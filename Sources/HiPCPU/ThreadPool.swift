@@ -89,19 +89,19 @@ package final class ThreadPool: Sendable {
 
 /// The loop under way, and the threads that wait for one.
 ///
-/// A thread finds all that it needs of a loop on its own seat, and waits there for the next one: what travels
+/// A thread finds all that it needs of a loop on its own worker, and waits there for the next one: what travels
 /// between cores grows with the threads that take part, not with the items, and no line is everybody's.
 private final class Loops: Sendable {
   let threadCount: Int
-  private let seats: ApartArray<Seat>
-  private let caller = ApartArray<CallerLine>(count: 1) { CallerLine() }
+  private let workers: PaddedArray<Worker>
+  private let caller = PaddedArray<CallerState>(count: 1) { CallerState() }
 
   /// Waits before a thread gives its core away, and before it sleeps; some 40 cycles each.
   private let spinsBeforeYield, spinsBeforeSleep: Int
 
   init(threadCount: Int) {
     self.threadCount = threadCount
-    seats = ApartArray(count: threadCount) { Seat() }
+    workers = PaddedArray(count: threadCount) { Worker() }
     // Where threads take turns, one that spins keeps the others from what it waits for.
     let isCrowded = threadCount > AvailableCores.count
     spinsBeforeYield = isCrowded ? 50 : 1000
@@ -118,15 +118,15 @@ private final class Loops: Sendable {
         caller[0].issued.store(issued, ordering: .relaxed)
         let sharers = min(count, threadCount)
         for thread in (0..<sharers).reversed() {
-          seats[thread].offer(
+          workers[thread].offer(
             LoopShare(ofThread: thread, of: sharers, items: count), ofBody: address)
         }
         // Threads add themselves to this word before they look at their share for the last time: either
         // they see what was offered, or they are seen here.
         let (seen, _) = caller[0].sleepers.wrappingAdd(
-          CallerLine.oneLoop, ordering: .acquiringAndReleasing)
-        if seen % CallerLine.oneLoop > 0 {
-          for thread in 1..<sharers { seats[thread].wakeIfAsleep() }
+          CallerState.oneLoop, ordering: .acquiringAndReleasing)
+        if seen % CallerState.oneLoop > 0 {
+          for thread in 1..<sharers { workers[thread].wakeIfAsleep() }
         }
         takeItems(thread: 0)
         var spins = 0
@@ -139,13 +139,13 @@ private final class Loops: Sendable {
   }
 
   func stop() {
-    for thread in 0..<threadCount { seats[thread].stop() }
+    for thread in 0..<threadCount { workers[thread].stop() }
   }
 
   /// Items that have been run since the pool began.
   private var doneCount: Int {
     var sum = 0
-    for thread in 0..<threadCount { sum &+= seats[thread].done.load(ordering: .acquiring) }
+    for thread in 0..<threadCount { sum &+= workers[thread].done.load(ordering: .acquiring) }
     return sum
   }
 
@@ -154,21 +154,21 @@ private final class Loops: Sendable {
   /// A thread that comes late may find itself in the next loop, and helps: a share comes with its loop's body.
   private func takeItems(thread: Int) {
     var walk = LoopWalk(thread: thread, of: threadCount)
-    while let (item, owner) = walk.next({ seats[$0].claim(byOwner: $1) }) {
+    while let (item, owner) = walk.next({ workers[$0].claim(byOwner: $1) }) {
       // The loop cannot end, nor its body go, before this item is counted.
-      guard let body = UnsafeRawPointer(bitPattern: seats[owner].body.load(ordering: .relaxed))
-      else { continue }
+      guard let body = UnsafeRawPointer(bitPattern: workers[owner].body.load(ordering: .relaxed))
+      else { preconditionFailure("a share comes with its loop's body") }
       Unmanaged<LoopBody>.fromOpaque(body)._withUnsafeGuaranteedRef { $0.call(item, thread) }
-      let done = seats[thread].done.load(ordering: .relaxed)
-      seats[thread].done.store(done &+ 1, ordering: .releasing)
+      let done = workers[thread].done.load(ordering: .relaxed)
+      workers[thread].done.store(done &+ 1, ordering: .releasing)
     }
   }
 
   /// What each thread but the caller's does, until the pool goes.
   func work(thread: Int) {
     var idle = 0
-    while !seats[thread].isStopping.load(ordering: .relaxed) {
-      guard seats[thread].isIdle else {
+    while !workers[thread].isStopping.load(ordering: .relaxed) {
+      guard workers[thread].isIdle else {
         takeItems(thread: thread)
         idle = 0
         continue
@@ -178,14 +178,14 @@ private final class Loops: Sendable {
         ihp_pause()
         continue
       }
-      seats[thread].sleep(countedIn: caller[0].sleepers)
+      workers[thread].sleep(countedIn: caller[0].sleepers)
       idle = 0
     }
   }
 }
 
 /// What the thread that calls keeps of its loops.
-private struct CallerLine: ~Copyable {
+private struct CallerState: ~Copyable {
   /// Items of all loops so far; only the caller's own.
   let issued = Atomic<Int>(0)
   /// Threads that sleep or are about to, beside a count of loops.
@@ -194,7 +194,7 @@ private struct CallerLine: ~Copyable {
 }
 
 /// Where one thread works and waits.
-private struct Seat: ~Copyable {
+private struct Worker: ~Copyable {
   /// A `LoopShare`: refilled by the caller when the loop before has ended, and emptied by all.
   private let share = Atomic<UInt64>(0)
   /// The body of the share's loop, an unretained `LoopBody`.
@@ -203,7 +203,7 @@ private struct Seat: ~Copyable {
   let done = Atomic<Int>(0)
   let isStopping = Atomic<Bool>(false)
   private let isAsleep = Atomic<Bool>(false)
-  private let bed = SleepLock()
+  private let parking = SleepLock()
 
   var isIdle: Bool { LoopShare(word: share.load(ordering: .acquiring)).isEmpty }
 
@@ -228,22 +228,22 @@ private struct Seat: ~Copyable {
   func sleep(countedIn sleepers: borrowing Atomic<Int>) {
     isAsleep.store(true, ordering: .relaxed)
     sleepers.wrappingAdd(1, ordering: .acquiringAndReleasing)
-    bed.wait { isIdle && !isStopping.load(ordering: .relaxed) }
+    parking.wait { isIdle && !isStopping.load(ordering: .relaxed) }
     sleepers.wrappingSubtract(1, ordering: .relaxed)
     isAsleep.store(false, ordering: .relaxed)
   }
 
-  func wakeIfAsleep() { if isAsleep.load(ordering: .relaxed) { bed.wake() } }
+  func wakeIfAsleep() { if isAsleep.load(ordering: .relaxed) { parking.wake() } }
 
   func stop() {
     isStopping.store(true, ordering: .relaxed)
-    bed.wake()
+    parking.wake()
   }
 }
 
 /// Values that lie 128 bytes apart, two cache lines, as the second comes with the first: what one thread writes
 /// takes nothing else from another's cache.
-private final class ApartArray<Element: ~Copyable>: Sendable {
+private final class PaddedArray<Element: ~Copyable>: Sendable {
   /// Written in `init` and `deinit`; what lies there takes care of itself.
   private nonisolated(unsafe) let memory: UnsafeMutableRawPointer
   private let count: Int

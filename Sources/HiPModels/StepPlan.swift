@@ -48,7 +48,7 @@ public struct SequenceSlice: Sendable, Hashable {
   public enum Selection: Sendable, Hashable {
     /// All candidates.
     case everywhere
-    /// What earlier stages have kept, in so many decoding steps since the last prefill.
+    /// What earlier stages have kept, in so many decoding steps since the last prefill or the end of a focus.
     case decoding(step: Int)
     /// The keys of some passages.
     case within(Passages)

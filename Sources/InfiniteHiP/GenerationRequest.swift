@@ -129,7 +129,7 @@ public struct GeneratedToken: Sendable, Hashable {
   public let alternatives: [Choice]
 }
 
-/// A stretch of the context that an answer attended to.
+/// A stretch of the context that a question drew on, or an answer attended to.
 public struct ReadPassage: Sendable, Hashable {
   /// Positions of its tokens.
   public let tokens: Range<Int>

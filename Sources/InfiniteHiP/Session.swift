@@ -154,7 +154,7 @@ public final class Session: Sendable {
   /// Stores `prompt`, then writes `tokens` behind it one by one, as an answer is written, and returns the negative
   /// log-likelihood in nats of every one of them but the first.
   ///
-  /// In reading each block of queries selects anew; in writing an answer attends where its question looked. What
+  /// In reading each block of queries selects anew; in writing an answer attends at first where its question looked. What
   /// that leaves out shows here.
   public func negativeLogLikelihoods(
     ofWriting tokens: [TokenID], behind prompt: [TokenID],

@@ -109,7 +109,6 @@ import Testing
     let pruning = try pruning(keep: 128, coarse: 512, .share)
     let policies: [AttentionPolicy] = [
       .dense, .streaming(.standard), .hierarchical(pruning),
-      .hierarchical(try pruning.sharpened(by: 0.5)),
     ]
     for (queries, policy) in [130, 70, 3].flatMap({ count in policies.map { (count, $0) } }) {
       let layer = Layer(queries: queries, keys: 1100, shape: shape, seed: 8)

@@ -112,6 +112,21 @@ import Testing
     let last = try #require(blocks.last)
     #expect(Int(last) + 8 >= begin && Int(last) < begin + 8)
     #expect(blocks == (0..<Int32(blocks.count)).map { 64 + 8 * $0 })
+    // Those in the window are ranked with the others, as the reference does it.
+    let few = try pruning.changed(keep: 160)
+    let found = try Decoding(
+      keys: layer.keys, shape: shape, few, rotary: RotaryEmbedding(base: 10_000, dimensions: 32),
+      on: tested.make(), keeping: tested.storedType
+    ).select(layer.queries, from: .grid)
+    let expected = ReferenceSelection(
+      ReferenceAttention(
+        queries: layer.queries, keys: layer.keys, values: layer.keys, shape: shape,
+        rotary: RotaryEmbedding(base: 10_000, dimensions: 32))
+    ).select(rows: 0..<1, few, reach: few.gridReach)
+    var common = CommonBlocks()
+    common.add(
+      found, BlockSelection(blockSize: 8, blocks: expected.blocks.map { [$0] }), "\(interval)")
+    #expect(common.share >= tested.blocksInCommon, "\(common)")
   }
 
   /// A question and the tokens of its answer, which select among passages and vote.

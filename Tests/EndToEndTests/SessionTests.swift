@@ -16,7 +16,7 @@ import Testing
   /// Four blocks of queries share the scan.
   static let shared = makeSparse(refresh: 2, window: 256, queryBlocks: 4)
 
-  /// Answers look where their question did; one token in four looks everywhere.
+  /// The first four tokens of an answer look where their question did.
   static let focused = makeSparse(
     refresh: 2, focus: Focus(passage: 16, keep: 256, answer: 4))
 

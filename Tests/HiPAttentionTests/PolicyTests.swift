@@ -232,8 +232,8 @@ import Testing
 
   @Test(arguments: [
     (Focus(passage: 60, keep: 4096, answer: 64), "multiples of the last stage's chunk"),
-    (Focus(passage: 64, keep: 0, answer: 64), "a multiple of \"passage\""),
-    (Focus(passage: 64, keep: 4100, answer: 64), "a multiple of \"passage\""),
+    (Focus(passage: 64, keep: 0, answer: 64), "a positive multiple of \"passage\""),
+    (Focus(passage: 64, keep: 4100, answer: 64), "a positive multiple of \"passage\""),
     (Focus(passage: 64, keep: 4096, answer: 513), "1 to 512"),
     (Focus(passage: 64, keep: 4096, answer: 0), "1 to 512"),
   ])
@@ -244,6 +244,23 @@ import Testing
     } catch {
       #expect(error.description.contains(words), "\(error)")
     }
+  }
+
+  /// Stages between the first and the last leave as many as the last keeps, in layers of their own, too.
+  @Test(arguments: [64, 2048, 8256, 28672]) func anyNumberOfKeysMayBeKept(_ keep: Int) throws {
+    let policy = try HierarchicalPruning.infiniteHiP.changed(window: 256, keep: keep)
+    #expect(policy.fine.stages.map(\.keep) == [32768, max(8192, keep), keep])
+    #expect(policy.focus?.keep == keep && policy.focus?.answer == 64)
+    let layers = try HierarchicalPruning.infiniteHiP.changed(
+      exceptions: [LayerException(layers: [1], .selection(keep: keep))])
+    #expect(
+      layers.applied(toLayer: 1, of: 8).fine.stages.map(\.keep) == [32768, max(8192, keep), keep])
+    // A chunk of 32 holds no 8,200 keys.
+    let paper = try HierarchicalPruning.paper3K.changed(keep: 8200)
+    #expect(paper.stages.map(\.keep) == [32768, 8224, 8200])
+    var long = HierarchicalPruning.infiniteHiP
+    long = try long.focusing(Focus(passage: 64, keep: 2048, answer: 512)).changed(window: 256)
+    #expect(long.focus?.answer == 256)
   }
 
   @Test func answersLookWhereTheirQuestionHasDrawnOnMost() throws {

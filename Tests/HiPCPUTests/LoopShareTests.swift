@@ -99,8 +99,8 @@ import Testing
     let few = CountedLoop.transfers(items: 4 * threads, threads: threads)
     let many = CountedLoop.transfers(items: 64 * threads, threads: threads)
     #expect(many.ofShares <= few.ofShares + threads)
-    #expect(few.mostOfOneLine <= 2 * threads + 4)
-    #expect(many.mostOfOneLine <= 2 * threads + 4)
+    #expect(few.mostOfOneLine <= threads + 2)
+    #expect(many.mostOfOneLine <= threads + 2)
   }
 }
 

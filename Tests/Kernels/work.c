@@ -24,7 +24,7 @@ int main(int argc, char **argv) {
   if (!table) return 2;
   const char *work = argv[2];
   const size_t calls = (size_t)atol(argv[3]), count = (size_t)atol(argv[4]);
-  if (calls > 4096 || count > INPUTS) return 2;
+  if (calls > 400 || count > INPUTS) return 2;
   for (size_t i = 0; i < sizeof inputs / 4; i++) inputs[i] = (float)(i % 17) - 8;
 
   size_t bytes = 0;

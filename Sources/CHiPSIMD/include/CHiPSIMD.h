@@ -169,7 +169,7 @@ typedef struct ihp_kernels {
                     void *panel);
   /// scores[r][j] = dot(query r, stored key indices[j]) for `count` (at most 64) keys, rotated as by
   /// `pack_keys`: for few queries, loads keys once and packs nothing. `scratch` holds
-  /// 64 * head_size floats. Prefetches the rows of `ahead` (null: none) at `count` indices.
+  /// 64 * head_size floats. Prefetches the rows of `ahead` (null: none) at `next_indices`.
   void (*score_stored)(const ihp_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
                        const int32_t *positions, const ihp_rows *ahead,

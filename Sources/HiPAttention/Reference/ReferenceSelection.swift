@@ -65,9 +65,10 @@ public struct ReferenceSelection {
 
   /// Selects for one block of queries, going on from an earlier token's candidates, or by the last stage
   /// within some passages.
+  /// - Parameter reach: how far the first stage's chunks reach into the window (`gridReach`, for a decoded token).
   public func select(
     rows: Range<Int>, _ pruning: HierarchicalPruning, from earlier: Earlier? = nil,
-    within passages: Passages? = nil
+    within passages: Passages? = nil, reach: Int = 0
   ) -> Selected {
     let heads = input.shape.heads
     let pruning = pruning.resolved(at: input.firstPosition)
@@ -78,7 +79,7 @@ public struct ReferenceSelection {
       return Selected(blocks: treeSearch(rows: rows, first, pruning))
     }
     let firstPosition = input.firstPosition + rows.lowerBound
-    let span = max(0, input.keyCount - pruning.sink - pruning.window)
+    let span = max(0, input.keyCount + reach - pruning.sink - pruning.window)
     let count = (span + first.chunkSize - 1) / first.chunkSize
     var chunks = [[Int]](
       repeating: (0..<count).map { pruning.sink + $0 * first.chunkSize }, count: heads)

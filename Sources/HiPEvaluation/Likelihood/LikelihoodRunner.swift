@@ -5,8 +5,8 @@ public import HiPAttention
 internal import HiPTokenization
 public import InfiniteHiP
 
-/// Lets a model write what was really written, one token at a time, as an answer is written: with the passages that the
-/// last tokens before it drew on, not with what reading it would select.
+/// Lets a model write what was really written, one token at a time, as an answer is written: at first
+/// with the passages that the last tokens before it drew on, then by stages that are due, not with what reading it would select.
 public struct LikelihoodRunner: Sendable {
   private let model: LanguageModel
   private let text: String

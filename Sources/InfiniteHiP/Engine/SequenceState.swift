@@ -15,7 +15,7 @@ package struct SequenceState: Sendable {
   /// First tokens that were prefilled attending everywhere, as they would be in any text that begins alike.
   package private(set) var plainLength = 0
   package private(set) var focus = FocusState()
-  /// Decoding steps since the last prefill: what refresh intervals count.
+  /// Decoding steps since the last prefill or the end of a focus: what refresh intervals count.
   private var decodingStep = 0
   /// What is being served.
   package private(set) var work: SequenceWork?
