@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files of `kernels`, one by one; what is not named here is not shipped.
+// The files of `kernels`, one by one, and what they share with the CPU's; what is not named here is not shipped.
 #include "CHiPCUDA.h"
 
 #ifdef __has_embed
@@ -11,6 +11,12 @@ static const char parameters[] = {
 };
 static const char elements[] = {
 #embed "kernels/elements.cuh" suffix(, 0)
+};
+static const char grids[] = {
+#embed "../CHiPSIMD/grids.h" suffix(, 0)
+};
+static const char weights[] = {
+#embed "kernels/weights.cuh" suffix(, 0)
 };
 static const char rows[] = {
 #embed "kernels/rows.cu" suffix(, 0)
@@ -81,11 +87,34 @@ static const char plain_select_kernels[] = {
 static const char plain_evict_kernels[] = {
 #embed "kernels/plain_evict.cu" suffix(, 0)
 };
+static const char attend_tiles[] = {
+#embed "kernels/attend_tiles.cu" suffix(, 0)
+};
+static const char turns[] = {
+#embed "kernels/turns.cu" suffix(, 0)
+};
+static const char model_parameters[] = {
+#embed "include/ihp_model_parameters.h" suffix(, 0)
+};
+static const char embed[] = {
+#embed "kernels/embed.cu" suffix(, 0)
+};
+static const char product[] = {
+#embed "kernels/product.cu" suffix(, 0)
+};
+static const char model_rows[] = {
+#embed "kernels/model_rows.cu" suffix(, 0)
+};
+static const char logits[] = {
+#embed "kernels/logits.cu" suffix(, 0)
+};
 
 #define FILE_OF(name, text) {name, text, sizeof text - 1}
 static const ihp_kernel_file files[] = {
     FILE_OF("ihp_kernel_parameters.h", parameters),
     FILE_OF("elements.cuh", elements),
+    FILE_OF("grids.h", grids),
+    FILE_OF("weights.cuh", weights),
     FILE_OF("rows.cu", rows),
     FILE_OF("ihp_attention_parameters.h", attention_parameters),
     FILE_OF("common.cuh", attention_common),
@@ -109,6 +138,13 @@ static const ihp_kernel_file files[] = {
     FILE_OF("plain_score.cu", plain_score_kernels),
     FILE_OF("plain_select.cu", plain_select_kernels),
     FILE_OF("plain_evict.cu", plain_evict_kernels),
+    FILE_OF("attend_tiles.cu", attend_tiles),
+    FILE_OF("turns.cu", turns),
+    FILE_OF("ihp_model_parameters.h", model_parameters),
+    FILE_OF("embed.cu", embed),
+    FILE_OF("product.cu", product),
+    FILE_OF("model_rows.cu", model_rows),
+    FILE_OF("logits.cu", logits),
 };
 
 const ihp_kernel_file *ihp_kernel_files(size_t *count) {

@@ -72,6 +72,9 @@ public final class CPUBackend: ComputeBackend {
     return counters
   }
 
+  /// None: it is the process's.
+  public var ownMemoryByteCount: Int? { nil }
+
   /// Keys that a mean of a sketch stands for; a chunk has two, so that kernels add neighbours up.
   static let keysPerMean = EightBitMean.defaultKeyCount
 

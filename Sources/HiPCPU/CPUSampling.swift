@@ -72,56 +72,10 @@ extension CPUBackend {
   private func candidates(
     _ row: UnsafeMutableBufferPointer<Float>, _ request: CandidateRequest
   ) -> Candidates? {
-    if request.penalty != 1 {
-      for token in Set(request.repeated) {
-        let value = row[Int(token)]
-        row[Int(token)] = value > 0 ? value / request.penalty : value * request.penalty
-      }
-    }
-    for (token, amount) in request.bias { row[Int(token)] += amount }
-    if let filter = request.filter { exclude(all: row, but: filter.words) }
-    guard let total = logSumExp(row) else { return nil }
-    guard !request.isWhole else {
-      let ids = row.indices.filter { row[$0] > excluded }
-      return Candidates(
-        ids: ids.map(Int32.init), logits: ids.map { row[$0] }, logSumExp: total)
-    }
-    var most = request.count > 0 ? min(request.count, row.count) : row.count
-    if request.share > 0, let start = row.baseAddress {
-      let least = Double(table.greatest(start, row.count)) + log(request.share)
-      most = min(most, row.count { Double($0) >= least })
-    }
-    func share(_ ids: some Sequence<Int>) -> Double {
-      ids.reduce(0) { $0 + exp(Double(row[$1]) - total) }
-    }
-    var ids: [Int]
-    if most == 1 {
-      var best = 0
-      for index in row.indices where row[index] > row[best] { best = index }
-      ids = [best]
-    } else {
-      // Few hold most of the probability: all are sorted only where as many are needed.
-      var count = request.mass < 1 ? min(most, 128) : most
-      ids = indicesOfLargest(count, of: UnsafeBufferPointer(row))
-      while count < most, share(ids) < request.mass {
-        count = min(most, 4 * count)
-        ids = indicesOfLargest(count, of: UnsafeBufferPointer(row))
-      }
-      ids.sort { row[$0] != row[$1] ? row[$0] > row[$1] : $0 < $1 }
-    }
-    if request.filter != nil { ids.removeAll { row[$0] <= excluded } }
-    return Candidates(ids: ids.map(Int32.init), logits: ids.map { row[$0] }, logSumExp: total)
-  }
-}
-
-/// The logit of a token that may not be sampled: finite, and its exponential is 0.
-private let excluded: Float = -1e30
-
-private func exclude(all row: UnsafeMutableBufferPointer<Float>, but allowed: [UInt64]) {
-  for index in row.indices {
-    let word = index / 64 < allowed.count ? allowed[index / 64] : 0
-    // What is not finite stays, and is found.
-    if word >> UInt64(index % 64) & 1 == 0, row[index].isFinite { row[index] = excluded }
+    request.adjust(row)
+    guard let total = logSumExp(row), let start = row.baseAddress else { return nil }
+    return request.choose(
+      from: UnsafeBufferPointer(row), greatest: table.greatest(start, row.count), logSumExp: total)
   }
 }
 

@@ -83,21 +83,21 @@ public final class LanguageModel: Sendable {
     let architecture = description.architecture
     try kvType.check(headSize: architecture.attention.headSize)
     let working = architecture.activationByteCount
-    let physical = MachineMemory.physicalByteCount
-    guard working < physical else {
-      throw InfiniteHiPError(
-        .outOfMemory(neededBytes: working),
-        "\(file.path): one step of this model takes \(working / 1_000_000) MB, more memory than this "
-          + "machine has")
-    }
-    let limit =
-      tiers?.memoryByteCount ?? cacheLimit
-      ?? max(0, physical - working - description.weightByteCount)
-    self.cacheLimit = limit
     engine = Engine()
     do {
       try await engine.start {
-        let model = try DecoderModel(description.plan, on: makeBackend(), rounding: weights)
+        let backend = try makeBackend()
+        let room = backend.ownMemoryByteCount ?? MachineMemory.physicalByteCount
+        guard working < room else {
+          throw InfiniteHiPError(
+            .outOfMemory(neededBytes: working),
+            "\(file.path): one step of this model takes \(working / 1_000_000) MB, more memory than this "
+              + "machine has")
+        }
+        let limit =
+          tiers?.memoryByteCount ?? cacheLimit
+          ?? max(0, room - working - description.weightByteCount)
+        let model = try DecoderModel(description.plan, on: backend, rounding: weights)
         guard let tiers else { return ModelRunner(model, capacity: limit) }
         let identity = try ModelIdentity(
           file, rounding: weights, kernels: model.backend.arithmetic)
@@ -106,7 +106,9 @@ public final class LanguageModel: Sendable {
     } catch let error as KVFileError {
       throw InfiniteHiPError(.lowerTier, error.message, cause: error)
     }
-    weightByteCount = try await engine.ask { $0.model.weightByteCount }
+    let sizes = try await engine.ask { ($0.model.weightByteCount, $0.blocks.capacity) }
+    weightByteCount = sizes.0
+    self.cacheLimit = sizes.1
   }
 
   /// Throws when the process may not have the addresses that the model takes at least: running out of them in the

@@ -18,7 +18,6 @@ enum TestedBackend: Sendable, CustomTestStringConvertible {
   /// A GPU that keeps keys and values in this type.
   case cuda(CUDABackend.Kernels, KVType)
 
-  /// Those that run whole models.
   static let cpus: [TestedBackend] =
     CPUKernels.supported.map { .cpu($0, threads: 2) } + [
       .cpu(.best, threads: 1), .cpu(.best, threads: 7),
@@ -99,19 +98,11 @@ enum TestedBackend: Sendable, CustomTestStringConvertible {
       ? [.cpu(.best, threads: 2)]
       : [.cpu(.fastestExact, threads: 2), .cpu(.best, threads: 2)]) + gpus
 
-  func make() throws -> any AttentionBackend {
+  func make() throws -> any ComputeBackend {
     switch self {
     case .cpu(let kernels, let threads): try CPUBackend(threads: threads, kernels: kernels)
     case .cuda(let kernels, _): try Self.openGPU(kernels)
     }
-  }
-
-  /// A device that runs whole models.
-  func makeForModels() throws -> any ComputeBackend {
-    guard case .cpu(let kernels, let threads) = self else {
-      throw ComputeError(.unsupported, "models run on the CPU only")
-    }
-    return try CPUBackend(threads: threads, kernels: kernels)
   }
 
   var testDescription: String {

@@ -23,9 +23,9 @@ import Testing
     return values
   }
 
-  @Test(arguments: TestedBackend.cpus)
+  @Test(arguments: TestedBackend.available)
   func embeddingsAreTheTablesRows(_ tested: TestedBackend) throws {
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     var numbers = SeededNumbers(1)
     let table = numbers.normals(20 * 48)
     let output = try backend.makeTensor(.zeros, element: .float32, rows: 3, columns: 48)
@@ -35,9 +35,9 @@ import Testing
     #expect(try read(output, backend) == expected)
   }
 
-  @Test(arguments: TestedBackend.cpus)
+  @Test(arguments: TestedBackend.available)
   func normsEqualPlainOnes(_ tested: TestedBackend) throws {
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     var numbers = SeededNumbers(2)
     let (input, weight) = (numbers.normals(rows * 80), numbers.normals(80))
     let output = try backend.makeTensor(.zeros, element: .float32, rows: rows, columns: 80)
@@ -54,9 +54,9 @@ import Testing
   }
 
   /// Both ways of adding up: of many rows, and of rows each by itself.
-  @Test(arguments: TestedBackend.cpus)
+  @Test(arguments: TestedBackend.available)
   func productsEqualPlainOnes(_ tested: TestedBackend) throws {
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     var numbers = SeededNumbers(3)
     let (width, outputs) = (96, 70)
     let input = numbers.normals(rows * width)
@@ -86,9 +86,9 @@ import Testing
     }
   }
 
-  @Test(arguments: TestedBackend.cpus)
+  @Test(arguments: TestedBackend.available)
   func whatIsAddedIsNormalisedAndScaledBefore(_ tested: TestedBackend) throws {
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     var numbers = SeededNumbers(12)
     let (input, weight, before) = (
       numbers.normals(rows * 32), numbers.normals(32), numbers.normals(rows * 32)
@@ -120,11 +120,11 @@ import Testing
   }
 
   /// One branch, and five of which each row takes two.
-  @Test(arguments: TestedBackend.cpus, GateActivation.allCases)
+  @Test(arguments: TestedBackend.available, GateActivation.allCases)
   func feedForwardBlocksEqualPlainOnes(
     _ tested: TestedBackend, _ activation: GateActivation
   ) throws {
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     let (width, size) = (48, 32)
     var numbers = SeededNumbers(4)
     let input = numbers.normals(rows * width)
@@ -212,9 +212,9 @@ import Testing
     }
   }
 
-  @Test(arguments: TestedBackend.cpus)
+  @Test(arguments: TestedBackend.available)
   func logitsAreScaledAndCapped(_ tested: TestedBackend) throws {
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     var numbers = SeededNumbers(6)
     let values = numbers.normals(70).map { $0 * 40 }
     let logits = try tensor(values, 70, on: backend)
@@ -231,7 +231,7 @@ import Testing
   }
 
   /// Biases are added, and a filter leaves what it allows, whichever candidates are asked for.
-  @Test(arguments: TestedBackend.cpus)
+  @Test(arguments: TestedBackend.available)
   func biasesAndFiltersShapeTheCandidates(_ tested: TestedBackend) throws {
     final class Fixed: TokenFilterSource {
       let bits: [UInt64]
@@ -242,7 +242,7 @@ import Testing
       }
       func words() -> [UInt64] { bits }
     }
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     var numbers = SeededNumbers(6)
     let logits = numbers.normals(300)
     let allowed = [3, 64, 127, 299]
@@ -279,9 +279,9 @@ import Testing
     }
   }
 
-  @Test(arguments: TestedBackend.cpus)
+  @Test(arguments: TestedBackend.available)
   func samplesAreTheMostProbableTokens(_ tested: TestedBackend) throws {
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     var numbers = SeededNumbers(5)
     // Rounded, so that some are equal; more than one part of the device's sums.
     let logits = numbers.normals(2 * 1500).map { ($0 * 4).rounded() / 2 }
@@ -346,9 +346,9 @@ import Testing
     #expect(penalised[0].ids.map(Int.init) == Array(ranked(changed).prefix(3)))
   }
 
-  @Test(arguments: TestedBackend.cpus)
+  @Test(arguments: TestedBackend.available)
   func rowsThatAreNotFiniteAreReported(_ tested: TestedBackend) throws {
-    let backend = try tested.makeForModels()
+    let backend = try tested.make()
     var values = [Float](repeating: 1, count: 4 * 32)
     values[2 * 32 + 5] = .nan
     values[3 * 32] = .infinity

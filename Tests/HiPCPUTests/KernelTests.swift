@@ -4,6 +4,7 @@ import CHiPSIMD
 import Foundation
 import HiPAttention
 import HiPCPU
+import HiPCompute
 import HiPTensors
 import TestSupport
 import Testing

@@ -56,7 +56,8 @@ extension CUDATests {
         let memory = DeviceMemory(device)
         self.memory = memory
         stream = try CUDAStream(device)
-        plain = PlainKernels(try machine.kernels(device), memory)
+        plain = PlainKernels(
+          try machine.kernels(device), memory, usesMatrixUnits: false)
         let pools = try (0..<3).map { _ in try memory.allocate(byteCount: 5 * 64 * 64 * 4) }
         owned = pools
         keys = PlainKeys(

@@ -9,6 +9,7 @@
 #include "ihp_attention_parameters.h"
 #include "ihp_driver.h"
 #include "ihp_kernel_parameters.h"
+#include "ihp_model_parameters.h"
 #include "ihp_nvrtc.h"
 #include "ihp_plain_parameters.h"
 

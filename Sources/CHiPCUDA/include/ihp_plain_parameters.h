@@ -109,6 +109,19 @@ typedef struct {
   IHP_DEVICE(double) log_sums;
 } ihp_plain_attend;
 
+/// Rows of `attend_tiles` that a thread block has.
+enum { IHP_ATTEND_TILE = 64 };
+
+/// Attention by matrix units; `attend_tiles`. Not for keys that are kept, nor for `IHP_PLAIN_DYNAMIC`.
+typedef struct {
+  ihp_plain_attend attend;
+  /// Cosine and sine of each pair's angle by distance, `[turn_count][pairs][2]`, without the amplitude.
+  IHP_DEVICE(const float) turns;
+  /// Distances from here on are computed.
+  int turn_count;
+  int padding;
+} ihp_attend_tiles;
+
 /// Chunks of keys, ascending: of a grid, or parts of those that a list has.
 typedef struct {
   /// First positions, `[list][capacity]`; null: a grid from the sink on.

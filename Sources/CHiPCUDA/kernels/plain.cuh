@@ -2,7 +2,7 @@
 // What the plain kernels share: where keys lie, how they are rotated and rounded, how a warp multiplies.
 //
 // Macros: ELEMENT of keys and values, QUERY of queries and outputs (float, BFloat16, Half), REAL that sums are in:
-// double where anything is a float, so that results can be held against the reference; else float.
+// double where keys are floats, so that results can be held against the reference; else float.
 #pragma once
 
 #include "elements.cuh"

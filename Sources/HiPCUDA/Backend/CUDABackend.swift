@@ -4,11 +4,11 @@ internal import HiPAttention
 public import HiPCompute
 public import HiPTensors
 
-/// An NVIDIA GPU as a device of attention.
+/// An NVIDIA GPU as a device.
 ///
-/// Operations are enqueued on one stream and return at once; `submit` waits for them. Tuned kernels serve what nothing
-/// is rotated in, with keys and values in 16 bits; plain ones all the rest.
-public final class CUDABackend: AttentionBackend {
+/// Operations are enqueued on one stream and return at once; `submit` waits for them. Tuned kernels of attention serve
+/// what nothing is rotated in, with keys and values in 16 bits; plain ones all the rest.
+public final class CUDABackend {
   /// Which kernels compute.
   public enum Kernels: String, Sendable, Hashable, CaseIterable {
     /// The fast ones where there are any for the heads and the policy.
@@ -26,6 +26,8 @@ public final class CUDABackend: AttentionBackend {
   let rows: RowKernels
   let tuned: TunedKernels
   let plain: PlainKernels
+  let models: ModelKernels
+  let samples: StepSamples
   let faults: RowFaults
   let votes: PlainVotes
   let status = StepStatus()
@@ -69,7 +71,9 @@ public final class CUDABackend: AttentionBackend {
       device, KernelCache(folder: cacheFolder, compiler: library.compiler))
     rows = RowKernels(loaded)
     tuned = TunedKernels(loaded, workspace)
-    plain = PlainKernels(loaded, memory)
+    plain = PlainKernels(loaded, memory, usesMatrixUnits: kernels == .tuned)
+    models = ModelKernels(loaded, memory, roundsFactors: kernels == .tuned)
+    samples = StepSamples(memory, models)
     faults = try RowFaults(memory, on: stream)
     votes = PlainVotes(memory)
     staging = RowStaging(memory, rows)
@@ -94,6 +98,9 @@ public final class CUDABackend: AttentionBackend {
     counters.selections = selectionCount
     return counters
   }
+
+  /// The GPU's memory.
+  public var ownMemoryByteCount: Int? { device.facts.memoryByteCount }
 
   /// What is taken of the GPU's memory once all is done and what was kept for reuse is given back.
   package func settledMemory() throws(ComputeError) -> MemoryAccount {
@@ -151,8 +158,8 @@ public final class CUDABackend: AttentionBackend {
     case .converted(_, let stored):
       throw ComputeError(
         .unsupported,
-        "the GPU does not convert weights from \(stored.rawValue) to \(element.rawValue); models run on the CPU "
-          + "(--device cpu)")
+        "the GPU takes weights as the file has them and does not round \(stored.rawValue) to \(element.rawValue); leave "
+          + "--weights out, or compute on the CPU (--device cpu)")
     }
     return tensor
   }
@@ -176,6 +183,7 @@ public final class CUDABackend: AttentionBackend {
     }
     var output = StepOutput()
     votes.count(into: &output.votes)
+    output.results = samples.results()
     output.faults = faults.fetched
     return output
   }
@@ -185,6 +193,7 @@ public final class CUDABackend: AttentionBackend {
     // What was enqueued may have left counters in the midst of something.
     workspace.clear()
     votes.clear()
+    samples.clear()
     pending = nil
     _ = status.taken()
     // On a lost device this fails, too, and whoever comes next is told.

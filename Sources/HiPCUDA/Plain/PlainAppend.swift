@@ -53,6 +53,13 @@ package final class RowFaults {
   /// The device's address of a count, behind which pairs of a row and a layer follow.
   package var address: UInt64 { buffer.address }
 
+  /// What a kernel reports rows with.
+  func arguments(layer: Int?, firstRow: Int) -> ihp_row_faults {
+    ihp_row_faults(
+      list: address, capacity: Int32(Self.capacity), layer: layer.map { Int32($0) } ?? -1,
+      first_row: Int32(clamping: firstRow))
+  }
+
   /// Enqueues that they are fetched, and forgotten on the device.
   package func fetch(on stream: CUDAStream) throws(ComputeError) {
     try stream.copy(buffer.all, to: pinned.all)
@@ -64,14 +71,16 @@ package final class RowFaults {
     try stream.fill(buffer.all, with: 0)
   }
 
-  /// What was fetched last, once that is done: by layer and row.
+  /// What was fetched last, once that is done, by layer and row: where each row stopped being finite first.
   package var fetched: [StepOutput.RowFault] {
     let numbers = unsafe pinned.bytes.bindMemory(to: Int32.self)
     let count = unsafe min(Self.capacity, max(0, Int(numbers[0])))
     let pairs = (0..<count).map { index in
       unsafe (layer: Int(numbers[2 + 2 * index]), row: Int(numbers[1 + 2 * index]))
     }
+    var rows: Set<Int> = []
     return pairs.sorted { ($0.layer, $0.row) < ($1.layer, $1.row) }
-      .map { StepOutput.RowFault(row: $0.row, layer: $0.layer) }
+      .filter { rows.insert($0.row).inserted }
+      .map { StepOutput.RowFault(row: $0.row, layer: $0.layer < 0 ? nil : $0.layer) }
   }
 }

@@ -96,12 +96,15 @@ extension PlainKernels {
   func launch(
     _ call: ihp_plain_attend, _ keys: PlainKeys, _ input: AttentionInput, on stream: CUDAStream
   ) throws(ComputeError) {
+    guard !supportsTiles(call, keys.element) else {
+      return try launchTiles(call, keys, input, on: stream)
+    }
     let shape = input.shape
     let rowCount = Int(IHP_PLAIN_ATTEND_ROWS)
     let blocks = (Int(call.input.rows) + Int(call.query_block) - 1) / Int(call.query_block)
     let tiles =
       (Int(call.query_block) * shape.heads / Int(call.sets) + rowCount - 1) / rowCount
-    let real = realByteCount(keys.element, input.queries.element)
+    let real = realByteCount(keys.element)
     try kernel("plain_attend", of: "plain_attend.cu", keys.element, input.queries.element).launch(
       LaunchShape(
         grid: LaunchShape.Extent(blocks * tiles, Int(call.sets)), block: LaunchShape.Extent(256),

@@ -32,7 +32,7 @@ extension PlainKernels {
 
       let total = kept.count + rows.count
       let next = min(total, hitters.budget)
-      let real = realByteCount(element, query)
+      let real = realByteCount(element)
       let placed = try memory.allocate(
         byteCount: real * rows.count * shape.heads * shape.headSize)
       let all = try KeptKeys(memory, shape, count: total)

@@ -35,11 +35,15 @@ package struct PlainKeys: Sendable, Hashable {
 package final class PlainKernels {
   let kernels: LoadedKernels
   let memory: DeviceMemory
+  /// Whether products of 16-bit keys go to the GPU's matrix units.
+  let usesMatrixUnits: Bool
   private var frequencies: [[Double]: CUDABuffer] = [:]
+  var turnTables: [[Double]: TurnTable] = [:]
 
-  package init(_ kernels: LoadedKernels, _ memory: DeviceMemory) {
+  package init(_ kernels: LoadedKernels, _ memory: DeviceMemory, usesMatrixUnits: Bool) {
     self.kernels = kernels
     self.memory = memory
+    self.usesMatrixUnits = usesMatrixUnits
   }
 
   // MARK: Programs
@@ -49,8 +53,8 @@ package final class PlainKernels {
     guard file != "plain_append.cu" else {
       return KernelProgram(file, [.init("SOURCE", query), .init("ELEMENT", element)])
     }
-    // Sums in double, where what goes in is not rounded, can be held against the reference.
-    let real = element == "float" || query == "float" ? "double" : "float"
+    // Sums in double, where what is stored is not rounded, can be held against the reference.
+    let real = element == "float" ? "double" : "float"
     return KernelProgram(
       file, [.init("ELEMENT", element), .init("QUERY", query), .init("REAL", real)])
   }
@@ -63,7 +67,10 @@ package final class PlainKernels {
       Set(["float", element]).sorted().map { (element, $0) }
     }
     let files = ["plain_append.cu", "plain_attend.cu", "plain_score.cu", "plain_evict.cu"]
-    return [selecting]
+    let tiles = [64, 80, 128, 256].flatMap { size in
+      pairs.filter { $0.0 != "float" }.map { tileProgram($0.0, $0.1, headSize: size) }
+    }
+    return [selecting, turnProgram] + tiles
       + files.flatMap { file in pairs.map { program(file, $0.0, $0.1) } }
   }()
 
@@ -88,9 +95,7 @@ package final class PlainKernels {
   }
 
   /// Bytes of the numbers that sums are in.
-  func realByteCount(_ element: ElementType, _ query: ElementType) -> Int {
-    element == .float32 || query == .float32 ? 8 : 4
-  }
+  func realByteCount(_ element: ElementType) -> Int { element == .float32 ? 8 : 4 }
 
   // MARK: Memory
 
@@ -104,7 +109,7 @@ package final class PlainKernels {
   }
 
   /// Angles per position; 0 where nothing is rotated.
-  private func frequencies(
+  func frequencies(
     _ rotary: RotaryEmbedding?, on stream: CUDAStream
   ) throws(ComputeError) -> UInt64 {
     guard let rotary, !rotary.frequencies.isEmpty else { return 0 }

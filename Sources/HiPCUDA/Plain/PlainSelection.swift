@@ -267,7 +267,7 @@ extension PlainKernels {
     let capacity = Int(arguments.row_capacity)
     let most = Int(arguments.chunk_capacity)
     let tiles = (most + Int(IHP_PLAIN_COLUMNS) - 1) / Int(IHP_PLAIN_COLUMNS)
-    let real = realByteCount(element, query)
+    let real = realByteCount(element)
     let branches = stage.estimate == .halving ? 2 : 1
     func kernel(_ name: String) throws(ComputeError) -> CUDAKernel {
       try self.kernel(name, of: "plain_score.cu", element, query)

@@ -44,18 +44,11 @@ struct AttentionCommand: ParsableCommand {
       valueName: "n"))
   var trainedLength: TokenSize?
 
-  @OptionGroup(title: "Device") var device: DeviceOptions
   @OptionGroup var options: EngineOptions
 
   mutating func validate() throws {
     if let ropeBase, !(ropeBase > 1 && ropeBase.isFinite) {
       throw ValidationError("--rope-base is \(ropeBase); give a number above 1")
-    }
-    guard case .cuda = device.device else { return }
-    for (name, isGiven) in [
-      ("--threads", options.threads != nil), ("--kernels", options.kernels != nil),
-    ] where isGiven {
-      throw ValidationError("\(name) is for the CPU; leave it out, or take --device cpu")
     }
   }
 
@@ -105,16 +98,14 @@ struct AttentionCommand: ParsableCommand {
   /// The policy, "auto" being the device's own.
   private func choice() throws -> AttentionChoice {
     let choice = try options.attention.choice()
-    guard case .cuda = device.device, choice == .automatic else { return choice }
+    guard case .cuda = options.place.device, choice == .automatic else { return choice }
     return .gpu
   }
 
   private func attentionOperator() throws -> AttentionOperator {
-    switch device.device {
-    case .cpu: AttentionOperator(on: try options.makeBackend())
-    case .cuda(let number):
-      AttentionOperator(on: try device.makeCUDA(number), keeping: options.kvType)
-    }
+    let backend = try options.makeBackend()
+    return options.place.device == .cpu
+      ? AttentionOperator(on: backend) : AttentionOperator(on: backend, keeping: options.kvType)
   }
 
   private func givenBlocks(_ path: String, _ choice: AttentionChoice) throws -> BlockSelection {

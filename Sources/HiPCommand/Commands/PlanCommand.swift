@@ -40,7 +40,7 @@ struct PlanCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let model = try await options.loadModel(kv.tiers())
+    let model = try await options.loadModel(kv)
     let choice = try options.attention.choice()
     let tokens = options.context?.count ?? model.architecture.trainedLength
     let plan = try await model.plan(tokens, attention: choice)

@@ -117,13 +117,19 @@ struct ServeCommand: AsyncParsableCommand {
         throw ValidationError("\(stored.name) names no model file")
       }
       let memory = settings.cacheBytes ?? MachineMemory.physicalByteCount / 2
-      var tiers = kv.tiers()
-      tiers.memoryByteCount = memory / min(settings.loadedModels, max(1, catalog.models().count))
+      let share = memory / min(settings.loadedModels, max(1, catalog.models().count))
+      var tiers: KVTiers?
+      if options.place.device == .cpu {
+        tiers = kv.tiers()
+        tiers?.memoryByteCount = share
+      } else {
+        try kv.refuseFiles()
+      }
       return try await LanguageModel.load(
         path,
         template: try options.template.map { .jinja(try TextFile.read($0)) }
           ?? stored.template.map { .go($0) }, kvType: options.kvType, weights: options.weights,
-        tiers: tiers, on: options.makeBackend)
+        cacheLimit: settings.cacheBytes.map { _ in share }, tiers: tiers, on: options.makeBackend)
     }
     do {
       try await listen(server)

@@ -36,7 +36,7 @@ enum DeviceArgument: ExpressibleByArgument, Hashable {
 
 extension CUDABackend.Kernels: ExpressibleByArgument {}
 
-/// Where one layer of attention is computed.
+/// Where something is computed.
 struct DeviceOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -53,6 +53,12 @@ struct DeviceOptions: ParsableArguments {
     if device == .cpu, cudaKernels != nil {
       throw ValidationError("--cuda-kernels is for GPUs; add --device cuda, or leave it out")
     }
+  }
+
+  /// Refuses what only the CPU has.
+  func refuse(_ options: [(name: String, isGiven: Bool)]) throws {
+    guard device != .cpu, let refused = options.first(where: \.isGiven) else { return }
+    throw ValidationError("\(refused.name) is for the CPU; leave it out, or take --device cpu")
   }
 
   /// Opens a GPU, with the kernels that earlier runs have compiled for it.

@@ -92,7 +92,7 @@ struct EngineOptions: ParsableArguments {
   /// Path of the model's file.
   func modelPath() throws -> String { try base.modelPath() }
 
-  func loadModel() async throws -> LanguageModel { try await base.loadModel(kv.tiers()) }
+  func loadModel() async throws -> LanguageModel { try await base.loadModel(kv) }
 
   /// Opens a session, and says where the attention is another than asked for.
   func makeSession(_ model: LanguageModel) async throws -> Session {

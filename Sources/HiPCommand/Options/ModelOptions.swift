@@ -60,7 +60,12 @@ struct ModelOptions: ParsableArguments {
       "The most tokens of text and answers together, as 8192, 64K or 1M.", valueName: "n"))
   var context: TokenSize?
 
+  @OptionGroup(title: "Device") var place: DeviceOptions
+
   mutating func validate() throws {
+    try place.refuse([
+      ("--threads", threads != nil), ("--kernels", kernels != nil), ("--weights", weights != nil),
+    ])
     if model == "" { throw ValidationError("--model is empty; give a GGUF file or a folder") }
     if let threads, !(1...1024).contains(threads) {
       throw ValidationError("--threads is \(threads); give 1 to 1024")
@@ -70,18 +75,27 @@ struct ModelOptions: ParsableArguments {
   var contextLimit: Int { context?.count ?? LanguageModel.defaultContextLimit }
 
   /// Makes the device, on the thread that calls it.
-  var makeBackend: @Sendable () throws -> CPUBackend {
-    let (threads, kernels) = (threads, kernels ?? .best)
-    return { try CPUBackend(threads: threads, kernels: kernels) }
+  var makeBackend: @Sendable () throws -> any ComputeBackend {
+    let (threads, kernels, place) = (threads, kernels ?? .best, place)
+    return {
+      switch place.device {
+      case .cpu: try CPUBackend(threads: threads, kernels: kernels)
+      case .cuda(let number): try place.makeCUDA(number)
+      }
+    }
   }
 
   /// Path of the model's file.
   func modelPath() throws -> String { try model ?? BundledFile.demoModel.path() }
 
-  func loadModel(_ tiers: KVTiers? = nil) async throws -> LanguageModel {
+  /// Loads the model; on a GPU there is no tier below its memory.
+  func loadModel(_ kv: TierOptions? = nil) async throws -> LanguageModel {
+    let isOnCPU = place.device == .cpu
+    if !isOnCPU { try kv?.refuseFiles() }
     let model = try await LanguageModel.load(
       modelPath(), template: template.map { .jinja(try TextFile.read($0)) }, kvType: kvType,
-      weights: weights, tiers: tiers, on: makeBackend)
+      weights: weights, cacheLimit: kv?.kvRam?.count, tiers: isOnCPU ? kv?.tiers() : nil,
+      on: makeBackend)
     for notice in model.description.notices { Terminal.note("[\(notice)]\n") }
     return model
   }

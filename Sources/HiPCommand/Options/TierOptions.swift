@@ -56,6 +56,14 @@ struct TierOptions: ParsableArguments {
     }
   }
 
+  /// Throws where files were asked for: below a GPU's memory there are none.
+  func refuseFiles() throws {
+    guard kvDir != nil else { return }
+    throw ValidationError(
+      "--kv-dir is for the CPU: on a GPU all keys and values stay in its memory; leave it out, or take --device cpu"
+    )
+  }
+
   /// The folder, whether it is used or not.
   var folder: String { kvDir ?? Self.defaultFolder }
 
