@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files of `kernels`, one by one; what is not named here is not shipped.
+// The files of `kernels`, one by one, and what they share with the CPU's; what is not named here is not shipped.
 #include "CHiPCUDA.h"
 
 #ifdef __has_embed
@@ -11,6 +11,12 @@ static const char parameters[] = {
 };
 static const char elements[] = {
 #embed "kernels/elements.cuh" suffix(, 0)
+};
+static const char grids[] = {
+#embed "../CHiPSIMD/grids.h" suffix(, 0)
+};
+static const char weights[] = {
+#embed "kernels/weights.cuh" suffix(, 0)
 };
 static const char rows[] = {
 #embed "kernels/rows.cu" suffix(, 0)
@@ -86,6 +92,8 @@ static const char plain_evict_kernels[] = {
 static const ihp_kernel_file files[] = {
     FILE_OF("ihp_kernel_parameters.h", parameters),
     FILE_OF("elements.cuh", elements),
+    FILE_OF("grids.h", grids),
+    FILE_OF("weights.cuh", weights),
     FILE_OF("rows.cu", rows),
     FILE_OF("ihp_attention_parameters.h", attention_parameters),
     FILE_OF("common.cuh", attention_common),
