@@ -30,6 +30,7 @@ def grid(cls, values):
 lines = [
     "// SPDX-License-Identifier: Apache-2.0 AND MIT",
     "// Made by Scripts/make-quant-tables.py from the tables of the gguf package (MIT, The ggml authors).",
+    "// A GPU kernel, which has the macro WEIGHT, takes only what its format needs.",
 ]
 for name, cls, values, width in [
     ("iq2_xxs", quants.IQ2_XXS, lambda x: x, 8),
@@ -41,17 +42,20 @@ for name, cls, values, width in [
     ("iq1", quants.IQ1_S, lambda x: x + 1, 8),
 ]:
     points = list(grid(cls, values))
-    lines += ["", f"static const uint{8 * width}_t grid_{name}[{len(points)}] = {{"]
+    formats = ["IQ1_S", "IQ1_M"] if name == "iq1" else [name.upper()]
+    lines += ["", "#if !defined(WEIGHT) || " + " || ".join(f"WEIGHT == WEIGHT_{f}" for f in formats)]
+    lines.append(f"static const uint{8 * width}_t grid_{name}[{len(points)}] = {{")
     per_line = 12 if width == 8 else 20
     suffix = "ull" if width == 8 else "u"
     for first in range(0, len(points), per_line):
         lines.append("    " + ", ".join(f"{p:#x}{suffix}" for p in points[first : first + per_line]) + ",")
-    lines.append("};")
-lines += ["", "/// The sign bits of eight elements from seven: their number is even.", "static const uint8_t even_signs[128] = {"]
+    lines += ["};", "#endif"]
+lines += ["", "#ifndef WEIGHT", "/// The sign bits of eight elements from seven: their number is even."]
+lines.append("static const uint8_t even_signs[128] = {")
 signs = [i | (i.bit_count() & 1) << 7 for i in range(128)]
 for first in range(0, 128, 24):
     lines.append("    " + ", ".join(str(s) for s in signs[first : first + 24]) + ",")
-lines.append("};")
+lines += ["};", "#endif"]
 (root / "Sources/CHiPSIMD/grids.h").write_text("\n".join(lines) + "\n")
 
 # Bytes of scales, which must not be infinite: half precision with small exponents.

@@ -2,8 +2,8 @@
 
 /// How the elements of a tensor are stored.
 ///
-/// A format takes a case and a row of `layout` here, and a row of `IHP_QUANT_FORMATS` with its function in
-/// `quants.h`; `Scripts/make-quant-tables.py` makes its golden vectors.
+/// A format takes a case and a row of `layout` here, a row of `IHP_QUANT_FORMATS` with its function in `quants.h`, and
+/// its case in `weights.cuh`; `Scripts/make-quant-tables.py` makes its golden vectors.
 public enum ElementType: String, Sendable, Hashable, CaseIterable, Codable {
   case float64 = "F64"
   case float32 = "F32"
