@@ -165,7 +165,9 @@ let package = Package(
       ],
       swiftSettings: settings),
 
-    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+    .target(
+      name: "TestSupport", dependencies: ["HiPCUDA"], path: "Tests/TestSupport",
+      swiftSettings: settings),
     tests("HiPGrammarTests", ["HiPGrammar", "HiPJSON"]),
     tests("HiPKVStoreTests", ["HiPKVStore"]),
     tests("HiPKVFilesTests", ["HiPKVFiles", "CHiPSIMD"]),
@@ -202,7 +204,7 @@ let package = Package(
     tests(
       "EndToEndTests",
       [
-        "InfiniteHiP", "HiPBench", "HiPModels", "HiPCPU", "HiPCompute", "HiPAttention",
+        "InfiniteHiP", "HiPBench", "HiPModels", "HiPCPU", "HiPCUDA", "HiPCompute", "HiPAttention",
         "HiPTokenization", "HiPModelFiles", "HiPTensors", "HiPTemplates", "HiPJSON", "HiPGrammar",
       ],
       resources: [.copy("Fixtures")]),

@@ -23,13 +23,13 @@ package func indicesOfLargest(_ count: Int, of values: UnsafeBufferPointer<Float
       return UInt32(digit)
     }
     unsafe histogram.update(repeating: 0)
-    for unsafevalue in unsafe values { unsafe histogram[Int(key(value) >> 21)] += 1 }
+    for index in values.indices { unsafe histogram[Int(key(values[index]) >> 21)] += 1 }
     var prefix = lastDigit()
     unsafe result.reserveCapacity(count - rest + Int(histogram[Int(prefix)]))
     // Keys that begin like the `count`-th largest.
     var close: [UInt32] = []
-    for unsafe(index, value) in unsafe values.enumerated() {
-      let key = key(value)
+    for index in values.indices {
+      let key = unsafe key(values[index])
       guard key >> 21 >= prefix else { continue }
       result.append(index)
       if key >> 21 == prefix { close.append(key) }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
 import HiPAttention
 import HiPCPU
 import HiPCUDA
@@ -23,24 +22,10 @@ enum TestedBackend: Sendable, CustomTestStringConvertible {
       .cpu(.best, threads: 1), .cpu(.best, threads: 7),
     ]
 
-  static let gpus: [TestedBackend] = {
-    do {
-      _ = try openGPU(.plain)
-    } catch {
-      print("NOTICE: no GPU was tested: \(error)")
-      return []
-    }
-    return [.cuda(.plain, .f32), .cuda(.tuned, .bf16), .cuda(.tuned, .f16)]
-  }()
+  static let gpus: [TestedBackend] =
+    TestGPU.isThere ? [.cuda(.plain, .f32), .cuda(.tuned, .bf16), .cuda(.tuned, .f16)] : []
 
   static let available = cpus + gpus
-
-  private static func openGPU(_ kernels: CUDABackend.Kernels) throws -> CUDABackend {
-    let environment = ProcessInfo.processInfo.environment
-    return try CUDABackend(
-      kernels: kernels, home: environment["HOME"], environment: environment,
-      cacheFolder: FileManager.default.temporaryDirectory.path() + "/infinitehip-test-kernels")
-  }
 
   var isGPU: Bool {
     switch self {
@@ -101,7 +86,7 @@ enum TestedBackend: Sendable, CustomTestStringConvertible {
   func make() throws -> any ComputeBackend {
     switch self {
     case .cpu(let kernels, let threads): try CPUBackend(threads: threads, kernels: kernels)
-    case .cuda(let kernels, _): try Self.openGPU(kernels)
+    case .cuda(let kernels, _): try TestGPU.open(kernels)
     }
   }
 

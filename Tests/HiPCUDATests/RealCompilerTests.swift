@@ -25,7 +25,7 @@ import Testing
   static let programs =
     RowKernels.programs + MeanKernels.programs + PrefillAttention.programs
     + DecodeAttention.programs + PrefillSelection.programs + DecodeSelection.programs
-    + PlainKernels.programs
+    + PlainKernels.programs + ModelKernels.programs
 
   /// One of each file, and of those of attention the last one of the largest heads besides.
   ///

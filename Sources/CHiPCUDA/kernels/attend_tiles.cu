@@ -15,7 +15,9 @@ constexpr int kThreads = 128;
 constexpr int kStride = HEAD_SIZE + 8;
 /// Parts of 8 elements that a row is rotated and copied by: 4 pairs, or 8 elements that are not rotated.
 constexpr int kParts = HEAD_SIZE / 8;
-typedef Element<ELEMENT> Pair;
+/// Queries and rotated keys are rounded once more: to the type with more digits. A number beyond its range makes scores
+/// that are not finite, and those are reported.
+typedef Half Factor;
 
 /// Keys of a tile: which they are (-1: none), and what their distance from the block's origin appears to be.
 struct Tile {
@@ -48,7 +50,7 @@ template <class T> __device__ __forceinline__ Four load(const T *source) {
   return Four{{Element<T>::low(pairs.x), Element<T>::high(pairs.x), Element<T>::low(pairs.y), Element<T>::high(pairs.y)}};
 }
 __device__ __forceinline__ uint2 packed(const Four &four) {
-  return make_uint2(Pair::pack(four.at[0], four.at[1]), Pair::pack(four.at[2], four.at[3]));
+  return make_uint2(Element<Factor>::pack(four.at[0], four.at[1]), Element<Factor>::pack(four.at[2], four.at[3]));
 }
 
 /// Cosines and sines of four pairs' angles at a distance.
@@ -190,8 +192,8 @@ __device__ __forceinline__ void fold(const ihp_attend_tiles &call, const Block &
       for (int group = 0; group < kKeys / 16; group++) {
         uint32 b[4];
         loadMatrices(b, keyBase + 2 * ((16 * group + lane / 16 * 8 + lane % 8) * kStride + k + lane / 8 % 2 * 8));
-        Mma<ELEMENT>::run(scores[2 * group], a[0], a[1], a[2], a[3], b[0], b[1]);
-        Mma<ELEMENT>::run(scores[2 * group + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
+        Mma<Factor>::run(scores[2 * group], a[0], a[1], a[2], a[3], b[0], b[1]);
+        Mma<Factor>::run(scores[2 * group + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
       }
     }
     if (in.soft_cap > 0) {
@@ -239,6 +241,7 @@ __device__ __forceinline__ void fold(const ihp_attend_tiles &call, const Block &
 #pragma unroll
     for (int group = 0; group < kKeys / 16; group++) {
       const float(&low)[4] = scores[2 * group], (&high)[4] = scores[2 * group + 1];
+      typedef Element<ELEMENT> Pair;
       const uint32 a0 = Pair::pack(low[0], low[1]), a1 = Pair::pack(low[2], low[3]);
       const uint32 a2 = Pair::pack(high[0], high[1]), a3 = Pair::pack(high[2], high[3]);
 #pragma unroll
