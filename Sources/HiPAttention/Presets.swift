@@ -22,7 +22,7 @@ extension AttentionChoice {
   /// Dense within the trained length, our selection beyond it.
   public static let automatic = presets[0]
 
-  /// Our selection as GPUs compute it; models do not run on them yet.
+  /// Our selection as GPUs compute it fastest where nothing is rotated: one layer of attention.
   public static let gpu = AttentionChoice(
     name: "infinitehip-gpu", policy: .hierarchical(.infiniteHiPForGPUs))
 

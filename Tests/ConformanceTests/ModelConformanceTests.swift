@@ -14,14 +14,14 @@ import Testing
     on makeBackend: @escaping @Sendable () throws -> any ComputeBackend
   ) async throws -> [Double] {
     let model = try await LanguageModel.load(DemoModel.path, kvType: type, on: makeBackend)
-    let text = try DemoModel.novel(28_000)
+    let text = try DemoModel.novel(45_000)
     let ids = try model.tokens(of: .text(text), atBeginning: true)
     let session = try await model.makeSession(
       attention: try #require(AttentionChoice.named(policy)))
-    return try await session.negativeLogLikelihoods(of: Array(ids.prefix(6000)))
+    return try await session.negativeLogLikelihoods(of: Array(ids.prefix(9500)))
   }
 
-  /// Beyond the trained length of 4,096 tokens, too.
+  /// Beyond the trained length of 8,192 tokens, too.
   @Test(
     .enabled(if: TestGPU.isThere), arguments: TestedBackend.gpus,
     ["dense", "streaming", "h2o", "infinitehip", "infinitehip-3k"])
