@@ -69,6 +69,9 @@ static const char plain[] = {
 static const char plain_stages[] = {
 #embed "kernels/plain_stages.cuh" suffix(, 0)
 };
+static const char plain_work[] = {
+#embed "kernels/plain_work.cuh" suffix(, 0)
+};
 static const char plain_cut[] = {
 #embed "kernels/plain_cut.cuh" suffix(, 0)
 };
@@ -89,6 +92,9 @@ static const char plain_evict_kernels[] = {
 };
 static const char attend_tiles[] = {
 #embed "kernels/attend_tiles.cu" suffix(, 0)
+};
+static const char score_tiles[] = {
+#embed "kernels/score_tiles.cu" suffix(, 0)
 };
 static const char turns[] = {
 #embed "kernels/turns.cu" suffix(, 0)
@@ -132,6 +138,7 @@ static const ihp_kernel_file files[] = {
     FILE_OF("ihp_plain_parameters.h", plain_parameters),
     FILE_OF("plain.cuh", plain),
     FILE_OF("plain_stages.cuh", plain_stages),
+    FILE_OF("plain_work.cuh", plain_work),
     FILE_OF("plain_cut.cuh", plain_cut),
     FILE_OF("plain_append.cu", plain_append_kernels),
     FILE_OF("plain_attend.cu", plain_attend_kernels),
@@ -139,6 +146,7 @@ static const ihp_kernel_file files[] = {
     FILE_OF("plain_select.cu", plain_select_kernels),
     FILE_OF("plain_evict.cu", plain_evict_kernels),
     FILE_OF("attend_tiles.cu", attend_tiles),
+    FILE_OF("score_tiles.cu", score_tiles),
     FILE_OF("turns.cu", turns),
     FILE_OF("ihp_model_parameters.h", model_parameters),
     FILE_OF("embed.cu", embed),

@@ -29,7 +29,8 @@ extension CUDATests {
         ("plain_append", [MemoryLayout<ihp_plain_append>.stride]),
         ("plain_attend", [MemoryLayout<ihp_plain_attend>.stride]),
         ("plain_pool", [input, stage]), ("plain_score", [input, stage, 4]),
-        ("plain_sum", [input, stage, 4]), ("plain_halve", [input, stage]),
+        ("score_tiles", [input, stage, 4]), ("plain_sum", [input, stage, 4]),
+        ("plain_halve", [input, stage]),
         ("plain_keep", [input, stage]),
         ("plain_split", [MemoryLayout<ihp_plain_split>.stride]),
         ("plain_finish", [MemoryLayout<ihp_plain_finish>.stride]),
@@ -51,18 +52,21 @@ extension CUDATests {
       let output: DeviceTensor
       private let owned: [CUDABuffer]
 
-      init(_ machine: FakeMachine, _ shape: AttentionShape) throws {
+      init(
+        _ machine: FakeMachine, _ shape: AttentionShape, element: ElementType = .float32,
+        usesMatrixUnits: Bool = false
+      ) throws {
         let device = try machine.device()
         let memory = DeviceMemory(device)
         self.memory = memory
         stream = try CUDAStream(device)
         plain = PlainKernels(
-          try machine.kernels(device), memory, usesMatrixUnits: false)
+          try machine.kernels(device), memory, usesMatrixUnits: usesMatrixUnits)
         let pools = try (0..<3).map { _ in try memory.allocate(byteCount: 5 * 64 * 64 * 4) }
         owned = pools
         keys = PlainKeys(
           keys: pools[0].address, values: pools[1].address, pages: pools[2].address, shape: shape,
-          element: .float32)
+          element: element)
         let tensors = try (0..<2).map { _ in
           DeviceTensor(
             buffer: try memory.allocate(byteCount: 70 * 128 * 4), element: .float32, rows: 70,
@@ -110,6 +114,39 @@ extension CUDATests {
         let layer = state.layers[0]
         #expect((layer.blockCount, layer.ownerCount, layer.capacity) == (2, 2, 4))
         #expect(layer.lists?.byteCount == 4 * 2 * 2 * 4 && layer.shares?.byteCount == 4 * 2 * 2 * 4)
+      }
+      machine.expectClean()
+    }
+
+    @Test func matrixUnitsScoreKeysAsTheyAreStored() throws {
+      let machine = machine()
+      do {
+        func select(
+          _ positions: PositionScheme, _ ranking: ChunkRanking = .share,
+          element: ElementType = .float16, usesMatrixUnits: Bool = true
+        ) throws -> [String] {
+          let rig = try Rig(machine, shape, element: element, usesMatrixUnits: usesMatrixUnits)
+          let pruning = try HierarchicalPruning(
+            reach: StreamingWindow(sink: 64, window: 64),
+            stages: [PruningStage(chunkSize: 8, keep: 64, estimate: .exact)],
+            scoring: .init(sharing: .group, ranking: ranking, positions: positions))
+          let item = SelectCall.Item(
+            input: rig.input(shape), pruning: pruning, gridLength: .fixed(300),
+            state: CUDASelectionState(rig.memory, rig.stream, layerCount: 1))
+          try rig.plain.select(
+            item, layer: 0, rig.keys, votes: PlainVotes(rig.memory), on: rig.stream)
+          return machine.takeLog().filter { $0.contains("score") }
+        }
+        // A thread block has all 22 chunks, for one of two blocks of queries and of two sets.
+        let tiles = "score_tiles <1 2 2, 128 1 1, 25600>"
+        #expect(try select(.infllm) == [tiles + " 0", tiles + " 1"])
+        #expect(try select(.relative, .maximum, element: .bfloat16) == [tiles + " 2"])
+        for plain in [
+          try select(.infllm, usesMatrixUnits: false), try select(.infllm, element: .float32),
+          try select(.dynamic),
+        ] {
+          #expect(plain.count == 2 && plain.allSatisfy { $0.hasPrefix("plain_score") })
+        }
       }
       machine.expectClean()
     }

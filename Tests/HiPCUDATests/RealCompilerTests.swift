@@ -48,7 +48,7 @@ import Testing
   /// Variants that could not be made would be missing without a word.
   @Test(arguments: [
     "means.cu", "attention_prefill.cu", "attention_decode.cu", "select_prefill.cu",
-    "select_decode.cu", "decode_once.cu",
+    "select_decode.cu", "decode_once.cu", "score_tiles.cu",
   ])
   func everySizeOfHeadsHasAProgram(_ file: String) {
     let sizes = Self.programs.filter { $0.file == file }.flatMap { program in

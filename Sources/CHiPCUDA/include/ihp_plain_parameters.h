@@ -23,7 +23,7 @@ enum { IHP_PLAIN_DENSE_REACH, IHP_PLAIN_STREAMING_REACH, IHP_PLAIN_SELECTED_REAC
 /// How chunks are scored, in the order of `ChunkEstimate`.
 enum { IHP_PLAIN_HALVING, IHP_PLAIN_MEANS, IHP_PLAIN_EXACT, IHP_PLAIN_FOUR_BIT, IHP_PLAIN_TREE };
 
-/// What `plain_score` computes.
+/// What `plain_score` and `score_tiles` compute.
 enum {
   /// The logarithm of each query's mass over the chunks of a thread block, in two numbers.
   IHP_PLAIN_MASSES,
@@ -35,6 +35,9 @@ enum {
 
 /// Rows of `plain_attend` and `plain_score` that a thread block has at a time, and keys or chunks.
 enum { IHP_PLAIN_ATTEND_ROWS = 16, IHP_PLAIN_SCORE_ROWS = 64, IHP_PLAIN_COLUMNS = 32 };
+
+/// Keys of whole chunks that a thread block of `score_tiles` has.
+enum { IHP_PLAIN_RUN_KEYS = 512 };
 
 /// New keys and values of one sequence; `plain_append`.
 typedef struct {

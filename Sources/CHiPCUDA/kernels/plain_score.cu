@@ -4,17 +4,11 @@
 //
 // Macros: ELEMENT, QUERY, REAL as in `plain.cuh`.
 
-#include "plain_stages.cuh"
+#include "plain_work.cuh"
 
 #define ROWS IHP_PLAIN_SCORE_ROWS
 #define WARPS 8
 #define OWN (ROWS / WARPS)
-#define INACTIVE -32000.0
-
-/// Rows that a range has of a head.
-__device__ __forceinline__ int rows_per_head(const ihp_plain_stage &stage, const Range &range) {
-  return (range.rows + stage.query_stride - 1) / stage.query_stride;
-}
 
 /// Queries as a stage sees them: rotated, then averaged, or one of several. A warp each; `[row of the set of all heads,
 /// range, branch]`.
@@ -110,42 +104,6 @@ __device__ __forceinline__ void stage_four_bit(const ihp_plain_input &in, int kv
   }
 }
 
-/// What a block scores: the chunks of its lanes, for a set of heads and a range of queries.
-struct Work {
-  Range range;
-  Chunks chunks;
-  int set_heads, first_head, kv_head;
-  /// Rows of a head, and of all heads of the set.
-  int per_head, rows;
-  /// Chunks of the list that take part.
-  int active;
-
-  __device__ __forceinline__ Work(const ihp_plain_input &in, const ihp_plain_stage &stage) {
-    const int set = blockIdx.y;
-    range = range_of(in, stage, blockIdx.z);
-    chunks = chunks_of(in, stage, blockIdx.z, set * stage.owners / stage.sets);
-    set_heads = in.heads / stage.sets;
-    first_head = set * set_heads;
-    kv_head = first_head / (in.heads / in.kv_heads);
-    per_head = rows_per_head(stage, range);
-    rows = per_head * set_heads;
-    active = chunks.active(range.last_start);
-  }
-
-  __device__ __forceinline__ const REAL *row(const ihp_plain_input &in, const ihp_plain_stage &stage, int row, int branch) const {
-    // Rows that do not exist are multiplied, and not used.
-    const int there = row < rows ? row : 0;
-    const Wide place =
-        (((Wide)branch * gridDim.z + blockIdx.z) * in.heads + first_head + there / per_head) * stage.row_capacity + there % per_head;
-    return (const REAL *)stage.rows + place * in.head_size;
-  }
-
-  /// Where the set's rows begin in what is kept of each.
-  __device__ __forceinline__ Wide first_row(const ihp_plain_stage &stage) const {
-    return ((Wide)blockIdx.z * stage.sets + blockIdx.y) * set_heads * stage.row_capacity;
-  }
-};
-
 /// Scores of exact keys and of sketches; `IHP_PLAIN_MASSES`, `_SHARES` or `_MAXIMA`.
 extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_score(const ihp_plain_input in, const ihp_plain_stage stage,
                                                                        const int wanted) {
@@ -156,7 +114,8 @@ extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_score(const ihp
   const int size = in.head_size, stride = size + 1;
   const Work work(in, stage);
   const int first = blockIdx.x * COLUMNS, chunk = first + lane;
-  const bool is_active = chunk < work.active;
+  const int active = work.active();
+  const bool is_active = chunk < active;
   const int columns = stage.estimate == IHP_PLAIN_MEANS ? stage.chunk_size / stage.keys_per_mean : stage.chunk_size;
   const int last_key = in.start + in.rows - 1;
   const Wide first_row = work.first_row(stage);
@@ -170,10 +129,10 @@ extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_score(const ihp
       maximum[own] = -infinity();
       sum[own] = 0;
     }
-    for (int inside = 0; first < work.active && inside < columns; inside++) {
+    for (int inside = 0; first < active && inside < columns; inside++) {
       __syncthreads();
       for (int column = warp; column < COLUMNS; column += WARPS) {
-        if (first + column >= work.active) continue;
+        if (first + column >= active) continue;
         const int start = work.chunks.start(first + column);
         const int key = lower(start + inside, last_key);
         REAL *target = tile + column * stride;
@@ -273,7 +232,8 @@ extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_halve(const ihp
   const int size = in.head_size, stride = size + 1;
   const Work work(in, stage);
   const int first = blockIdx.x * COLUMNS, chunk = first + lane;
-  const bool is_active = chunk < work.active;
+  const int active = work.active();
+  const bool is_active = chunk < active;
   const int last_key = in.start + in.rows - 1;
   if (warp == 0) {
     const int start = is_active ? work.chunks.start(chunk) : 0;
@@ -288,7 +248,7 @@ extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_halve(const ihp
     for (int branch = 0; branch < 2; branch++) {
       __syncthreads();
       for (int column = warp; column < COLUMNS; column += WARPS) {
-        if (first + column >= work.active) continue;
+        if (first + column >= active) continue;
         const int from = lefts[column], to = rights[column], middle = (from + to) / 2;
         const int low = branch == 0 ? from : middle, high = branch == 0 ? middle : to;
         const int probe = stage.takes_first ? low : (low + high) / 2;

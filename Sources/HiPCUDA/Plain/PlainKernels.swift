@@ -70,7 +70,7 @@ package final class PlainKernels {
     let tiles = [64, 80, 128, 256].flatMap { size in
       pairs.filter { $0.0 != "float" }.map { tileProgram($0.0, $0.1, headSize: size) }
     }
-    return [selecting, turnProgram] + tiles
+    return [selecting, turnProgram] + tiles + scoringPrograms
       + files.flatMap { file in pairs.map { program(file, $0.0, $0.1) } }
   }()
 

@@ -211,7 +211,7 @@ extension PlainKernels {
   private func byteCount(_ work: Selecting, _ stage: PruningStage, most: Int, kept: Int) -> Int {
     let shape = work.shape
     let rows = work.rowCapacity(stage, rows: work.rows(of: stage)) * shape.heads
-    let tiles = (most + Int(IHP_PLAIN_COLUMNS) - 1) / Int(IHP_PLAIN_COLUMNS)
+    let tiles = scoringBlockCount(most, stage, work.pruning.pruningPositions, work.keys.element)
     return rows * shape.headSize * 16 + rows * (tiles + 1) * 16 + work.sets(stage) * most * 8
       + work.owners * kept * 8
   }
@@ -266,7 +266,8 @@ extension PlainKernels {
     let (ranges, sets) = (Int(arguments.ranges), Int(arguments.sets))
     let capacity = Int(arguments.row_capacity)
     let most = Int(arguments.chunk_capacity)
-    let tiles = (most + Int(IHP_PLAIN_COLUMNS) - 1) / Int(IHP_PLAIN_COLUMNS)
+    let isTiled = scoresTiles(stage, work.pruning.pruningPositions, element)
+    let tiles = scoringBlockCount(most, stage, work.pruning.pruningPositions, element)
     let real = realByteCount(element)
     let branches = stage.estimate == .halving ? 2 : 1
     func kernel(_ name: String) throws(ComputeError) -> CUDAKernel {
@@ -282,13 +283,14 @@ extension PlainKernels {
         grid: LaunchShape.Extent(capacity * shape.heads, ranges, branches),
         block: LaunchShape.Extent(32)), on: stream, input, arguments)
     let shapeOfScores = LaunchShape(
-      grid: LaunchShape.Extent(tiles, sets, ranges), block: LaunchShape.Extent(256),
-      sharedByteCount: real * tileSize(shape))
+      grid: LaunchShape.Extent(tiles, sets, ranges),
+      block: LaunchShape.Extent(isTiled ? 128 : 256),
+      sharedByteCount: isTiled ? Self.scoringByteCount(shape) : real * tileSize(shape))
     if stage.estimate == .halving {
       try kernel("plain_halve").launch(shapeOfScores, on: stream, input, arguments)
       return scores
     }
-    let scorer = try kernel("plain_score")
+    let scorer = isTiled ? try tileScorer(work.keys) : try kernel("plain_score")
     guard work.pruning.ranking == .share else {
       try scorer.launch(shapeOfScores, on: stream, input, arguments, Int32(IHP_PLAIN_MAXIMA))
       return scores
