@@ -29,19 +29,33 @@ __device__ Cut cut_below(int kept, int count, Value value) {
     for (int digit = threadIdx.x; digit < 256; digit += blockDim.x) histogram[digit] = 0;
     __syncthreads();
     const unsigned long long prefix = shared_cut.key;
-    for (int index = threadIdx.x; index < count; index += blockDim.x) {
-      const unsigned long long key = ordered(value(index));
-      if (shift == 56 || key >> (shift + 8) == prefix >> (shift + 8)) atomicAdd(&histogram[key >> shift & 255], 1);
+    const int lane = threadIdx.x % WARP;
+    for (int base = 0; base < count; base += blockDim.x) {
+      const int index = base + threadIdx.x;
+      const unsigned long long key = index < count ? ordered(value(index)) : 0;
+      const bool counts = index < count && (shift == 56 || key >> (shift + 8) == prefix >> (shift + 8));
+      const int digit = key >> shift & 255;
+      // First digits are mostly the same: a warp counts each of them once.
+      const unsigned same = __match_any_sync(EVERY, counts ? digit : -1);
+      if (counts && lane == __ffs(same) - 1) atomicAdd(&histogram[digit], __popc(same));
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      int digit = 255;
-      while (digit > 0 && histogram[digit] < shared_cut.rest) {
-        shared_cut.rest -= histogram[digit];
-        digit--;
+    if (threadIdx.x < WARP) {
+      // A lane has 8 digits, the first one the greatest.
+      const int rest = shared_cut.rest;
+      int own = 0;
+      for (int i = 0; i < 8; i++) own += histogram[255 - 8 * lane - i];
+      int above = own;
+      for (int step = 1; step < WARP; step *= 2) {
+        const int more = __shfl_up_sync(EVERY, above, step);
+        if (lane >= step) above += more;
       }
-      shared_cut.key = prefix | (unsigned long long)digit << shift;
-      shared_cut.equal = histogram[digit];
+      above -= own;
+      if (above < rest && above + own >= rest) {
+        int digit = 255 - 8 * lane, left = rest - above;
+        while (histogram[digit] < left) left -= histogram[digit--];
+        shared_cut = Cut{prefix | (unsigned long long)digit << shift, histogram[digit], left};
+      }
     }
     __syncthreads();
   }
@@ -80,9 +94,12 @@ __device__ void keep_largest(int kept, int count, bool prefers_last, Value value
     const int index = base + threadIdx.x;
     const unsigned long long key = index < count ? ordered(value(index)) : 0;
     const bool ties = index < count && key == cut.key;
-    int all_equal, all_taken;
-    const int rank = equal + count_before(ties, all_equal);
-    const bool stays = ties && (prefers_last ? rank >= cut.equal - cut.rest : rank < cut.rest);
+    int all_equal = 0, all_taken;
+    bool stays = ties;
+    if (cut.rest < cut.equal) {
+      const int rank = equal + count_before(ties, all_equal);
+      stays = ties && (prefers_last ? rank >= cut.equal - cut.rest : rank < cut.rest);
+    }
     const bool takes = index < count && (key > cut.key || stays);
     const int before = count_before(takes, all_taken);
     if (takes) take(place + before, index);

@@ -147,6 +147,7 @@ extern "C" __global__ __launch_bounds__(WARPS * WARP) void plain_score(const ihp
                     target);
       }
       __syncthreads();
+      if (base + warp * OWN >= work.rows) continue;
       REAL scores[OWN];
       multiply<OWN>(rows, tile + lane * stride, size, scores);
 #pragma unroll

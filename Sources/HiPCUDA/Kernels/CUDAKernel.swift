@@ -29,8 +29,8 @@ package import HiPCompute
   private let handle: OpaquePointer
   /// Bytes of each argument; nil where the driver does not tell.
   private let argumentSizes: [Int]?
-  /// Bytes of shared memory that launches may ask for.
-  private var allowedSharedByteCount = 48 << 10
+  /// Bytes of shared memory that launches may ask for: 48 KB less what the kernel has of its own, 16 KB at most.
+  private var allowedSharedByteCount = 32 << 10
 
   init(_ name: String, in module: CUDAModule) throws(ComputeError) {
     let device = module.device
@@ -134,7 +134,7 @@ package import HiPCompute
     }
   }
 
-  /// Shared memory beyond 48 KB has to be asked for once.
+  /// Shared memory beyond 48 KB in all has to be asked for once.
   private func allow(sharedByteCount: Int) throws(ComputeError) {
     guard sharedByteCount > allowedSharedByteCount else { return }
     try module.device.call("cuFuncSetAttribute", "\(name), \(sharedByteCount) bytes") {
