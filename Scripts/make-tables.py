@@ -140,37 +140,34 @@ def scores(*names):
     return make
 
 
-def perplexity():
-    document = result("perplexity")
-    buckets = document["results"][0]["buckets"]
-    head = ["Policy"] + [f"{size(it['from']) if it['from'] else 0} to {size(it['to'] + it['to'] % 2)}" for it in buckets]
-    rows = [
-        [f"`{it['policy']}`"] + [f"{bucket['meanNLL']:.4f}" for bucket in it["buckets"]]
-        for it in document["results"]
-    ]
-    return f"{machine(document)}; {document['model']}.\n\n" + table(head, rows)
+def perplexity(name):
+    def made():
+        document = result(name)
+        buckets = document["results"][0]["buckets"]
+        head = ["Policy"] + [
+            f"{size(it['from']) if it['from'] else 0} to {size(it['to'] + it['to'] % 2)}" for it in buckets
+        ]
+        rows = [
+            [f"`{it['policy']}`"] + [f"{bucket['meanNLL']:.4f}" for bucket in it["buckets"]]
+            for it in document["results"]
+        ]
+        return f"{machine(document)}; {document['model']}.\n\n" + table(head, rows)
+
+    return made
 
 
-RETENTION = {
-    "demo, 8K": "retention-demo",
-    "SmolLM2-135M, 8K": "retention-smollm2",
-    "Gemma 3 270M, 32K": "retention-gemma3",
-}
+RETENTION = {"demo, 8K": "retention-demo", "SmolLM2-135M, 8K": "retention-smollm2"}
 
 
-def retention():
-    rows = []
-    for model, name in RETENTION.items():
-        document = result(name)["results"]
-        counted = {it["task"] for it in document["baseline"] if it["score"] >= 0.5}
-        dense = [it["score"] for it in document["baseline"] if it["task"] in counted]
-        if not dense:
-            rows.append((model, "`dense`", "1x", "–", "–", "below 0.5", "0 of 4"))
-            continue
-        rows.append((model, "`dense`", "1x", "1.00", "–", f"{sum(dense) / len(dense):.2f}", f"{len(counted)} of 4"))
+def retention(name):
+    def made():
+        document = result(name)
+        results = document["results"]
+        dense = [it["score"] for it in results["baseline"] if it["score"] >= 0.5]
+        head = ("Policy", "Tokens", "Retention", "95 % interval", "Score", "Questions")
+        rows = [("`dense`", "1x", "1.00", "–", f"{sum(dense) / len(dense):.2f}", f"{len(dense)} of 4 tasks")]
         rows += [
             (
-                model,
                 f"`{it['policy']}`",
                 f"{it['factor']}x",
                 f"{it['retention']:.2f}",
@@ -178,10 +175,11 @@ def retention():
                 f"{it['score']:.2f}",
                 str(it["samples"]),
             )
-            for it in document["retention"]
+            for it in results["retention"]
         ]
-    head = ("Model, trained on", "Policy", "Tokens", "Retention", "95 % interval", "Score", "Questions")
-    return machine(result("retention-demo")) + "; seed " + str(result("retention-demo")["seed"]) + ".\n\n" + table(head, rows)
+        return f"{machine(document)}; {document['model']}, seed {document['seed']}.\n\n" + table(head, rows)
+
+    return made
 
 
 def retention_figure():
@@ -343,8 +341,11 @@ TABLES = {
     "needles": scores("needle", "needle-others"),
     "retrieval": scores("ruler-32k", "kv-32k", "ruler-8k", "kv-8k"),
     "real": scores("ruler-smollm2", "ruler-smollm2-32k"),
-    "perplexity": perplexity,
-    "retention": retention,
+    "perplexity": perplexity("perplexity"),
+    "perplexity-smollm2": perplexity("perplexity-smollm2"),
+    "perplexity-gemma3": perplexity("perplexity-gemma3"),
+    "retention-demo": retention("retention-demo"),
+    "retention-smollm2": retention("retention-smollm2"),
     "gpu": gpu,
     "continuation": written("continuation-demo", "continuation-smollm2", "continuation-gemma3"),
     "suite": scores("suite-demo", "suite-smollm2", "suite-gemma3"),

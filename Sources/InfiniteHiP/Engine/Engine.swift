@@ -257,7 +257,10 @@ actor Engine {
   /// Saves what a sequence, still empty, reads from now on.
   func save(_ id: SequenceID, to path: String) throws {
     guard loaded.tier != nil else {
-      throw InfiniteHiPError(.request, "the model was loaded without tiers; nothing can be saved")
+      throw InfiniteHiPError(
+        .request,
+        "keys and values stay in memory here, on a GPU or without tiers: nothing can be saved; compute on the CPU "
+          + "(--device cpu)")
     }
     let state = try idleState(id)
     guard
