@@ -30,7 +30,7 @@ extension CPUBackend {
       case .negativeLogLikelihoods(let targets):
         precondition(targets.count == item.rows.count)
         let values = eachRow(of: call.logits, item.rows) { row, index in
-          logSumExp(row).map { $0 - Double(row[Int(targets[index])]) }
+          logSumExp(row).map { $0.total - Double(row[Int(targets[index])]) }
         }
         output.results.append(values.map { .negativeLogLikelihoods($0) } ?? .notFinite)
       }
@@ -56,8 +56,10 @@ extension CPUBackend {
     return found.count == rows.count ? found : nil
   }
 
-  /// Logarithm of the sum of the exponentials; nil when a logit is not finite.
-  private func logSumExp(_ row: UnsafeMutableBufferPointer<Float>) -> Double? {
+  /// The greatest logit, and the logarithm of the sum of the exponentials; nil when a logit is not finite.
+  private func logSumExp(
+    _ row: UnsafeMutableBufferPointer<Float>
+  ) -> (greatest: Float, total: Double)? {
     guard let start = row.baseAddress else { return nil }
     let greatest = table.greatest(start, row.count)
     guard greatest.isFinite else { return nil }
@@ -66,16 +68,17 @@ extension CPUBackend {
     for first in stride(from: 0, to: row.count, by: 1024) {
       sum += Double(table.exponential_sum(start + first, min(1024, row.count - first), greatest))
     }
-    return Double(greatest) + log(sum)
+    return (greatest, Double(greatest) + log(sum))
   }
 
   private func candidates(
     _ row: UnsafeMutableBufferPointer<Float>, _ request: CandidateRequest
   ) -> Candidates? {
     request.adjust(row)
-    guard let total = logSumExp(row), let start = row.baseAddress else { return nil }
-    return request.choose(
-      from: UnsafeBufferPointer(row), greatest: table.greatest(start, row.count), logSumExp: total)
+    return logSumExp(row).map {
+      request.choose(
+        from: UnsafeBufferPointer(row), greatest: $0.greatest, logSumExp: $0.total)
+    }
   }
 }
 

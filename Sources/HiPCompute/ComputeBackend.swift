@@ -14,7 +14,8 @@ public protocol AttentionBackend: AnyObject {
   var arithmetic: String { get }
   /// What has happened so far.
   var counters: ComputeCounters { get }
-  /// Bytes of memory that are the device's own, with no tier below; nil: it computes in the process's.
+  /// Bytes that are left of memory of the device's own, which keeps all keys and values and has no tier below; nil: it
+  /// computes in the process's.
   var ownMemoryByteCount: Int? { get }
 
   /// Throws when the device cannot serve a sequence of this kind.

@@ -44,14 +44,17 @@ public struct KVFormat: Sendable, Hashable {
   public let sketches: [KeySketch]
   /// Of each layer how many last keys a query may reach, nil for all of them; empty where that is so in every layer.
   public let windows: [Int?]
+  /// Whether the memory of keys behind those windows is given back.
+  public let releasesSliding: Bool
   /// Tokens in a block, a power of two.
   public let blockSize = 64
 
   /// Stores the parts.
   public init(
     layerCount: Int, shape: AttentionShape, element: ElementType, sketches: [KeySketch],
-    windows: [Int?] = []
+    windows: [Int?] = [], releasesSliding: Bool = true
   ) {
+    self.releasesSliding = releasesSliding
     precondition(windows.isEmpty || windows.count == layerCount)
     self.windows = windows
     self.layerCount = layerCount
@@ -121,8 +124,9 @@ public struct KVFormat: Sendable, Hashable {
     layerCount * (rowsByteCount + shape.kvHeads * sketches.reduce(0) { $0 + byteCount($1) })
   }
 
-  /// Layers in which queries reach back over a window only, and the longest of those windows; nil where there are none.
+  /// Layers that keep the keys of a window only, and the longest of those windows; nil where there are none.
   public var sliding: (layers: [Int], window: Int)? {
+    guard releasesSliding else { return nil }
     let layers = windows.indices.filter { windows[$0] != nil }
     return windows.compactMap { $0 }.max().map { (layers, $0) }
   }

@@ -84,7 +84,10 @@ public struct DecoderArchitecture: Sendable, Hashable {
   }
 
   /// How a sequence's keys and values are kept for a policy's stages.
-  public func kvFormat(_ type: KVType, _ policies: [AttentionPolicy]) -> KVFormat {
+  /// - Parameter releasesSliding: whether the device gives back what lies behind the windows of sliding layers.
+  public func kvFormat(
+    _ type: KVType, _ policies: [AttentionPolicy], releasesSliding: Bool = true
+  ) -> KVFormat {
     var sketches: [KeySketch] = []
     for case .hierarchical(let pruning) in policies {
       sketches += pruning.sketches.filter { !sketches.contains($0) }
@@ -94,6 +97,6 @@ public struct DecoderArchitecture: Sendable, Hashable {
     }
     return KVFormat(
       layerCount: layerCount, shape: attention, element: type.element, sketches: sketches,
-      windows: windows.contains { $0 != nil } ? windows : [])
+      windows: windows.contains { $0 != nil } ? windows : [], releasesSliding: releasesSliding)
   }
 }

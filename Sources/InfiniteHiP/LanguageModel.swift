@@ -46,6 +46,8 @@ public final class LanguageModel: Sendable {
   public var endTokens: Set<TokenID> { description.endTokens }
   /// Bytes of the weights on the device.
   public let weightByteCount: Int
+  /// Whether all of its keys and values lie in the memory of a device of its own.
+  private let hasOwnMemory: Bool
 
   /// Loads a GGUF file or a Hugging Face folder onto a device.
   ///
@@ -87,12 +89,21 @@ public final class LanguageModel: Sendable {
     do {
       try await engine.start {
         let backend = try makeBackend()
-        let room = backend.ownMemoryByteCount ?? MachineMemory.physicalByteCount
+        let own = backend.ownMemoryByteCount
+        let room = own ?? MachineMemory.physicalByteCount
         guard working < room else {
           throw InfiniteHiPError(
             .outOfMemory(neededBytes: working),
-            "\(file.path): one step of this model takes \(working / 1_000_000) MB, more memory than this "
-              + "machine has")
+            "\(file.path): one step of this model takes \(working / 1_000_000) MB, more memory than "
+              + "\(own == nil ? "this machine has" : "the GPU has left")")
+        }
+        let needed = working + description.weightByteCount
+        guard own.map({ needed < $0 }) ?? true else {
+          throw InfiniteHiPError(
+            .outOfMemory(neededBytes: needed),
+            "\(file.path): weights and a step of this model take \(needed / 1_000_000) MB, and the GPU has "
+              + "\(room / 1_000_000) MB left; take a file of fewer bits, close other programs on it, or compute on the "
+              + "CPU (--device cpu)")
         }
         let limit =
           tiers?.memoryByteCount ?? cacheLimit
@@ -106,9 +117,10 @@ public final class LanguageModel: Sendable {
     } catch let error as KVFileError {
       throw InfiniteHiPError(.lowerTier, error.message, cause: error)
     }
-    let sizes = try await engine.ask { ($0.model.weightByteCount, $0.blocks.capacity) }
-    weightByteCount = sizes.0
-    self.cacheLimit = sizes.1
+    let facts = try await engine.ask {
+      ($0.model.weightByteCount, $0.blocks.capacity, $0.backend.ownMemoryByteCount != nil)
+    }
+    (weightByteCount, self.cacheLimit, hasOwnMemory) = facts
   }
 
   /// Throws when the process may not have the addresses that the model takes at least: running out of them in the
@@ -145,7 +157,7 @@ public final class LanguageModel: Sendable {
     let layers = LayerAttention(attention, trainedLength: architecture.trainedLength)
     let use = SequenceUse(
       policy: attention.policy,
-      format: architecture.kvFormat(kvType, [attention.policy] + sketched), length: contextLimit,
+      format: kvFormat([attention.policy] + sketched), length: contextLimit,
       denseLength: layers.denseLength)
     do {
       return Session(
@@ -194,8 +206,8 @@ public final class LanguageModel: Sendable {
     let attention = try fitted(attention, contextLimit: tokens)
     let layers = LayerAttention(attention, trainedLength: architecture.trainedLength)
     let use = SequenceUse(
-      policy: attention.policy, format: architecture.kvFormat(kvType, [attention.policy]),
-      length: tokens, denseLength: layers.denseLength)
+      policy: attention.policy, format: kvFormat([attention.policy]), length: tokens,
+      denseLength: layers.denseLength)
     let working = try await engine.ask { $0.backend.estimate(use) }
     return MemoryEstimate(
       description, use, weightBytes: weightByteCount, deviceBytes: working)
@@ -206,8 +218,13 @@ public final class LanguageModel: Sendable {
     -> ContextPlan
   {
     let attention = try fitted(attention, contextLimit: tokens)
-    let format = architecture.kvFormat(kvType, [attention.policy])
+    let format = kvFormat([attention.policy])
     return try await engine.ask { $0.plan(format, tokens: tokens, isInFile: false) }
+  }
+
+  /// How its sessions keep keys and values for some policies.
+  public func kvFormat(_ policies: [AttentionPolicy]) -> KVFormat {
+    architecture.kvFormat(kvType, policies, releasesSliding: !hasOwnMemory)
   }
 
   /// Throws when a policy names layers that the model does not have.

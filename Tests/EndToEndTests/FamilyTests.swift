@@ -143,10 +143,10 @@ import Testing
       #expect(values.count == item.logprob.count)
       // Tokens whose experts hang by little take other ones where factors are rounded to bfloat16: 5 of 40 in one model.
       let errors = zip(values, item.logprob).map { abs($0 + $1) }.sorted()
-      let near = errors.dropLast(kernels == .tuned && golden.hasExperts ? item.ids.count / 5 : 0)
+      let near = errors.dropLast(kernels == .tuned && golden.hasExperts ? item.ids.count / 8 : 0)
       let rms = (near.reduce(0) { $0 + $1 * $1 } / Double(near.count)).squareRoot()
       // Measured worst of the tuned kernels: 0.071.
-      let allowed = kernels == .plain ? 6e-5 : 0.1
+      let allowed = kernels == .plain ? 6e-5 : 0.08
       #expect(rms < allowed, "\(item.name): \(rms), \(errors.suffix(3))")
     }
   }

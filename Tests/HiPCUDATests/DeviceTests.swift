@@ -87,23 +87,27 @@ extension CUDATests {
       let machine = FakeMachine()
       let device = try machine.device()
       // Threads that have no context of their own: the fake refuses calls without one.
-      struct Box: @unchecked Sendable { let device: CUDADevice }
-      let box = Box(device: device)
+      // They keep no reference: one that went with a thread would go when the next test has the fake.
+      struct Box: @unchecked Sendable { let device: Unmanaged<CUDADevice> }
+      let box = Box(device: .passUnretained(device))
       let failures = Atomic<Int>(0)
       for _ in 0..<4 {
         await withCheckedContinuation { done in
           Thread.detachNewThread {
-            do {
-              let memory = DeviceMemory(box.device)
-              _ = try memory.allocate(byteCount: 100)
-            } catch {
-              failures.add(1, ordering: .relaxed)
+            box.device._withUnsafeGuaranteedRef { device in
+              do {
+                let memory = DeviceMemory(device)
+                _ = try memory.allocate(byteCount: 100)
+              } catch {
+                failures.add(1, ordering: .relaxed)
+              }
             }
             done.resume()
           }
         }
       }
       #expect(failures.load(ordering: .relaxed) == 0)
+      withExtendedLifetime(device) {}
       #expect(fake_cuda_mistakes() == 0)
     }
 

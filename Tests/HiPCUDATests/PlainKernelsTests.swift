@@ -151,6 +151,43 @@ extension CUDATests {
       machine.expectClean()
     }
 
+    @Test func matrixUnitsAttendToWhatIsRotated() throws {
+      let machine = machine()
+      fake_cuda_declare("attend_tiles", [MemoryLayout<ihp_attend_tiles>.stride], 1)
+      fake_cuda_declare("fill_turns", [8, 4, 4, 8], 4)
+      do {
+        func attend(
+          _ reach: AttendCall.Reach = .dense, element: ElementType = .float16, dimensions: Int = 32,
+          usesMatrixUnits: Bool = true, times: Int = 1
+        ) throws -> [String] {
+          let rig = try Rig(machine, shape, element: element, usesMatrixUnits: usesMatrixUnits)
+          let rotary = RotaryEmbedding(base: 10_000, dimensions: dimensions)
+          for _ in 0..<times {
+            try rig.plain.attend(
+              AttendCall.Item(
+                input: rig.input(shape, rotary: rotary), reach: reach, output: rig.output),
+              layer: 0, rig.keys, on: rig.stream)
+          }
+          return machine.takeLog().filter { $0.contains("<") }.map {
+            String($0.prefix { $0 != " " })
+          }
+        }
+        // Angles are tabulated once.
+        #expect(try attend(times: 2) == ["fill_turns", "attend_tiles", "attend_tiles"])
+        #expect(
+          try attend(.streaming(StreamingWindow(sink: 4, window: 32)), element: .bfloat16)
+            == ["fill_turns", "attend_tiles"])
+        for plain in [
+          try attend(usesMatrixUnits: false), try attend(element: .float32),
+          // Pairs are rotated four at a time.
+          try attend(dimensions: 12),
+        ] {
+          #expect(plain == ["plain_attend"])
+        }
+      }
+      machine.expectClean()
+    }
+
     @Test func everyOtherWayHasItsKernels() throws {
       let machine = machine()
       do {

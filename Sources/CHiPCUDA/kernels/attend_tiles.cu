@@ -15,8 +15,7 @@ constexpr int kThreads = 128;
 constexpr int kStride = HEAD_SIZE + 8;
 /// Parts of 8 elements that a row is rotated and copied by: 4 pairs, or 8 elements that are not rotated.
 constexpr int kParts = HEAD_SIZE / 8;
-/// Queries and rotated keys are rounded once more: to the type with more digits. A number beyond its range makes scores
-/// that are not finite, and those are reported.
+/// Queries and rotated keys are rounded once more: to the type with more digits, which holds them up to 65,504.
 typedef Half Factor;
 
 /// Keys of a tile: which they are (-1: none), and what their distance from the block's origin appears to be.

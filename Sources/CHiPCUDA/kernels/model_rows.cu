@@ -46,7 +46,8 @@ extern "C" __global__ void normalize_rows(const ihp_norm call) {
 }
 
 extern "C" __global__ void gate_rows(const ihp_gate call) {
-  const long long count = (long long)(call.row_count ? *call.row_count : call.rows) * call.columns;
+  const int rows = call.row_count ? min(*call.row_count, call.rows) : call.rows;
+  const long long count = (long long)rows * call.columns;
   const long long step = (long long)gridDim.x * blockDim.x;
   for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) {
     const float gate = call.gate[i], up = call.up[i];
@@ -71,9 +72,14 @@ extern "C" __global__ void route_rows(const ihp_route call) {
   const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (row >= call.rows) return;
   const float *logits = call.logits + (long long)row * call.experts;
-  /// Whether an expert stands before another one: of equal ones the first.
+  /// Whether an expert stands before another one: of equal ones the first; what is not a number comes last, so that all
+  /// lanes agree on an order whatever a file holds.
+  const auto drawn = [&](int expert) {
+    const float logit = logits[expert];
+    return logit == logit ? logit : __int_as_float((int)0xff800000);
+  };
   const auto precedes = [&](int expert, int other) {
-    return logits[expert] > logits[other] || (logits[expert] == logits[other] && expert < other);
+    return drawn(expert) > drawn(other) || (drawn(expert) == drawn(other) && expert < other);
   };
   int last = -1, best = -1;
   float sum = 0;

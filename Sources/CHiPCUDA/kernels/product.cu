@@ -14,7 +14,9 @@ constexpr int kDepth = 64;
 constexpr int kStride = kDepth + 8;
 constexpr int kTileThreads = 128;
 
-__device__ __forceinline__ int rowCount(const ihp_product &call) { return call.row_count ? *call.row_count : call.rows; }
+__device__ __forceinline__ int rowCount(const ihp_product &call) {
+  return call.row_count ? min(*call.row_count, call.rows) : call.rows;
+}
 
 /// What a row's product comes to, and where it goes.
 __device__ __forceinline__ void store(const ihp_product &call, int row, int output, float sum) {

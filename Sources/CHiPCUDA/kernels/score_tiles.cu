@@ -284,7 +284,7 @@ __device__ __forceinline__ void score_run(
 /// Exact scores; `IHP_PLAIN_MASSES`, `_SHARES` or `_MAXIMA`. Shared memory: `PlainKernels.scoringByteCount`.
 extern "C" __global__ __launch_bounds__(kThreads, kBlocks) void score_tiles(
     const ihp_plain_input in, const ihp_plain_stage stage, const int wanted) {
-  extern __shared__ double memory[];
+  extern __shared__ __align__(16) double memory[];
   __shared__ Wide offsets[kRun];
   __shared__ float totals[kRun];
   if (wanted == IHP_PLAIN_MASSES)

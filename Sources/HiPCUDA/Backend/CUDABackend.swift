@@ -99,8 +99,10 @@ public final class CUDABackend {
     return counters
   }
 
-  /// The GPU's memory.
-  public var ownMemoryByteCount: Int? { device.facts.memoryByteCount }
+  /// What is left of the GPU's memory, other programs considered.
+  public var ownMemoryByteCount: Int? {
+    (try? device.availableByteCount()) ?? device.facts.memoryByteCount
+  }
 
   /// What is taken of the GPU's memory once all is done and what was kept for reuse is given back.
   package func settledMemory() throws(ComputeError) -> MemoryAccount {

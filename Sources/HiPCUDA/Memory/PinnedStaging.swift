@@ -9,8 +9,9 @@ final class PinnedStaging {
   /// The buffer that parts are taken from, and how much of it is taken.
   private var (current, used) = (0, 0)
 
-  /// Bytes of a buffer at least.
+  /// Bytes of a buffer at least, and of all buffers that are kept at most.
   private static let leastByteCount = 1 << 20
+  private static let keptByteCount = 256 << 20
 
   init(_ memory: DeviceMemory) { self.memory = memory }
 
@@ -30,5 +31,10 @@ final class PinnedStaging {
   }
 
   /// Takes all parts back.
-  func reset() { (current, used) = (0, 0) }
+  func reset() {
+    (current, used) = (0, 0)
+    if unsafe buffers.reduce(0, { unsafe $0 + $1.bytes.count }) > Self.keptByteCount {
+      buffers = []
+    }
+  }
 }

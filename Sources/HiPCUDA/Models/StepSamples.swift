@@ -28,7 +28,7 @@ final class StepSamples {
 
   func add(_ call: SampleCall, on stream: CUDAStream) throws(ComputeError) {
     try kernels.cap(call.logits, scale: call.scale, softCap: call.softCap, on: stream)
-    for item in call.items where !item.rows.isEmpty {
+    for item in call.items {
       let logits = call.logits.rows(item.rows)
       var targets: CUDABuffer?
       if case .negativeLogLikelihoods(let tokens) = item.request {

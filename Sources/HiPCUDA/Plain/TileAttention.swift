@@ -20,6 +20,7 @@ extension PlainKernels {
   /// Whether matrix units have all that an attention needs.
   func supportsTiles(_ call: ihp_plain_attend, _ element: ElementType) -> Bool {
     usesMatrixUnits && element != .float32 && call.log_sums == 0
+      && tileByteCount(Int(call.input.head_size)) <= kernels.device.facts.launchSharedByteCount
       && call.reach != Int32(IHP_PLAIN_KEPT_REACH) && call.input.pairs % 4 == 0
       && !(call.reach == Int32(IHP_PLAIN_SELECTED_REACH)
         && call.scheme == Int32(IHP_PLAIN_DYNAMIC))
@@ -45,7 +46,12 @@ extension PlainKernels {
     try kernel.launch(
       LaunchShape(
         grid: LaunchShape.Extent(blocks * tiles, Int(call.sets)), block: LaunchShape.Extent(128),
-        sharedByteCount: 2 * (IHP_ATTEND_TILE + 2 * 64) * (size + 8)), on: stream, arguments)
+        sharedByteCount: tileByteCount(size)), on: stream, arguments)
+  }
+
+  /// Bytes of the rows, keys and values that a block of threads has at hand.
+  private func tileByteCount(_ headSize: Int) -> Int {
+    2 * (IHP_ATTEND_TILE + 2 * 64) * (headSize + 8)
   }
 
   /// The greatest distance that keys appear to stand at, about.
@@ -66,7 +72,7 @@ extension PlainKernels {
     _ rotary: RotaryEmbedding?, distances: Int, on stream: CUDAStream
   ) throws(ComputeError) -> TurnTable? {
     guard let rotary, !rotary.frequencies.isEmpty else { return nil }
-    let wanted = min(distances + 1, TurnTable.largestCount)
+    let wanted = min(distances, TurnTable.largestCount)
     if let known = turnTables[rotary.frequencies], known.count >= wanted { return known }
     var count = 1024
     while count < wanted { count *= 2 }
@@ -79,7 +85,7 @@ extension PlainKernels {
       on: stream, frequencies(rotary, on: stream), Int32(pairs), Int32(count),
       table.buffer.address)
     // Texts that grow beyond what a model was trained on have ever other ones.
-    if turnTables.count >= 16 { turnTables = [:] }
+    if turnTables.count >= 4 { turnTables = [:] }
     turnTables[rotary.frequencies] = table
     return table
   }

@@ -80,7 +80,7 @@ struct InspectCommand: AsyncParsableCommand {
       kvType: options.kvType,
       weights: options.weights, on: options.makeBackend)
     let architecture = model.architecture
-    let format = architecture.kvFormat(options.kvType, [choice.policy])
+    let format = model.kvFormat([choice.policy])
     let contexts =
       options.context.map { [$0.count] } ?? [
         architecture.trainedLength, 32 << 10, 128 << 10, 1 << 20,

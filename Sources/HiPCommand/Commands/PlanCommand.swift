@@ -51,7 +51,8 @@ struct PlanCommand: AsyncParsableCommand {
       workingBytes: memory.workingBytes, sketchBytes: plan.sketchBytes,
       keyValueBytes: plan.pageBytes, keyValueBytesInMemory: plan.memoryPageBytes,
       fileBytes: plan.fileBytes, writesPerDay: kv.kvWrites.count,
-      prefillSeconds: noTime || plan.problem != nil
+      // On a GPU a second copy of the weights would be needed.
+      prefillSeconds: noTime || plan.problem != nil || options.place.device != .cpu
         ? nil : try forecast(path, model, choice, tokens), problem: plan.problem)
     if json {
       try Terminal.printJSON(output)

@@ -106,6 +106,11 @@ struct ServeCommand: AsyncParsableCommand {
 
   func run() async throws {
     let settings = try settings()
+    if options.place.device != .cpu {
+      try kv.refuseFiles()
+      // Whether there is one is known before anybody asks.
+      _ = try options.makeBackend()
+    }
     var logger = Logger(label: "infinitehip") { StreamLogHandler.standardError(label: $0) }
     logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
     if apiKeyFile == nil, !["127.0.0.1", "localhost", "::1"].contains(host) {
@@ -122,8 +127,6 @@ struct ServeCommand: AsyncParsableCommand {
       if options.place.device == .cpu {
         tiers = kv.tiers()
         tiers?.memoryByteCount = share
-      } else {
-        try kv.refuseFiles()
       }
       return try await LanguageModel.load(
         path,

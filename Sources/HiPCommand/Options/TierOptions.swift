@@ -29,7 +29,7 @@ struct ByteLimit: ExpressibleByArgument {
 struct TierOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The most memory of keys and values, as 2G. (default: what the machine has beside the weights; serve: half of the memory)",
+      "The most memory of keys and values, as 2G. (default: what the machine, or the GPU, has beside the weights; serve: half of the machine's)",
       valueName: "size"))
   var kvRam: ByteSize?
 

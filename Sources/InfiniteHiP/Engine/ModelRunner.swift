@@ -98,7 +98,14 @@ package final class ModelRunner {
     let cache = cache(id)
     let missing = cache.missingByteCount(for: count)
     if missing > 0 { prefixes.makeRoom(blocks.freeByteCount + missing) }
-    try cache.reserve(count)
+    do {
+      try cache.reserve(count)
+    } catch {
+      // A device may have less left than was thought: others take of it, too.
+      guard case .outOfMemory = error.code, prefixes.dropLeastRecent() else { throw error }
+      while prefixes.dropLeastRecent() {}
+      try cache.reserve(count)
+    }
   }
 
   /// What tiers have done so far; nil without tiers.
