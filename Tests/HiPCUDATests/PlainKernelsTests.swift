@@ -154,19 +154,22 @@ extension CUDATests {
     @Test func matrixUnitsAttendToWhatIsRotated() throws {
       let machine = machine()
       fake_cuda_declare("attend_tiles", [MemoryLayout<ihp_attend_tiles>.stride], 1)
+      fake_cuda_declare("merge_tiles", [MemoryLayout<ihp_attend_tiles>.stride], 1)
       fake_cuda_declare("fill_turns", [8, 4, 4, 8], 4)
       do {
         func attend(
           _ reach: AttendCall.Reach = .dense, element: ElementType = .float16, dimensions: Int = 32,
-          usesMatrixUnits: Bool = true, times: Int = 1
+          usesMatrixUnits: Bool = true, times: Int = 1, rows: Int = 70
         ) throws -> [String] {
           let rig = try Rig(machine, shape, element: element, usesMatrixUnits: usesMatrixUnits)
           let rotary = RotaryEmbedding(base: 10_000, dimensions: dimensions)
           for _ in 0..<times {
             try rig.plain.attend(
               AttendCall.Item(
-                input: rig.input(shape, rotary: rotary), reach: reach, output: rig.output),
-              layer: 0, rig.keys, on: rig.stream)
+                input: AttentionInput(
+                  queries: rig.queries.rows(0..<rows), shape: shape, start: 300 - rows,
+                  table: Table(), rotary: rotary, trainedLength: 128), reach: reach,
+                output: rig.output.rows(0..<rows)), layer: 0, rig.keys, on: rig.stream)
           }
           return machine.takeLog().filter { $0.contains("<") }.map {
             String($0.prefix { $0 != " " })
@@ -177,6 +180,8 @@ extension CUDATests {
         #expect(
           try attend(.streaming(StreamingWindow(sink: 4, window: 32)), element: .bfloat16)
             == ["fill_turns", "attend_tiles"])
+        // Two blocks of threads share the 300 keys of a single query.
+        #expect(try attend(rows: 1) == ["fill_turns", "attend_tiles", "merge_tiles"])
         for plain in [
           try attend(usesMatrixUnits: false), try attend(element: .float32),
           // Pairs are rotated four at a time.

@@ -115,14 +115,18 @@ typedef struct {
 /// Rows of `attend_tiles` that a thread block has.
 enum { IHP_ATTEND_TILE = 64 };
 
-/// Attention by matrix units; `attend_tiles`. Not for keys that are kept, nor for `IHP_PLAIN_DYNAMIC`.
+/// Attention by matrix units; `attend_tiles`, `merge_tiles`. Not for keys that are kept, nor for `IHP_PLAIN_DYNAMIC`.
 typedef struct {
   ihp_plain_attend attend;
   /// Cosine and sine of each pair's angle by distance, `[turn_count][pairs][2]`, without the amplitude.
   IHP_DEVICE(const float) turns;
   /// Distances from here on are computed.
   int turn_count;
-  int padding;
+  /// Thread blocks that share the keys of the same rows (`gridDim.z` of `attend_tiles`).
+  int splits;
+  /// What each of them leaves of a row: its output, maximum and sum, `[tile of rows][split][IHP_ATTEND_TILE][head_size + 2]`;
+  /// null: one block has all keys.
+  IHP_DEVICE(float) partials;
 } ihp_attend_tiles;
 
 /// Chunks of keys, ascending: of a grid, or parts of those that a list has.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `plain_attend` computes, by matrix units: 64 rows, of a block of queries and a set of heads that reach the same
-// keys, in a block of 4 warps; 64 keys at a time, which are rotated while they are brought into shared memory.
+// keys, in a block of 4 warps; 64 keys at a time, which are rotated while they are brought into shared memory. Where rows
+// are few, several blocks share their keys, and `merge_tiles` puts together what each has seen.
 //
 // Macros: ELEMENT of keys and values (BFloat16, Half), QUERY of queries and outputs (float, ELEMENT), HEAD_SIZE.
 
@@ -112,7 +113,23 @@ struct Softmax {
 
 /// Which rows a block has.
 struct Block {
-  int set, set_heads, first_row, count, first, start, end, kv_head;
+  int number, set, set_heads, first_row, count, first, start, end, kv_head;
+
+  __device__ __forceinline__ explicit Block(const ihp_plain_attend &call) {
+    const ihp_plain_input &in = call.input;
+    set = blockIdx.y;
+    set_heads = in.heads / call.sets;
+    const int tiles = (call.query_block * set_heads + kRows - 1) / kRows;
+    number = blockIdx.x / tiles;
+    first_row = number * call.query_block;
+    count = lower(call.query_block, in.rows - first_row);
+    first = blockIdx.x % tiles * kRows;
+    start = in.start + first_row;
+    end = start + count;
+    kv_head = set * set_heads / (in.heads / in.kv_heads);
+  }
+
+  __device__ __forceinline__ bool isEmpty() const { return first >= count * set_heads; }
 
   /// Head, query and position of a row of the tile; false: there is none.
   __device__ __forceinline__ bool row(const ihp_plain_input &in, int index, int &head, int &query) const {
@@ -123,6 +140,12 @@ struct Block {
     return true;
   }
 };
+
+/// What a block of several leaves of a row of its tile.
+__device__ __forceinline__ float *partial(const ihp_attend_tiles &call, int split, int row) {
+  const Wide tile = (Wide)blockIdx.y * gridDim.x + blockIdx.x;
+  return call.partials + ((tile * call.splits + split) * kRows + row) * (HEAD_SIZE + 2);
+}
 
 /// Queries into shared memory, as far keys or near ones see them.
 template <class Place>
@@ -156,7 +179,7 @@ __device__ __forceinline__ void fold(const ihp_attend_tiles &call, const Block &
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const uint32 queryBase = sharedAddress(shared.queries), keyBase = sharedAddress(shared.keys),
                valueBase = sharedAddress(shared.values);
-  for (int base = 0; base < count; base += kKeys) {
+  for (int base = (int)blockIdx.z * kKeys; base < count; base += (int)gridDim.z * kKeys) {
     __syncthreads();
     if (threadIdx.x < kKeys) {
       Placed placed = {-1, 0};
@@ -262,18 +285,8 @@ extern "C" __global__ __launch_bounds__(kThreads) void attend_tiles(const ihp_at
   const Shared shared = {memory, memory + kRows * kStride, memory + (kRows + kKeys) * kStride, &tile};
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
 
-  Block block;
-  block.set = blockIdx.y;
-  block.set_heads = in.heads / call.sets;
-  const int tiles = (call.query_block * block.set_heads + kRows - 1) / kRows;
-  const int number = blockIdx.x / tiles;
-  block.first_row = number * call.query_block;
-  block.count = lower(call.query_block, in.rows - block.first_row);
-  block.first = blockIdx.x % tiles * kRows;
-  if (block.first >= block.count * block.set_heads) return;
-  block.start = in.start + block.first_row;
-  block.end = block.start + block.count;
-  block.kv_head = block.set * block.set_heads / (in.heads / in.kv_heads);
+  const Block block(call);
+  if (block.isEmpty()) return;
 
   int heads[2], queries[2], positions[2];
   bool exists[2];
@@ -305,7 +318,7 @@ extern "C" __global__ __launch_bounds__(kThreads) void attend_tiles(const ihp_at
     loadQueries(tiles_call, block, shared, origin, [](Wide position) { return position; });
   }
   if (call.reach == IHP_PLAIN_SELECTED_REACH) {
-    const int list = number * call.owners + block.set * block.set_heads * call.owners / in.heads;
+    const int list = block.number * call.owners + block.set * block.set_heads * call.owners / in.heads;
     const int blocks = call.lists ? call.counts[list] : 0, block_size = call.block_size;
     const int *numbers = call.lists + (Wide)list * call.max_blocks;
     const int *places = call.places + (Wide)list * (call.max_blocks + 1);
@@ -346,6 +359,16 @@ extern "C" __global__ __launch_bounds__(kThreads) void attend_tiles(const ihp_at
   for (int half = 0; half < 2; half++) {
     float sum = laneSum<4>(softmax.sum[half]);
     if (!exists[half]) continue;
+    if (gridDim.z > 1) {
+      float *target = partial(tiles_call, blockIdx.z, 16 * warp + lane / 4 + 8 * half);
+#pragma unroll
+      for (int part = 0; part < HEAD_SIZE / 8; part++) {
+        target[8 * part + lane % 4 * 2] = softmax.output[part][2 * half];
+        target[8 * part + lane % 4 * 2 + 1] = softmax.output[part][2 * half + 1];
+      }
+      if (lane % 4 == 0) target[HEAD_SIZE] = softmax.maximum[half], target[HEAD_SIZE + 1] = sum;
+      continue;
+    }
     float share = 1;
     if (call.sinks) {
       const float score = call.sinks[heads[half]], best = fmaxf(softmax.maximum[half], score);
@@ -359,5 +382,32 @@ extern "C" __global__ __launch_bounds__(kThreads) void attend_tiles(const ihp_at
       narrow(softmax.output[part][2 * half] * share, output[8 * part]);
       narrow(softmax.output[part][2 * half + 1] * share, output[8 * part + 1]);
     }
+  }
+}
+
+/// Puts together what several blocks have seen of their keys; `blockIdx.z` is the row of the tile.
+extern "C" __global__ __launch_bounds__(64) void merge_tiles(const ihp_attend_tiles tiles_call) {
+  const ihp_plain_attend &call = tiles_call.attend;
+  const ihp_plain_input &in = call.input;
+  const Block block(call);
+  int head, query;
+  if (!block.row(in, blockIdx.z, head, query)) return;
+  float maximum = call.sinks ? call.sinks[head] : kNegativeInfinity;
+  for (int split = 0; split < tiles_call.splits; split++)
+    maximum = fmaxf(maximum, partial(tiles_call, split, blockIdx.z)[HEAD_SIZE]);
+  float sum = call.sinks ? expf(call.sinks[head] - maximum) : 0;
+  for (int split = 0; split < tiles_call.splits; split++) {
+    // One that has seen no key has the maximum minus infinity: its weight is 0.
+    const float *part = partial(tiles_call, split, blockIdx.z) + HEAD_SIZE;
+    sum += expf(part[0] - maximum) * part[1];
+  }
+  QUERY *output = (QUERY *)call.output + ((Wide)query * in.heads + head) * HEAD_SIZE;
+  for (int element = threadIdx.x; element < HEAD_SIZE; element += blockDim.x) {
+    float value = 0;
+    for (int split = 0; split < tiles_call.splits; split++) {
+      const float *part = partial(tiles_call, split, blockIdx.z);
+      value += expf(part[HEAD_SIZE] - maximum) * part[element];
+    }
+    narrow(value / sum, output[element]);
   }
 }

@@ -34,24 +34,59 @@ extension PlainKernels {
       throw mistake("keys and queries are stored in a way that kernels do not know")
     }
     let size = input.shape.headSize
-    let kernel = try kernels.kernel(
-      "attend_tiles", of: Self.tileProgram(element, query, headSize: size))
+    var call = call
+    // Of an unfinished block no tile is empty.
+    call.query_block = min(call.query_block, call.input.rows)
+    let program = Self.tileProgram(element, query, headSize: size)
     let turns = try turns(input.rotary, distances: farthest(call), on: stream)
-    let arguments = ihp_attend_tiles(
-      attend: call, turns: turns?.buffer.address ?? 0,
-      turn_count: Int32(clamping: turns?.count ?? 0), padding: 0)
     let blocks = (Int(call.input.rows) + Int(call.query_block) - 1) / Int(call.query_block)
     let rows = Int(call.query_block) * input.shape.heads / Int(call.sets)
     let tiles = (rows + IHP_ATTEND_TILE - 1) / IHP_ATTEND_TILE
-    try kernel.launch(
+    let splits = splits(call, blocks: tiles * Int(call.sets))
+    let partials =
+      splits > 1
+      ? try memory.allocate(
+        byteCount: 4 * tiles * Int(call.sets) * splits * IHP_ATTEND_TILE * (size + 2)) : nil
+    let arguments = ihp_attend_tiles(
+      attend: call, turns: turns?.buffer.address ?? 0,
+      turn_count: Int32(clamping: turns?.count ?? 0), splits: Int32(splits),
+      partials: partials?.address ?? 0)
+    try kernels.kernel("attend_tiles", of: program).launch(
       LaunchShape(
-        grid: LaunchShape.Extent(blocks * tiles, Int(call.sets)), block: LaunchShape.Extent(128),
+        grid: LaunchShape.Extent(blocks * tiles, Int(call.sets), splits),
+        block: LaunchShape.Extent(128),
         sharedByteCount: tileByteCount(size)), on: stream, arguments)
+    guard splits > 1 else { return }
+    try kernels.kernel("merge_tiles", of: program).launch(
+      LaunchShape(
+        grid: LaunchShape.Extent(tiles, Int(call.sets), min(rows, IHP_ATTEND_TILE)),
+        block: LaunchShape.Extent(64)), on: stream, arguments)
   }
 
   /// Bytes of the rows, keys and values that a block of threads has at hand.
   private func tileByteCount(_ headSize: Int) -> Int {
     2 * (IHP_ATTEND_TILE + 2 * 64) * (headSize + 8)
+  }
+
+  /// Thread blocks that share the keys of one query: as many as fill the device, each with two tiles of keys at least.
+  ///
+  /// By the keys alone, so that an answer's tokens do not depend on what is computed beside them.
+  private func splits(_ call: ihp_plain_attend, blocks: Int) -> Int {
+    guard call.input.rows == 1 else { return 1 }
+    let filling = 2 * kernels.device.facts.multiprocessorCount / max(1, blocks)
+    return max(1, min(32, filling, reachedKeys(call) / 128))
+  }
+
+  /// Keys that a query reaches, about.
+  private func reachedKeys(_ call: ihp_plain_attend) -> Int {
+    let end = Int(call.input.start) + Int(call.input.rows)
+    let near = Int(call.sink) + Int(call.window)
+    switch Int(call.reach) {
+    case IHP_PLAIN_STREAMING_REACH: return min(end, near)
+    case IHP_PLAIN_SELECTED_REACH:
+      return min(end, near + Int(call.max_blocks) * Int(call.block_size))
+    default: return end
+    }
   }
 
   /// The greatest distance that keys appear to stand at, about.

@@ -6,6 +6,7 @@
 #include "test.h"
 
 extern "C" void attend_tiles(ihp_attend_tiles);
+extern "C" void merge_tiles(ihp_attend_tiles);
 extern "C" void plain_attend(ihp_plain_attend);
 extern "C" void plain_spread(ihp_plain_spread);
 extern "C" void fill_turns(const double *, int, int, float *);
@@ -163,12 +164,20 @@ struct Case {
     return output;
   }
 
-  std::vector<QUERY> in_tiles() {
+  /// By so many blocks of threads for the same rows.
+  std::vector<QUERY> in_tiles(int splits) {
     std::vector<QUERY> output = nothing<QUERY>(count());
-    ihp_attend_tiles tiles = {call, pointer(turns), turn_count, 0};
+    Extent blocks = grid(IHP_ATTEND_TILE);
+    const size_t left = splits > 1 ? (size_t)blocks.x * blocks.y * splits * IHP_ATTEND_TILE * (HEAD_SIZE + 2) : 0;
+    std::vector<float> partials = nothing<float>(left);
+    ihp_attend_tiles tiles = {call, pointer(turns), turn_count, splits, pointer(partials)};
     tiles.attend.output = output.data();
     const size_t bytes = 2 * (IHP_ATTEND_TILE + 2 * 64) * (HEAD_SIZE + 8);
-    device::launch(grid(IHP_ATTEND_TILE), {128}, bytes, [&] { attend_tiles(tiles); });
+    blocks.z = (unsigned)splits;
+    device::launch(blocks, {128}, bytes, [&] { attend_tiles(tiles); });
+    if (splits == 1) return output;
+    blocks.z = (unsigned)std::min(IHP_ATTEND_TILE + 0, call.query_block * call.input.heads / call.sets);
+    device::launch(blocks, {64}, 0, [&] { merge_tiles(tiles); });
     return output;
   }
 };
@@ -190,7 +199,7 @@ int main() {
     for (const auto &kind : kinds) {
       Case one(kind.first, kind.second);
       outputs.begin(one.description());
-      const std::vector<QUERY> want = one.plainly(), got = one.in_tiles();
+      const std::vector<QUERY> want = one.plainly(), got = one.in_tiles(any({1, 2, 7}));
       for (size_t i = 0; i < want.size(); i++)
         outputs.expect(widen(got[i]), widen(want[i]), std::max(1.0f, fabsf(widen(want[i]))));
     }
