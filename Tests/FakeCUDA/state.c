@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAMES = 128 };
+enum { NAMES = 128, KERNELS = 32 };
 
 size_t fake_capacity, fake_used;
 int fake_version, fake_major, fake_minor;
@@ -34,7 +34,7 @@ static struct {
 static struct {
   char name[64];
   size_t sizes[8], count;
-} kernels[16];
+} kernels[KERNELS];
 
 void fake_cuda_reset(size_t memory_bytes, int driver_version, int major, int minor) {
   while (objects) {
@@ -95,7 +95,7 @@ size_t fake_cuda_bytes(void) { return fake_used; }
 size_t fake_cuda_mistakes(void) { return mistakes; }
 
 void fake_cuda_declare(const char *kernel, const size_t *sizes, size_t count) {
-  for (size_t i = 0; i < 16; i++) {
+  for (size_t i = 0; i < KERNELS; i++) {
     if (kernels[i].name[0]) continue;
     snprintf(kernels[i].name, sizeof kernels[i].name, "%s", kernel);
     memcpy(kernels[i].sizes, sizes, count * sizeof *sizes);
@@ -105,7 +105,7 @@ void fake_cuda_declare(const char *kernel, const size_t *sizes, size_t count) {
 }
 
 const size_t *fake_arguments(const char *kernel, size_t *count) {
-  for (size_t i = 0; i < 16; i++) {
+  for (size_t i = 0; i < KERNELS; i++) {
     if (strcmp(kernels[i].name, kernel)) continue;
     *count = kernels[i].count;
     return kernels[i].sizes;

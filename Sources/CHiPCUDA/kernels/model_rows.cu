@@ -72,14 +72,16 @@ extern "C" __global__ void route_rows(const ihp_route call) {
   const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (row >= call.rows) return;
   const float *logits = call.logits + (long long)row * call.experts;
-  /// Whether an expert stands before another one: of equal ones the first; what is not a number comes last, so that all
-  /// lanes agree on an order whatever a file holds.
-  const auto drawn = [&](int expert) {
+  /// What is not a number stands among the greatest: lanes would not agree on an order without it, and take an expert
+  /// twice.
+  const auto rank = [&](int expert) {
     const float logit = logits[expert];
-    return logit == logit ? logit : __int_as_float((int)0xff800000);
+    return logit == logit ? logit : __int_as_float(0x7f800000);
   };
+  /// Whether an expert stands before another one: of equal ones the first.
   const auto precedes = [&](int expert, int other) {
-    return drawn(expert) > drawn(other) || (drawn(expert) == drawn(other) && expert < other);
+    const float one = rank(expert), two = rank(other);
+    return one > two || (one == two && expert < other);
   };
   int last = -1, best = -1;
   float sum = 0;
