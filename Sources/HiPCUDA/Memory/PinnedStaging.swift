@@ -33,7 +33,7 @@ final class PinnedStaging {
   /// Takes all parts back.
   func reset() {
     (current, used) = (0, 0)
-    if unsafe buffers.reduce(0, { unsafe $0 + $1.bytes.count }) > Self.keptByteCount {
+    if buffers.reduce(0, { unsafe $0 + $1.bytes.count }) > Self.keptByteCount {
       buffers = []
     }
   }
