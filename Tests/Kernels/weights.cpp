@@ -14,36 +14,7 @@
 #define __device__
 #define __forceinline__ inline
 
-struct alignas(8) uint2 {
-  unsigned x, y;
-};
-struct alignas(16) uint4 {
-  unsigned x, y, z, w;
-};
-
-template <class To, class From> To same_bits(From from) {
-  static_assert(sizeof(To) == sizeof from, "");
-  To to;
-  memcpy(&to, &from, sizeof to);
-  return to;
-}
-inline float __uint_as_float(unsigned bits) { return same_bits<float>(bits); }
-inline double __longlong_as_double(long long bits) { return same_bits<double>(bits); }
-inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
-template <class T> T __ldg(const T *at) { return *at; }
-inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
-  return (unsigned)(((uint64_t)high << 32 | low) >> (shift & 31));
-}
-inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
-  const uint64_t both = (uint64_t)high << 32 | low;
-  unsigned out = 0;
-  for (int i = 0; i < 4; i++) {
-    const unsigned digit = selector >> (4 * i) & 15, byte = both >> (8 * (digit & 7)) & 255;
-    // The fourth bit asks for the sign of the byte, eight times.
-    out |= (digit & 8 ? (byte & 128 ? 255 : 0) : byte) << (8 * i);
-  }
-  return out;
-}
+#include "gpu/arithmetic.h"
 
 // The GPU's instructions mean nothing here. What they compute is given to a type of the same name.
 #pragma clang diagnostic push
@@ -56,12 +27,12 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
 struct HostHalf {
   unsigned short bits;
 };
-inline float widen(HostHalf value) { return (float)same_bits<_Float16>(value.bits); }
+inline float widen(HostHalf value) { return (float)device::same_bits<_Float16>(value.bits); }
 #define Half HostHalf
 
 // Not shared: functions of the same name are others in each variant, and types others than those of C.
 namespace {
-namespace device {
+namespace variant {
 #include "../../Sources/CHiPCUDA/kernels/weights.cuh"
 }
 }  // namespace
@@ -71,10 +42,10 @@ namespace device {
 
 extern "C" void JOIN(unpack_, WEIGHT)(const unsigned char *row, int first, int columns, float *out) {
   float sixteen[16];
-  device::unpack(row, first, columns, sixteen);
+  variant::unpack(row, first, columns, sixteen);
   memcpy(out, sixteen, sizeof sixteen);
 }
-extern "C" long long JOIN(row_bytes_, WEIGHT)(int columns) { return device::weight_row_bytes(columns); }
+extern "C" long long JOIN(row_bytes_, WEIGHT)(int columns) { return variant::weight_row_bytes(columns); }
 
 #else
 
