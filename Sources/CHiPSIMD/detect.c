@@ -5,6 +5,11 @@
 
 #include <cpuid.h>
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 static int has_avx2(void) {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("f16c");
@@ -21,6 +26,24 @@ static int has_avx512(void) {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+
+#if defined(__linux__)
+
+/// AMX-BF16, AMX-TILE and AMX-INT8: leaf 7, EDX bits 22, 24 and 25. Tiles are a state that Linux gives to a process that
+/// asks for it.
+static int has_amx(void) {
+  const unsigned needed = 1u << 22 | 1u << 24 | 1u << 25;
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & needed) != needed) return 0;
+  const long request_permission = 0x1023, tile_data = 18;
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+#else
+
+static int has_amx(void) { return 0; }
+
+#endif
 
 const ihp_kernels *ihp_kernels_for(ihp_isa isa) {
   __builtin_cpu_init();
@@ -39,6 +62,11 @@ const ihp_kernels *ihp_kernels_for(ihp_isa isa) {
     return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
                    __builtin_cpu_supports("avx512vnni")
                ? &ihp_avx512_bf16_kernels
+               : NULL;
+  case IHP_AMX:
+    return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
+                   __builtin_cpu_supports("avx512vnni") && has_amx()
+               ? &ihp_amx_kernels
                : NULL;
   default:
     return NULL;

@@ -26,6 +26,9 @@ static double peak(ihp_element element, size_t rounds) {
     }
     return 2.0 * LANES * PEAK_SUMS * (double)rounds;
   }
+#if IN_TILES
+  if (element != IHP_F32) return tile_peak(element, rounds);
+#endif
 #if PRODUCTS_IN_BF16
   if (element == IHP_BF16) {
     __m512i bits = _mm512_set1_epi32(0x3c003c00);

@@ -1,54 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products in bfloat16 with float32 sums (AVX512-BF16): a panel is [k / 2][IHP_PANEL] pairs of
-// neighbouring elements of k.
+// Products in bfloat16 with float32 sums (AVX512-BF16).
 
-#define PRODUCT_ELEMENT IHP_BF16
+#include "panels_bf16.h"
+
 /// Depth of one pass; longer products are summed up in passes.
 #define PASS_DEPTH 512
-
-/// 32 floats as bfloat16, the first 16 in the lower half.
-INLINE __m512i narrow_pair(__m512 low, __m512 high) {
-  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
-}
-
-/// Rows that `panel_part` takes at a time.
-#define PANEL_PART 16
-
-/// Transposes rows of `n` floats, `ld` apart, into panel columns from `column` on, from depth
-/// `first` on.
-INLINE void panel_part(const float *rows, size_t ld, size_t n, size_t first, size_t column,
-                       void *panel) {
-  for (size_t k = 0; k < n; k += 32) {
-    int whole = n - k >= 32;
-    __m512i pairs[16];
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 16; i++) {
-      const float *row = rows + (size_t)i * ld + k;
-      pairs[i] = narrow_pair(_mm512_loadu_ps(row),
-                             whole ? _mm512_loadu_ps(row + 16) : _mm512_setzero_ps());
-    }
-    transpose16(pairs);
-    uint32_t *out = (uint32_t *)panel + (first + k) / 2 * IHP_PANEL + column;
-    for (int i = 0; i < (whole ? 16 : 8); i++)
-      _mm512_storeu_si512(out + (size_t)i * IHP_PANEL, pairs[i]);
-  }
-}
-
-/// Writes `count` rows of `columns` floats, `ld` apart, as the depth of a panel.
-INLINE void panel_rows(const float *rows, size_t ld, size_t count, size_t columns, void *panel) {
-  for (size_t k = 0; k < count; k += 2)
-    for (size_t j = 0; j < columns; j += 16) {
-      __m512 even = _mm512_loadu_ps(rows + k * ld + j);
-      __m512 odd = k + 1 < count ? _mm512_loadu_ps(rows + (k + 1) * ld + j) : _mm512_setzero_ps();
-      __m512i halves = narrow_pair(even, odd);
-      // Lane j of the lower half next to lane j of the upper.
-      const __m512i order = _mm512_set_epi16(
-          31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
-          19, 3, 18, 2, 17, 1, 16, 0);
-      _mm512_storeu_si512((uint32_t *)panel + k / 2 * IHP_PANEL + j,
-                          _mm512_permutexvar_epi16(order, halves));
-    }
-}
+/// Columns, and their depth: a panel fills a second-level cache's share.
+#define BLOCK_COLUMNS IHP_PANEL
+#define BLOCK_DEPTH 512
 
 /// One register tile: `height` rows of pairs times `vectors` vectors of columns.
 INLINE void tile(const int height, const int vectors, const uint32_t *a, size_t lda,
@@ -89,20 +48,6 @@ INLINE void tile(const int height, const int vectors, const uint32_t *a, size_t 
   case 3: tile(height, 3, left, ld, b, pairs, out, ldc, columns, keep); break;                         \
   default: tile(height, 4, left, ld, b, pairs, out, ldc, columns, keep); break;                        \
   }
-
-/// Rounds `k` elements of a row to pairs; an odd last one is paired with zero.
-INLINE void narrow_row(const float *row, size_t k, uint32_t *pairs) {
-  size_t i = 0;
-  for (; i + 32 <= k; i += 32)
-    _mm512_storeu_si512(pairs + i / 2,
-                        narrow_pair(_mm512_loadu_ps(row + i), _mm512_loadu_ps(row + i + 16)));
-  if (i == k) return;
-  size_t left = k - i;
-  __mmask16 low = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-  __mmask16 high = left > 16 ? (__mmask16)((1u << (left - 16)) - 1) : 0;
-  _mm512_storeu_si512(pairs + i / 2, narrow_pair(_mm512_maskz_loadu_ps(low, row + i),
-                                                 _mm512_maskz_loadu_ps(high, row + i + 16)));
-}
 
 static void gemm(ihp_element element, const void *a, size_t lda, size_t rows, const void *panel,
                  size_t k, float *c, size_t ldc, size_t columns, int keep) {

@@ -2,6 +2,9 @@
 // Products in float32: a panel is [k][IHP_PANEL] floats.
 
 #define PRODUCT_ELEMENT IHP_F32
+/// Columns, and their depth: a panel fills a second-level cache's share.
+#define BLOCK_COLUMNS IHP_PANEL
+#define BLOCK_DEPTH 512
 
 /// Transposes four rows of `n` floats into four neighbouring panel columns.
 INLINE void transpose4(const float *a, const float *b, const float *c, const float *d, size_t n,

@@ -273,8 +273,8 @@ INLINE void coarse_tile(const int height, const void *panel, size_t head_size,
   }
 }
 
-static void score_coarse(const void *panel, size_t head_size, const float *queries, size_t rows,
-                         float *scores, size_t ld) {
+INLINE void score_columns(const void *panel, size_t head_size, const float *queries, size_t rows,
+                          float *scores, size_t ld) {
   for (size_t r = 0; r < rows;) {
     const float *query = queries + r * (head_size + QUERY_HEADER);
     float *out = scores + r * ld;
@@ -290,6 +290,15 @@ static void score_coarse(const void *panel, size_t head_size, const float *queri
     }
   }
 }
+
+#if IN_TILES
+#include "scores_amx.h"
+#else
+static void score_coarse(const void *panel, size_t head_size, const float *queries, size_t rows,
+                         float *scores, size_t ld) {
+  score_columns(panel, head_size, queries, rows, scores, ld);
+}
+#endif
 
 #else
 

@@ -47,7 +47,8 @@ public final class CPUBackend: ComputeBackend {
     }
     self.kernels = kernels
     self.table = table.pointee
-    pool = ThreadPool(threadCount: threads ?? AvailableCores.count)
+    pool = ThreadPool(
+      threadCount: threads ?? AvailableCores.count, afterLoop: table.pointee.release)
     let ledger = ledger
     scratches = (0..<pool.threadCount).map { _ in Scratch(ledger) }
     panels = (0..<pool.threadCount).map { _ in KeyPanels(ledger) }

@@ -16,6 +16,8 @@ public enum CPUKernels: String, Sendable, CaseIterable {
   case avx512VNNI = "avx512-vnni"
   /// AVX-512 with its bfloat16 and 8-bit dot products.
   case avx512BFloat16 = "avx512-bf16"
+  /// AVX-512 with matrix units: products of many rows in bfloat16, selections in 8 bits.
+  case amx
 
   /// The kernels that this build holds and this machine can run.
   public static var supported: [CPUKernels] { allCases.filter { $0.table != nil } }
@@ -25,6 +27,7 @@ public enum CPUKernels: String, Sendable, CaseIterable {
   /// Bfloat16 products are twice as fast as float32 ones on some processors and half as fast on others.
   public static let best: CPUKernels = {
     let known = supported
+    if known.contains(.amx) { return .amx }
     guard known.contains(.avx512BFloat16) else {
       let fastest: [CPUKernels] = [
         .avx512VNNI, .avx512, .avx2VNNI, .avx2, .neonI8MM, .neonDotProd, .neon,
@@ -73,6 +76,7 @@ public enum CPUKernels: String, Sendable, CaseIterable {
     case .neonI8MM: ihp_kernels_for(IHP_NEON_I8MM)
     case .avx512VNNI: ihp_kernels_for(IHP_AVX512_VNNI)
     case .avx512BFloat16: ihp_kernels_for(IHP_AVX512_BF16)
+    case .amx: ihp_kernels_for(IHP_AMX)
     }
   }
 }

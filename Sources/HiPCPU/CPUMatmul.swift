@@ -5,8 +5,6 @@ public import HiPCompute
 internal import HiPTensors
 
 extension CPUBackend {
-  /// Columns of a weight matrix that are unpacked at a time: 64 of them fill an L2 cache's share.
-  private static var unpackedWidth: Int { 512 }
   /// So many items per thread even out the end of a loop.
   private static var itemsPerThread: Int { 4 }
   /// Rows that share a panel's packing: it is then a tenth of their products at most.
@@ -38,21 +36,28 @@ extension CPUBackend {
 
   private func multiplyInPanels(_ calls: [MatmulCall], _ rows: Range<Int>) {
     guard let inputs = narrowed(calls[0].input.rows(rows), calls[0].scale) else { return }
-    let panel = Int(IHP_PANEL)
-    let panels = calls.reduce(0) { $0 + ($1.weight.rows + panel - 1) / panel }
-    let parts = rowParts(rows, panels: panels)
-    run(calls, grain: panel, parts: parts.count) { call, outputs, part, thread in
+    let grain = panelOutputs(calls)
+    let items = calls.reduce(0) { $0 + ($1.weight.rows + grain - 1) / grain }
+    let parts = rowParts(rows, items: items)
+    run(calls, grain: grain, parts: parts.count) { call, outputs, part, thread in
       multiplyPanel(call, rows, parts[part], outputs, inputs, thread)
     }
   }
 
-  /// Parts of the rows of a prefill: several where there are fewer panels than keep the threads busy, each of
+  /// Outputs of an item: as many as products like at once, one panel where these would be fewer items than threads.
+  private func panelOutputs(_ calls: [MatmulCall]) -> Int {
+    let outputs = calls.reduce(0) { $0 + $1.weight.rows }
+    return outputs / table.product_columns < pool.threadCount * Self.itemsPerThread
+      ? Int(IHP_PANEL) : table.product_columns
+  }
+
+  /// Parts of the rows of a prefill: several where there are fewer items than keep the threads busy, each of
   /// enough rows to pay for a panel that it packs anew.
-  private func rowParts(_ rows: Range<Int>, panels: Int) -> [Range<Int>] {
+  private func rowParts(_ rows: Range<Int>, items: Int) -> [Range<Int>] {
     let count = max(
       1,
       min(
-        rows.count / Self.leastRowsOfPart, pool.threadCount * Self.itemsPerThread / max(1, panels)))
+        rows.count / Self.leastRowsOfPart, pool.threadCount * Self.itemsPerThread / max(1, items)))
     return (0..<count).map {
       rows.lowerBound + rows.count * $0 / count..<rows.lowerBound + rows.count * ($0 + 1) / count
     }
@@ -129,37 +134,49 @@ extension CPUBackend {
   /// Multiplies `rows`, which are some of those that `inputs` holds.
   private func multiplyPanel(
     _ call: MatmulCall, _ held: Range<Int>, _ rows: Range<Int>, _ outputs: Range<Int>,
-    _ inputs: UnsafeRawPointer, _ thread: Int
+    _ inputs: PanelInputs, _ thread: Int
   ) {
     let width = call.weight.columns
     let panel = Int(IHP_PANEL)
     let weight = call.weight
     let bytesPerInput = table.product_element == IHP_BF16 ? 2 : 4
-    let inputs = inputs + (rows.lowerBound - held.lowerBound) * width * bytesPerInput
+    let left = inputs.rows + (rows.lowerBound - held.lowerBound) * inputs.width * bytesPerInput
     let scratch = scratch(thread)
-    guard scratch.reset(Scratch.size(Self.unpackedWidth * panel)) else { return }
-    let unpacked = scratch.take(Self.unpackedWidth * panel)
-    for start in stride(from: 0, to: width, by: Self.unpackedWidth) {
-      let depth = min(Self.unpackedWidth, width - start)
-      table.pack(
-        weight.element.kernelElement,
-        weight.bytes + outputs.lowerBound * weight.rowByteCount
-          + weight.element.byteCount(of: start),
-        weight.rowByteCount, outputs.count, depth, unpacked)
+    let most = min(width, table.product_depth)
+    /// Bytes of a panel.
+    func size(_ depth: Int) -> Int {
+      (depth + Int(IHP_PANEL_DEPTH) - 1) / Int(IHP_PANEL_DEPTH) * Int(IHP_PANEL_DEPTH) * panel
+        * bytesPerInput
+    }
+    let room = (outputs.count + panel - 1) / panel * size(most) / MemoryLayout<Float>.size
+    guard scratch.reset(Scratch.size(room)) else { return }
+    let panels = UnsafeMutableRawPointer(scratch.take(room))
+    for start in stride(from: 0, to: width, by: most) {
+      let depth = min(most, width - start)
+      for first in stride(from: 0, to: outputs.count, by: panel) {
+        table.pack(
+          weight.element.kernelElement,
+          weight.bytes + (outputs.lowerBound + first) * weight.rowByteCount
+            + weight.element.byteCount(of: start),
+          weight.rowByteCount, min(panel, outputs.count - first), depth,
+          panels + first / panel * size(depth))
+      }
       table.gemm(
-        table.product_element, inputs + start * bytesPerInput, width, rows.count, unpacked,
+        table.product_element, left + start * bytesPerInput, inputs.width, rows.count, panels,
         depth, call.output.floats(row: rows.lowerBound) + outputs.lowerBound, weight.rows,
         outputs.count, call.update == .add || start > 0 ? 1 : 0)
     }
   }
 
   /// The rows times `scale` in the precision of the products; nil without memory for them.
-  private func narrowed(_ input: DeviceTensor, _ scale: Float) -> UnsafeRawPointer? {
+  private func narrowed(_ input: DeviceTensor, _ scale: Float) -> PanelInputs? {
     let isExact = table.product_element == IHP_F32
-    guard !isExact || scale != 1 else { return UnsafeRawPointer(input.floats) }
     let width = input.columns
-    /// Floats of a row.
-    let rowSize = isExact ? width : width / 2
+    guard !isExact || scale != 1 else {
+      return PanelInputs(rows: UnsafeRawPointer(input.floats), width: width)
+    }
+    // A line more than the elements take: rows that lay a power of two apart would share their place in caches.
+    let rowSize = isExact ? width : Scratch.size(width / 2 + 1)
     guard
       narrowedInputs.reset(
         Scratch.size(input.rows * rowSize) + pool.threadCount * Scratch.size(width))
@@ -177,6 +194,13 @@ extension CPUBackend {
         table.narrow(table.product_element, source, width, rows + row * rowSize)
       }
     }
-    return UnsafeRawPointer(rows)
+    return PanelInputs(rows: UnsafeRawPointer(rows), width: isExact ? rowSize : 2 * rowSize)
   }
+}
+
+/// Rows that a prefill multiplies, in the precision of the products.
+private struct PanelInputs {
+  let rows: UnsafeRawPointer
+  /// Elements from one row to the next.
+  let width: Int
 }

@@ -22,14 +22,20 @@ package final class ThreadPool: Sendable {
   /// Threads that work on a loop, the caller's included.
   package let threadCount: Int
 
+  private let afterLoop: AfterLoop?
+
   /// What the threads hold; not the pool itself, whose end is what ends them.
   private let loops: Loops
   private nonisolated(unsafe) var threads: [pthread_t] = []
 
+  /// What each thread calls when it finds no more items of a loop.
+  package typealias AfterLoop = @convention(c) () -> Void
+
   /// Starts `threadCount - 1` threads; the caller of `run` is the last one.
-  package init(threadCount: Int) {
+  package init(threadCount: Int, afterLoop: AfterLoop? = nil) {
     self.threadCount = max(1, threadCount)
-    loops = Loops(threadCount: max(1, threadCount))
+    self.afterLoop = afterLoop
+    loops = Loops(threadCount: max(1, threadCount), afterLoop)
     for index in 1..<max(1, threadCount) {
       let start = Unmanaged.passRetained(WorkerStart(loops: loops, index: index))
       #if canImport(Darwin)
@@ -74,6 +80,7 @@ package final class ThreadPool: Sendable {
   package func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
     guard count > 1, threadCount > 1 else {
       for item in (0..<max(0, count)).reversed() { body(item, 0) }
+      afterLoop?()
       return
     }
     loops.run(count, body)
@@ -98,9 +105,11 @@ private final class Loops: Sendable {
 
   /// Waits before a thread gives its core away, and before it sleeps; some 40 cycles each.
   private let spinsBeforeYield, spinsBeforeSleep: Int
+  private let afterLoop: ThreadPool.AfterLoop?
 
-  init(threadCount: Int) {
+  init(threadCount: Int, _ afterLoop: ThreadPool.AfterLoop?) {
     self.threadCount = threadCount
+    self.afterLoop = afterLoop
     workers = PaddedArray(count: threadCount) { Worker() }
     // Where threads take turns, one that spins keeps the others from what it waits for.
     let isCrowded = threadCount > AvailableCores.count
@@ -162,6 +171,7 @@ private final class Loops: Sendable {
       let done = workers[thread].done.load(ordering: .relaxed)
       workers[thread].done.store(done &+ 1, ordering: .releasing)
     }
+    afterLoop?()
   }
 
   /// What each thread but the caller's does, until the pool goes.

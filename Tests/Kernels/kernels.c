@@ -552,7 +552,7 @@ static void test_table(const ihp_kernels *table) {
 int main(int argc, char **argv) {
   base = ihp_kernels_for(IHP_BASELINE);
   int found = 1;
-  for (int isa = IHP_AVX2; isa <= IHP_NEON_I8MM; isa++) {
+  for (int isa = IHP_AVX2; isa <= IHP_AMX; isa++) {
     const ihp_kernels *table = ihp_kernels_for((ihp_isa)isa);
     if (!table) continue;
     if (found >= argc || strcmp(argv[found], table->name) != 0) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU kernels, as tables of functions: one table per instruction set, chosen at run time.
 //
-// No function here allocates, starts a thread or keeps state. Sizes are element counts unless the
+// No function here allocates, starts a thread or keeps state but that of a thread's matrix units (`release`). Sizes are element counts unless the
 // name says bytes. A "panel" is a matrix block of up to 64 columns, in the form in which a
-// table's products read their right-hand side; it takes at most k * IHP_PANEL floats.
+// table's products read their right-hand side; it takes at most k * IHP_PANEL floats, k rounded up to IHP_PANEL_DEPTH.
 #ifndef CHIPSIMD_H
 #define CHIPSIMD_H
 
@@ -12,6 +12,8 @@
 
 /// Columns of a panel: outputs of a weight matrix, keys of an attention tile, or value dimensions.
 #define IHP_PANEL 64
+/// Of what a panel's depth is a multiple, with zeros.
+#define IHP_PANEL_DEPTH 32
 
 /// The largest head.
 #define IHP_HEAD_SIZE 256
@@ -139,10 +141,14 @@ typedef struct ihp_kernels {
   /// panel[k][r] = w[r][k] for `rows` (at most 64) rows; absent rows become zero.
   void (*pack)(ihp_element element, const void *w, size_t stride, size_t rows, size_t n,
                void *panel);
-  /// c[r][j] = (keep ? c[r][j] : 0) + sum over k of a[r][k] * panel[k][j], j < columns <= 64.
-  /// a's elements are IHP_F32, or already `product_element` (then k and lda are even).
+  /// Columns that `gemm` takes at most, a multiple of 64, and the depth that suits it for so many.
+  size_t product_columns, product_depth;
+  /// c[r][j] = (keep ? c[r][j] : 0) + sum over k of a[r][k] * panel[k][j], j < columns. Further panels follow
+  /// each other. a's elements are IHP_F32, or already `product_element` (then k and lda are even).
   void (*gemm)(ihp_element element, const void *a, size_t lda, size_t rows, const void *panel,
                size_t k, float *c, size_t ldc, size_t columns, int keep);
+  /// Gives back what the calling thread holds of the processor's matrix units, before it waits; null: nothing.
+  void (*release)(void);
 
   /// out = x / rms(x) * weight; the mean square, so that it is known whether it is finite.
   float (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *out);
@@ -255,6 +261,8 @@ typedef enum ihp_isa {
   IHP_NEON_DOTPROD = 7,
   /// NEON with its 8-bit dot products and products of 8-bit matrices (I8MM).
   IHP_NEON_I8MM = 8,
+  /// AVX-512 with BF16, VNNI and matrix units (AMX).
+  IHP_AMX = 9,
 } ihp_isa;
 
 /// How fast bfloat16 products are against those in float32, where the processor's maker is known by it.
