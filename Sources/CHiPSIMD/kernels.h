@@ -457,8 +457,8 @@ static void rotate(const float *x, const float *table, size_t half, size_t head_
 
 #include "attention.h"
 #include "peaks.h"
-#include "selection.h"
 #include "sketches.h"
+#include "selection.h"
 
 const ihp_kernels IHP_TABLE = {
     .name = IHP_NAME,
@@ -495,6 +495,7 @@ const ihp_kernels IHP_TABLE = {
     .column_max = column_max,
     .weight_bytes = WEIGHT_BYTES,
     .share_tile = share_tile,
+    .share_keys = share_keys,
     .share_add = share_add,
     .mean = mean_of_keys,
     .quantize_key = quantize_key,

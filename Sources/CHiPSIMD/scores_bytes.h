@@ -43,24 +43,53 @@ INLINE void transpose_words(uint8_t rows[COARSE_KEYS][256], size_t words, uint32
 
 #endif
 
+#define COARSE_KEY(widened)                                                                        \
+  for (size_t i = 0; i < head_size; i += LANES)                                                    \
+    greatest = __builtin_elementwise_max(greatest, __builtin_elementwise_abs(widened(row, i)));    \
+  most = max_lanes(greatest);                                                                      \
+  scale = most > 0 ? 127.0f / most : 0.0f;                                                         \
+  for (size_t i = 0; i < head_size; i += 16) {                                                     \
+    float part[16];                                                                                \
+    for (size_t v = 0; v < 16; v += LANES) store(part + v, widened(row, i + v));                   \
+    store_rounded(part, scale, MOVED_BY, out + i);                                                 \
+  }                                                                                                \
+  break;
+
+/// A key in 8 bits; returns its scale.
+INLINE float coarse_key(ihp_element element, const uint8_t *row, const size_t head_size, uint8_t *out) {
+  vec greatest = 0.0f;
+  float most, scale;
+  switch (element) {
+  case IHP_F16: COARSE_KEY(AT_F16)
+  case IHP_BF16: COARSE_KEY(AT_BF16)
+  case IHP_Q8_0: COARSE_KEY(AT_Q8)
+  default: COARSE_KEY(AT_F32)
+  }
+  return most / 127.0f;
+}
+
 /// Keys in 8 bits as a panel: [head_size / 4][IHP_PANEL] words of four elements, moved up by MOVED_BY,
 /// then a scale per key.
 static void pack_coarse(const ihp_rows *keys, const int32_t *indices, size_t count,
                         size_t head_size, const float *table, size_t half,
                         const int32_t *positions, float *scratch, void *panel) {
-  gather_rotated(keys, indices, count, head_size, table, half, positions, scratch);
+  if (table) gather_rotated(keys, indices, count, head_size, table, half, positions, scratch);
   float *scales = (float *)panel + head_size / 4 * IHP_PANEL;
   uint8_t bytes[COARSE_KEYS][256] __attribute__((aligned(64)));
   for (size_t first = 0; first < IHP_PANEL; first += COARSE_KEYS) {
     for (size_t r = 0; r < COARSE_KEYS; r++) {
-      const float *key = scratch + (first + r) * head_size;
-      vec greatest = 0.0f;
-      for (size_t i = 0; i < head_size; i += LANES)
-        greatest = __builtin_elementwise_max(greatest, __builtin_elementwise_abs(load(key + i)));
-      float most = max_lanes(greatest);
-      scales[first + r] = most / 127.0f;
-      float scale = most > 0 ? 127.0f / most : 0.0f;
-      for (size_t i = 0; i < head_size; i += 16) store_rounded(key + i, scale, MOVED_BY, bytes[r] + i);
+      const size_t j = first + r;
+      if (j >= count) {
+        memset(bytes[r], MOVED_BY, head_size);
+        scales[j] = 0;
+      } else if (table) {
+        scales[j] = coarse_key(IHP_F32, (const uint8_t *)(scratch + j * head_size), head_size, bytes[r]);
+      } else {
+        if (j + ROWS_AHEAD < count) prefetch_row(keys, indices[j + ROWS_AHEAD], head_size);
+        const uint8_t *row = row_address(keys, (size_t)indices[j]);
+        scales[j] = head_size == 64 ? coarse_key(keys->element, row, 64, bytes[r])
+                                    : coarse_key(keys->element, row, head_size, bytes[r]);
+      }
     }
     transpose_words(bytes, head_size / 4, (uint32_t *)panel + first);
   }

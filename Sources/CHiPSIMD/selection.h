@@ -29,10 +29,13 @@ static void column_max(const float *scores, size_t ld, size_t rows, size_t colum
 
 /// exp(x) for x <= 0 to 3 % of itself: the exponent's bits, with the fraction of the power in place
 /// of its exponential (Schraudolph 1999). Shares are sums over many.
-INLINE vec share_weight(vec x) {
-  vec bits = fused(x, (vec)(1.44269504f * 8388608.0f), (vec)(127.0f * 8388608.0f - 366393.0f));
+INLINE vec share_bits(vec bits) {
   // What is below the normal numbers becomes zero: some processors take a hundred cycles for it.
   return (vec)(nearest(bits) & (bits >= 0x1p23f));
+}
+
+INLINE vec share_weight(vec x) {
+  return share_bits(fused(x, (vec)(1.44269504f * 8388608.0f), (vec)(127.0f * 8388608.0f - 366393.0f)));
 }
 
 #else
@@ -68,6 +71,28 @@ static void share_tile(float *scores, size_t rows, size_t columns, size_t fold, 
   else if (fold == 2) share_folded(scores, rows, columns, 2, weights, ld, maximum, sum, tile_ld);
   else share_folded(scores, rows, columns, 4, weights, ld, maximum, sum, tile_ld);
 }
+
+INLINE void share_tiles(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
+                        size_t fold, float *scores, void *weights, size_t ld, float *maximum, float *sum,
+                        size_t tile_ld) {
+  const size_t panel_bytes = COARSE_BYTES * head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
+  for (size_t t = 0; t * IHP_PANEL < columns; t++) {
+    const size_t count = columns - t * IHP_PANEL < IHP_PANEL ? columns - t * IHP_PANEL : IHP_PANEL;
+    score_coarse((const uint8_t *)panels + t * panel_bytes, head_size, queries, rows, scores, IHP_PANEL);
+    share_tile(scores, rows, count, fold, (uint8_t *)weights + t * IHP_PANEL / fold * WEIGHT_BYTES, ld, maximum + t,
+               sum + t, tile_ld);
+  }
+}
+
+#if IN_TILES
+#include "shares_amx.h"
+#else
+static void share_keys(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
+                       size_t fold, float *scores, void *weights, size_t ld, float *maximum, float *sum,
+                       size_t tile_ld) {
+  share_tiles(panels, head_size, queries, rows, columns, fold, scores, weights, ld, maximum, sum, tile_ld);
+}
+#endif
 
 static void share_add(const void *weights, size_t ld, size_t rows, size_t tiles, size_t width,
                       float *maximum, const float *sum, size_t tile_ld, float *out) {

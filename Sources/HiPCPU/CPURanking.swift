@@ -177,12 +177,34 @@ extension CPUBackend {
       }
       guard let panels else { return }
       let queries = prepared(rows.count)
-      fold(rows, ranking, scratch) { start, first, height, tile in
-        table.score_coarse(
-          panels + start / panel * panelSize, size, queries + first * queryWidth, height, tile,
-          panel)
+      switch ranking {
+      case .maximum:
+        fold(rows, ranking, scratch) { start, first, height, tile in
+          table.score_coarse(
+            panels + start / panel * panelSize, size, queries + first * queryWidth, height, tile,
+            panel)
+        }
+      case .share:
+        foldRows(rows, ranking, scratch) { first, height, pass in
+          table.share_keys(
+            panels, size, queries + first * queryWidth, height, rows.columns, rows.fold, pass.tile,
+            pass.weights, pass.width, pass.maxima, pass.sums, pass.tiles)
+        }
       }
     }
+  }
+
+  /// What a first pass over columns works with, and leaves for the second.
+  private struct FirstPass {
+    /// Scores of a tile.
+    let tile: UnsafeMutablePointer<Float>
+    let weights: UnsafeMutablePointer<Float>
+    /// Weights of a row.
+    let width: Int
+    let maxima, sums: UnsafeMutablePointer<Float>
+    let tiles: Int
+    /// `[columns]`, all rows together.
+    let total: UnsafeMutablePointer<Float>
   }
 
   /// Puts the rows' scores of each column together; `score` writes a tile of them for the columns from
@@ -192,39 +214,52 @@ extension CPUBackend {
     score: (_ start: Int, _ first: Int, _ height: Int, _ tile: UnsafeMutablePointer<Float>) -> Void
   ) {
     let panel = Int(IHP_PANEL)
+    let width = panel / rows.fold
+    foldRows(rows, ranking, scratch) { first, height, pass in
+      for index in 0..<pass.tiles {
+        let start = index * panel
+        let count = min(panel, rows.columns - start)
+        score(start, first, height, pass.tile)
+        switch ranking {
+        case .maximum:
+          table.column_max(pass.tile, panel, height, panel, pass.weights)
+          for column in 0..<count {
+            pass.total[start + column] = max(pass.total[start + column], pass.weights[column])
+          }
+        case .share:
+          table.share_tile(
+            pass.tile, height, count, rows.fold,
+            UnsafeMutableRawPointer(pass.weights) + index * width * table.weight_bytes, pass.width,
+            pass.maxima + index, pass.sums + index, pass.tiles)
+        }
+      }
+    }
+  }
+
+  /// Puts the rows together, so many at a time, whose weights or maxima `pass` computes.
+  private func foldRows(
+    _ rows: ScoredRows, _ ranking: ChunkRanking, _ scratch: Scratch,
+    pass: (_ first: Int, _ height: Int, FirstPass) -> Void
+  ) {
+    let panel = Int(IHP_PANEL)
     let tiles = (rows.columns + panel - 1) / panel
     let most = min(rows.count, Self.rankedRows)
     let width = panel / rows.fold
     let padded = tiles * width
-    let tile = scratch.take(most * panel)
-    let total = scratch.take(padded)
-    let weights = scratch.take(most * padded)
-    let maxima = scratch.take(most * tiles)
-    let sums = scratch.take(most * tiles)
-    total.update(repeating: ranking == .maximum ? -.infinity : 0, count: padded)
+    let memory = FirstPass(
+      tile: scratch.take(most * panel), weights: scratch.take(most * padded), width: padded,
+      maxima: scratch.take(most * tiles), sums: scratch.take(most * tiles), tiles: tiles,
+      total: scratch.take(padded))
+    memory.total.update(repeating: ranking == .maximum ? -.infinity : 0, count: padded)
     for first in stride(from: 0, to: rows.count, by: most) {
       let height = min(most, rows.count - first)
-      for index in 0..<tiles {
-        let start = index * panel
-        let count = min(panel, rows.columns - start)
-        score(start, first, height, tile)
-        switch ranking {
-        case .maximum:
-          table.column_max(tile, panel, height, panel, weights)
-          for column in 0..<count {
-            total[start + column] = max(total[start + column], weights[column])
-          }
-        case .share:
-          table.share_tile(
-            tile, height, count, rows.fold,
-            UnsafeMutableRawPointer(weights) + index * width * table.weight_bytes, padded,
-            maxima + index, sums + index, tiles)
-        }
-      }
+      pass(first, height, memory)
       if ranking == .share {
-        table.share_add(weights, padded, height, tiles, width, maxima, sums, tiles, total)
+        table.share_add(
+          memory.weights, padded, height, tiles, width, memory.maxima, memory.sums, tiles,
+          memory.total)
       }
     }
-    rows.total.update(from: total, count: rows.columns / rows.fold)
+    rows.total.update(from: memory.total, count: rows.columns / rows.fold)
   }
 }

@@ -398,6 +398,51 @@ static void test_shares(const ihp_kernels *table, size_t columns, size_t fold) {
   free(scores);
 }
 
+/// Shares of keys in panels, against those of the scores that `score_coarse` has for them; keys grow from tile to tile, so
+/// that weights that are relative to an earlier one would overflow.
+static void test_shares_of_keys(const ihp_kernels *table, size_t head, size_t rows, size_t columns, size_t fold,
+                                float growth) {
+  const size_t tiles = (columns + 63) / 64, width = 64 / fold, panel_bytes = table->coarse_bytes * head * 64 + 256;
+  float *queries = randoms(rows * head), *prepared = room(rows * (head + IHP_QUERY_HEADER) * 4);
+  float *keys = randoms(tiles * 64 * head), *scratch = room(64 * head * 4), *scores = room(rows * 64 * 4);
+  for (size_t j = 0; j < tiles * 64; j++)
+    for (size_t k = 0; k < head; k++) keys[j * head + k] *= 1 + growth * (float)(j / 64);
+  table->prepare_queries(queries, rows, head, prepared);
+  uint8_t *panels = room(tiles * panel_bytes);
+  double *exact = room(rows * columns * 8);
+  for (size_t t = 0; t < tiles; t++) {
+    int32_t indices[64];
+    for (int i = 0; i < 64; i++) indices[i] = i;
+    const uint8_t *blocks[1] = {(const uint8_t *)(keys + t * 64 * head)};
+    ihp_rows stored_rows = {blocks, 6, IHP_F32, 0, head * 4};
+    table->pack_coarse(&stored_rows, indices, 64, head, NULL, 0, indices, scratch, panels + t * panel_bytes);
+    table->score_coarse(panels + t * panel_bytes, head, prepared, rows, scores, 64);
+    for (size_t r = 0; r < rows; r++)
+      for (size_t j = 0; j < 64; j++) {
+        // Where a key's share is summed up.
+        const size_t q = fold == 1 ? j : j % width, v = fold == 1 ? 0 : j / width;
+        const size_t key = t * 64 + fold * q + v;
+        if (key < columns) exact[r * columns + key] = scores[r * 64 + j];
+      }
+  }
+  float *want = room(tiles * width * 4), *got = room(tiles * width * 4);
+  memset(want, 0, tiles * width * 4);
+  memset(got, 0, tiles * width * 4);
+  for (size_t r = 0; r < rows; r++) {
+    double most = -INFINITY, sum = 0;
+    for (size_t j = 0; j < columns; j++) most = fmax(most, exact[r * columns + j]);
+    for (size_t j = 0; j < columns; j++) sum += exp(exact[r * columns + j] - most);
+    for (size_t j = 0; j < columns; j++) want[j / fold] += (float)(exp(exact[r * columns + j] - most) / sum);
+  }
+  float *maximum = room(rows * tiles * 4), *sums = room(rows * tiles * 4);
+  uint8_t *weights = room(rows * tiles * width * table->weight_bytes);
+  table->share_keys(panels, head, prepared, rows, columns, fold, scores, weights, tiles * width, maximum, sums, tiles);
+  table->share_add(weights, tiles * width, rows, tiles, width, maximum, sums, tiles, got);
+  expect_close("shares of keys", got, want, columns / fold, (table->scores_in_integers ? 0.06 : 1e-4) * (double)rows / 2);
+  free(queries), free(prepared), free(keys), free(scratch), free(scores), free(panels), free(exact), free(want), free(got);
+  free(maximum), free(sums), free(weights);
+}
+
 /// Products of rounded queries with keys, as all tables have to score them.
 static void exact_scores(const float *queries, size_t rows, const float *keys, size_t count, size_t head,
                          int rounds, float *out) {
@@ -543,6 +588,10 @@ static void test_table(const ihp_kernels *table) {
       test_attention(table, f, heads[s][0], heads[s][1], heads[s][2]);
   for (size_t fold = 1; fold <= 4; fold *= 2)
     for (size_t columns = 4; columns <= 200; columns += 28) test_shares(table, columns, fold);
+  static const size_t shared[][4] = {{64, 32, 256, 4}, {64, 5, 200, 4}, {128, 16, 132, 4}, {80, 7, 64, 4}, {64, 32, 100, 2}, {256, 31, 68, 4}};
+  for (size_t s = 0; s < sizeof shared / sizeof *shared; s++)
+    for (int growth = 0; growth < 3; growth++)
+      test_shares_of_keys(table, shared[s][0], shared[s][1], shared[s][2], shared[s][3], (float)(growth * growth));
   static const size_t sizes[] = {16, 64, 80, 256}, queries[] = {1, 2, 3, 4, 7, 12, 17, 30};
   for (size_t s = 0; s < 4; s++)
     for (size_t r = 0; r < 8; r++) test_scores(table, sizes[s], queries[r]);

@@ -209,6 +209,11 @@ typedef struct ihp_kernels {
   /// of it.
   void (*share_tile)(float *scores, size_t rows, size_t columns, size_t fold, void *weights,
                      size_t ld, float *maximum, float *sum, size_t tile_ld);
+  /// `share_tile` of the scores of `columns` keys, a multiple of `fold`, by up to 32 prepared queries, as
+  /// `score_coarse` has them; panels of `pack_coarse` follow each other. `scores` holds [rows][64].
+  void (*share_keys)(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
+                     size_t fold, float *scores, void *weights, size_t ld, float *maximum, float *sum,
+                     size_t tile_ld);
   /// Second pass: out[j] += sum over rows of row r's share of softmax mass in weight j, for
   /// `tiles` tiles of `width` (64, 32 or 16) weights; `maximum` is overwritten.
   void (*share_add)(const void *weights, size_t ld, size_t rows, size_t tiles, size_t width,
