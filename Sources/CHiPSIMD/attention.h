@@ -9,7 +9,7 @@ INLINE const uint8_t *row_address(const ihp_rows *rows, size_t index) {
 }
 
 /// Rows that are prefetched: selected rows lie scattered, where no hardware looks ahead.
-#define ROWS_AHEAD 12
+#define ROWS_AHEAD 20
 #define CACHE_LINE 64
 
 INLINE size_t row_bytes(ihp_element element, size_t head_size) {
@@ -278,11 +278,11 @@ INLINE void mask_row(float *row, size_t first, size_t last) {
   for (size_t j = last; j < IHP_PANEL; j++) row[j] = -INFINITY;
 }
 
-/// Of a whole number of vectors.
-INLINE float row_max(const float *row, size_t n) {
+/// The greatest of each lane of a row of a tile.
+INLINE vec lane_max(const float *row) {
   vec best = -INFINITY;
-  for (size_t j = 0; j < n; j += LANES) best = __builtin_elementwise_max(best, load(row + j));
-  return max_lanes(best);
+  for (size_t j = 0; j < IHP_PANEL; j += LANES) best = __builtin_elementwise_max(best, load(row + j));
+  return best;
 }
 
 static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t *first,
@@ -295,9 +295,11 @@ static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t
       continue;
     }
     if (begin > 0 || end < IHP_PANEL) mask_row(row, begin, end);
-    float best = row_max(row, IHP_PANEL);
-    float old = state->maximum[r];
-    if (best > old) {
+    vec lanes = lane_max(row);
+    float best, old = state->maximum[r];
+    // Most rows of most tiles have no new maximum, and need not know theirs.
+    if (__builtin_reduce_or(lanes > old) != 0) {
+      best = max_lanes(lanes);
       // exp(-inf) is zero, so a row without keys so far needs no case of its own.
       float shrink = old == -INFINITY ? 0.0f : expf(old - best);
       state->maximum[r] = best;

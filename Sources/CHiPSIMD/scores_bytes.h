@@ -43,15 +43,44 @@ INLINE void transpose_words(uint8_t rows[COARSE_KEYS][256], size_t words, uint32
 
 #endif
 
+#if LANES == 16
+
+/// 64 numbers times `scale` as bytes, moved up by MOVED_BY.
+INLINE void store_coarse(const vec x[4], float scale, uint8_t *out) {
+  ivec whole[4];
+#pragma clang loop unroll(full)
+  for (int v = 0; v < 4; v++) whole[v] = nearest(x[v] * scale);
+  const __m512i low = _mm512_packs_epi32((__m512i)whole[0], (__m512i)whole[1]);
+  const __m512i high = _mm512_packs_epi32((__m512i)whole[2], (__m512i)whole[3]);
+  // Packing leaves four bytes of each vector side by side.
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high));
+  _mm512_storeu_si512(out, _mm512_xor_si512(bytes, _mm512_set1_epi8((char)MOVED_BY)));
+}
+
+#define COARSE_WIDTH 64
+#else
+
+INLINE void store_coarse(const vec x[16 / LANES], float scale, uint8_t *out) {
+  float part[16];
+  for (size_t v = 0; v < 16 / LANES; v++) store(part + v * LANES, x[v]);
+  store_rounded(part, scale, MOVED_BY, out);
+}
+
+#define COARSE_WIDTH 16
+#endif
+
+/// Elements beyond the head, which fill up what is stored at a time, are zero and not looked at.
 #define COARSE_KEY(widened)                                                                        \
   for (size_t i = 0; i < head_size; i += LANES)                                                    \
     greatest = __builtin_elementwise_max(greatest, __builtin_elementwise_abs(widened(row, i)));    \
   most = max_lanes(greatest);                                                                      \
   scale = most > 0 ? 127.0f / most : 0.0f;                                                         \
-  for (size_t i = 0; i < head_size; i += 16) {                                                     \
-    float part[16];                                                                                \
-    for (size_t v = 0; v < 16; v += LANES) store(part + v, widened(row, i + v));                   \
-    store_rounded(part, scale, MOVED_BY, out + i);                                                 \
+  for (size_t i = 0; i < head_size; i += COARSE_WIDTH) {                                           \
+    vec part[COARSE_WIDTH / LANES];                                                                \
+    for (size_t v = 0; v < COARSE_WIDTH / LANES; v++)                                              \
+      part[v] = i + v * LANES < head_size ? widened(row, i + v * LANES) : (vec)0.0f;               \
+    store_coarse(part, scale, out + i);                                                            \
   }                                                                                                \
   break;
 

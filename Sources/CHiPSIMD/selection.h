@@ -43,15 +43,15 @@ INLINE vec share_weight(vec x) {
 #endif
 
 INLINE void share_folded(float *scores, size_t rows, size_t columns, const size_t fold, void *weights,
-                         size_t ld, float *maximum, float *sum, size_t tile_ld) {
+                         float *maximum, float *sum) {
   const size_t width = IHP_PANEL / fold;
   for (size_t r = 0; r < rows; r++) {
     float *row = scores + r * IHP_PANEL;
-    uint8_t *out = (uint8_t *)weights + r * ld * WEIGHT_BYTES;
+    uint8_t *out = (uint8_t *)weights + r * width * WEIGHT_BYTES;
     if (columns < IHP_PANEL)
       for (size_t v = 0; v < IHP_PANEL; v += width)
         for (size_t j = columns / fold; j < width; j++) row[v + j] = -INFINITY;
-    float best = row_max(row, IHP_PANEL);
+    float best = max_lanes(lane_max(row));
     vec total = 0.0f;
     for (size_t j = 0; j < width; j += LANES) {
       vec weight = share_weight(load(row + j) - best);
@@ -60,27 +60,26 @@ INLINE void share_folded(float *scores, size_t rows, size_t columns, const size_
       total += weight;
       STORE_WEIGHT(weight, out + j * WEIGHT_BYTES);
     }
-    maximum[r * tile_ld] = best;
-    sum[r * tile_ld] = sum_lanes(total);
+    maximum[r] = best;
+    sum[r] = sum_lanes(total);
   }
 }
 
-static void share_tile(float *scores, size_t rows, size_t columns, size_t fold, void *weights,
-                       size_t ld, float *maximum, float *sum, size_t tile_ld) {
-  if (fold == 1) share_folded(scores, rows, columns, 1, weights, ld, maximum, sum, tile_ld);
-  else if (fold == 2) share_folded(scores, rows, columns, 2, weights, ld, maximum, sum, tile_ld);
-  else share_folded(scores, rows, columns, 4, weights, ld, maximum, sum, tile_ld);
+static void share_tile(float *scores, size_t rows, size_t columns, size_t fold, void *weights, float *maximum,
+                       float *sum) {
+  if (fold == 1) share_folded(scores, rows, columns, 1, weights, maximum, sum);
+  else if (fold == 2) share_folded(scores, rows, columns, 2, weights, maximum, sum);
+  else share_folded(scores, rows, columns, 4, weights, maximum, sum);
 }
 
 INLINE void share_tiles(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
-                        size_t fold, float *scores, void *weights, size_t ld, float *maximum, float *sum,
-                        size_t tile_ld) {
+                        size_t fold, float *scores, void *weights, float *maximum, float *sum) {
   const size_t panel_bytes = COARSE_BYTES * head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
   for (size_t t = 0; t * IHP_PANEL < columns; t++) {
     const size_t count = columns - t * IHP_PANEL < IHP_PANEL ? columns - t * IHP_PANEL : IHP_PANEL;
     score_coarse((const uint8_t *)panels + t * panel_bytes, head_size, queries, rows, scores, IHP_PANEL);
-    share_tile(scores, rows, count, fold, (uint8_t *)weights + t * IHP_PANEL / fold * WEIGHT_BYTES, ld, maximum + t,
-               sum + t, tile_ld);
+    share_tile(scores, rows, count, fold, (uint8_t *)weights + t * rows * IHP_PANEL / fold * WEIGHT_BYTES,
+               maximum + t * rows, sum + t * rows);
   }
 }
 
@@ -88,33 +87,46 @@ INLINE void share_tiles(const void *panels, size_t head_size, const float *queri
 #include "shares_amx.h"
 #else
 static void share_keys(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
-                       size_t fold, float *scores, void *weights, size_t ld, float *maximum, float *sum,
-                       size_t tile_ld) {
-  share_tiles(panels, head_size, queries, rows, columns, fold, scores, weights, ld, maximum, sum, tile_ld);
+                       size_t fold, float *scores, void *weights, float *maximum, float *sum) {
+  share_tiles(panels, head_size, queries, rows, columns, fold, scores, weights, maximum, sum);
 }
 #endif
 
-static void share_add(const void *weights, size_t ld, size_t rows, size_t tiles, size_t width,
-                      float *maximum, const float *sum, size_t tile_ld, float *out) {
-  for (size_t r = 0; r < rows; r++) {
-    float *factor = maximum + r * tile_ld;
-    float best = -INFINITY, total = 0;
-    for (size_t t = 0; t < tiles; t++) best = factor[t] > best ? factor[t] : best;
+/// The first of a vector's numbers, with others in place of what is missing.
+INLINE vec load_some(const float *p, size_t count, float missing) {
+  vec x = missing;
+  if (count == LANES) return load(p);
+  memcpy(&x, p, count * sizeof *p);
+  return x;
+}
+
+INLINE void store_some(float *p, size_t count, vec x) { memcpy(p, &x, count * sizeof *p); }
+
+static void share_add(const void *weights, size_t rows, size_t tiles, size_t width, float *maximum, const float *sum,
+                      float *out) {
+  // Row by row, as many as a vector has.
+  for (size_t r = 0; r < rows; r += LANES) {
+    const size_t height = rows - r < LANES ? rows - r : LANES;
+    vec best = -INFINITY, total = 0.0f;
+    for (size_t t = 0; t < tiles; t++)
+      best = __builtin_elementwise_max(best, load_some(maximum + t * rows + r, height, -INFINITY));
     for (size_t t = 0; t < tiles; t++) {
-      factor[t] = expf(factor[t] - best);
-      total += sum[r * tile_ld + t] * factor[t];
+      vec power = exponential(load_some(maximum + t * rows + r, height, -INFINITY) - best);
+      total = fused(load_some(sum + t * rows + r, height, 0.0f), power, total);
+      store_some(maximum + t * rows + r, height, power);
     }
-    for (size_t t = 0; t < tiles; t++) factor[t] /= total;
+    for (size_t t = 0; t < tiles; t++)
+      store_some(maximum + t * rows + r, height, load_some(maximum + t * rows + r, height, 0.0f) / total);
   }
   for (size_t t = 0; t < tiles; t++) {
-    float *to = out + t * width;
+    const float *factors = maximum + t * rows;
+    const uint8_t *tile = (const uint8_t *)weights + t * rows * width * WEIGHT_BYTES;
     for (size_t v = 0; v < width; v += LANES) {
-      vec total = load(to + v);
+      float *to = out + t * width + v;
+      vec total = load(to);
       for (size_t r = 0; r < rows; r++)
-        total = fused(
-            LOAD_WEIGHT((const uint8_t *)weights + (r * ld + t * width + v) * WEIGHT_BYTES),
-            (vec)maximum[r * tile_ld + t], total);
-      store(to + v, total);
+        total = fused(LOAD_WEIGHT(tile + (r * width + v) * WEIGHT_BYTES), (vec)factors[r], total);
+      store(to, total);
     }
   }
 }

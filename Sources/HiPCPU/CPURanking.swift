@@ -83,7 +83,7 @@ extension CPUBackend {
   static var fewRows: Int { 8 }
 
   /// Rows whose weights are held at a time: with 24K folded columns they fit a second-level cache.
-  private static var rankedRows: Int { 32 }
+  private static var rankedRows: Int { 64 }
 
   /// Scratch memory that `rank` takes.
   func rankScratchSize(_ kind: ScoredColumns, rowCount: Int, columns: Int, headSize: Int) -> Int {
@@ -188,7 +188,7 @@ extension CPUBackend {
         foldRows(rows, ranking, scratch) { first, height, pass in
           table.share_keys(
             panels, size, queries + first * queryWidth, height, rows.columns, rows.fold, pass.tile,
-            pass.weights, pass.width, pass.maxima, pass.sums, pass.tiles)
+            pass.weights, pass.maxima, pass.sums)
         }
       }
     }
@@ -199,8 +199,6 @@ extension CPUBackend {
     /// Scores of a tile.
     let tile: UnsafeMutablePointer<Float>
     let weights: UnsafeMutablePointer<Float>
-    /// Weights of a row.
-    let width: Int
     let maxima, sums: UnsafeMutablePointer<Float>
     let tiles: Int
     /// `[columns]`, all rows together.
@@ -229,8 +227,8 @@ extension CPUBackend {
         case .share:
           table.share_tile(
             pass.tile, height, count, rows.fold,
-            UnsafeMutableRawPointer(pass.weights) + index * width * table.weight_bytes, pass.width,
-            pass.maxima + index, pass.sums + index, pass.tiles)
+            UnsafeMutableRawPointer(pass.weights) + index * height * width * table.weight_bytes,
+            pass.maxima + index * height, pass.sums + index * height)
         }
       }
     }
@@ -247,7 +245,7 @@ extension CPUBackend {
     let width = panel / rows.fold
     let padded = tiles * width
     let memory = FirstPass(
-      tile: scratch.take(most * panel), weights: scratch.take(most * padded), width: padded,
+      tile: scratch.take(most * panel), weights: scratch.take(most * padded),
       maxima: scratch.take(most * tiles), sums: scratch.take(most * tiles), tiles: tiles,
       total: scratch.take(padded))
     memory.total.update(repeating: ranking == .maximum ? -.infinity : 0, count: padded)
@@ -256,8 +254,7 @@ extension CPUBackend {
       pass(first, height, memory)
       if ranking == .share {
         table.share_add(
-          memory.weights, padded, height, tiles, width, memory.maxima, memory.sums, tiles,
-          memory.total)
+          memory.weights, height, tiles, width, memory.maxima, memory.sums, memory.total)
       }
     }
     rows.total.update(from: memory.total, count: rows.columns / rows.fold)

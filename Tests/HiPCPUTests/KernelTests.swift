@@ -266,14 +266,15 @@ import Testing
           maxima.withUnsafeMutableBufferPointer { maxima in
             sums.withUnsafeMutableBufferPointer { sums in
               table.share_tile(
-                &tile, rows, count, 1, weights.baseAddress! + index * 64 * table.weight_bytes,
-                tiles * 64, maxima.baseAddress! + index, sums.baseAddress! + index, tiles)
+                &tile, rows, count, 1,
+                weights.baseAddress! + index * rows * 64 * table.weight_bytes,
+                maxima.baseAddress! + index * rows, sums.baseAddress! + index * rows)
             }
           }
         }
       }
       var shares = [Float](repeating: 0, count: tiles * 64)
-      table.share_add(weights, tiles * 64, rows, tiles, 64, &maxima, sums, tiles, &shares)
+      table.share_add(weights, rows, tiles, 64, &maxima, sums, &shares)
       var expected = [Double](repeating: 0, count: tiles * 64)
       for row in 0..<rows {
         let part = scores[row * columns..<(row + 1) * columns].map(Double.init)

@@ -385,11 +385,11 @@ static void test_shares(const ihp_kernels *table, size_t columns, size_t fold) {
       float *tile = room(rows * 64 * 4);
       memcpy(tile, scores + t * rows * 64, rows * 64 * 4);
       size_t count = columns - t * 64 < 64 ? columns - t * 64 : 64;
-      own->share_tile(tile, rows, count, fold, weights + t * width * own->weight_bytes, tiles * width,
-                      maximum + t, sum + t, tiles);
+      own->share_tile(tile, rows, count, fold, weights + t * rows * width * own->weight_bytes,
+                      maximum + t * rows, sum + t * rows);
       free(tile);
     }
-    own->share_add(weights, tiles * width, rows, tiles, width, maximum, sum, tiles, pass ? want : got);
+    own->share_add(weights, rows, tiles, width, maximum, sum, pass ? want : got);
     free(weights);
   }
   // Tables that score in integers take exponentials to 3 %.
@@ -436,8 +436,8 @@ static void test_shares_of_keys(const ihp_kernels *table, size_t head, size_t ro
   }
   float *maximum = room(rows * tiles * 4), *sums = room(rows * tiles * 4);
   uint8_t *weights = room(rows * tiles * width * table->weight_bytes);
-  table->share_keys(panels, head, prepared, rows, columns, fold, scores, weights, tiles * width, maximum, sums, tiles);
-  table->share_add(weights, tiles * width, rows, tiles, width, maximum, sums, tiles, got);
+  table->share_keys(panels, head, prepared, rows, columns, fold, scores, weights, maximum, sums);
+  table->share_add(weights, rows, tiles, width, maximum, sums, got);
   expect_close("shares of keys", got, want, columns / fold, (table->scores_in_integers ? 0.06 : 1e-4) * (double)rows / 2);
   free(queries), free(prepared), free(keys), free(scratch), free(scores), free(panels), free(exact), free(want), free(got);
   free(maximum), free(sums), free(weights);

@@ -204,20 +204,20 @@ typedef struct ihp_kernels {
   size_t weight_bytes;
   /// First pass over a tile of scores [rows][64] of `columns` keys: weights[r][j] becomes
   /// exp(score - largest of the tile), summed over `fold` keys, and each row's largest score and sum of
-  /// weights are noted, at r * tile_ld. Weights are of `weight_bytes` each, `ld` of them to a row. With
+  /// weights are noted. Weights are of `weight_bytes` each, [rows][64 / fold]. With
   /// `fold` 2 or 4 (else 1) key fold * q + v stands in column IHP_PANEL / fold * v + q, and `columns` is a multiple
   /// of it.
-  void (*share_tile)(float *scores, size_t rows, size_t columns, size_t fold, void *weights,
-                     size_t ld, float *maximum, float *sum, size_t tile_ld);
-  /// `share_tile` of the scores of `columns` keys, a multiple of `fold`, by up to 32 prepared queries, as
-  /// `score_coarse` has them; panels of `pack_coarse` follow each other. `scores` holds [rows][64].
+  void (*share_tile)(float *scores, size_t rows, size_t columns, size_t fold, void *weights, float *maximum,
+                     float *sum);
+  /// `share_tile` of the scores of `columns` keys by up to 64 prepared queries, as `score_coarse` has them, a tile
+  /// behind the other: weights [tiles][rows][64 / fold], maxima and sums [tiles][rows], of which a sum may stand for
+  /// several tiles. Panels of `pack_coarse` follow each other. `scores` holds [rows][64].
   void (*share_keys)(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
-                     size_t fold, float *scores, void *weights, size_t ld, float *maximum, float *sum,
-                     size_t tile_ld);
+                     size_t fold, float *scores, void *weights, float *maximum, float *sum);
   /// Second pass: out[j] += sum over rows of row r's share of softmax mass in weight j, for
   /// `tiles` tiles of `width` (64, 32 or 16) weights; `maximum` is overwritten.
-  void (*share_add)(const void *weights, size_t ld, size_t rows, size_t tiles, size_t width,
-                    float *maximum, const float *sum, size_t tile_ld, float *out);
+  void (*share_add)(const void *weights, size_t rows, size_t tiles, size_t width, float *maximum, const float *sum,
+                    float *out);
   /// mean[i] of `count` consecutive keys from `first` on.
   void (*mean)(const ihp_rows *keys, size_t first, size_t count, size_t head_size, float *mean);
   /// Writes one key, of n elements (a multiple of 8), to its place in a group of 4-bit keys.
