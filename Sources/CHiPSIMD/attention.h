@@ -272,6 +272,17 @@ static void mean_of_keys(const ihp_rows *keys, size_t first, size_t count, size_
 
 // MARK: Online softmax
 
+// Weights of a selection wait for their second pass in the precision of the products.
+#if PRODUCTS_IN_BF16
+#define WEIGHT_BYTES 2
+#define LOAD_WEIGHT widen_bfloat
+#define STORE_WEIGHT(x, p) _mm256_storeu_si256((__m256i *)(p), (__m256i)_mm512_cvtneps_pbh((__m512)(x)))
+#else
+#define WEIGHT_BYTES 4
+#define LOAD_WEIGHT(p) load((const float *)(p))
+#define STORE_WEIGHT(x, p) store((float *)(p), x)
+#endif
+
 /// Columns outside first ..< last weigh nothing.
 INLINE void mask_row(float *row, size_t first, size_t last) {
   for (size_t j = 0; j < first; j++) row[j] = -INFINITY;
@@ -286,7 +297,8 @@ INLINE vec lane_max(const float *row) {
 }
 
 static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t *first,
-                         const int32_t *last, size_t head_size, ihp_softmax *state) {
+                         const int32_t *last, size_t head_size, ihp_element weights, ihp_softmax *state) {
+  (void)weights;
   for (size_t r = 0; r < rows; r++) {
     float *row = scores + r * IHP_PANEL;
     size_t begin = first ? (size_t)first[r] : 0, end = last ? (size_t)last[r] : count;
@@ -313,6 +325,13 @@ static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t
     for (size_t j = 0; j < IHP_PANEL; j += LANES) {
       vec weight = exponential(load(row + j) - best);
       total += weight;
+#if PRODUCTS_IN_BF16
+      // What is narrower lies in front of what has not been read.
+      if (weights == IHP_BF16) {
+        STORE_WEIGHT(weight, (uint16_t *)row + j);
+        continue;
+      }
+#endif
       store(row + j, weight);
     }
     state->sum[r] += sum_lanes(total);

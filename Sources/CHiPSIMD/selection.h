@@ -14,17 +14,6 @@ static void column_max(const float *scores, size_t ld, size_t rows, size_t colum
   }
 }
 
-// Weights wait between the two passes over them in the precision of the products.
-#if PRODUCTS_IN_BF16
-#define WEIGHT_BYTES 2
-#define LOAD_WEIGHT widen_bfloat
-#define STORE_WEIGHT(x, p) _mm256_storeu_si256((__m256i *)(p), (__m256i)_mm512_cvtneps_pbh((__m512)(x)))
-#else
-#define WEIGHT_BYTES 4
-#define LOAD_WEIGHT(p) load((const float *)(p))
-#define STORE_WEIGHT(x, p) store((float *)(p), x)
-#endif
-
 #if IN_INTEGERS
 
 /// exp(x) for x <= 0 to 3 % of itself: the exponent's bits, with the fraction of the power in place

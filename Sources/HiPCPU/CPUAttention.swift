@@ -136,6 +136,7 @@ extension CPUBackend {
     let rows = job.rowCount
     let panel = Int(IHP_PANEL)
     let isFew = rows <= Self.fewRows
+    let element = isFew ? IHP_F32 : table.product_element
     loadQueries(job, rotations, memory)
     var (indices, next) = (memory.indices, memory.nextIndices)
     if !tiles.isEmpty { job.fillTile(tiles.lowerBound, memory, indices) }
@@ -151,7 +152,7 @@ extension CPUBackend {
           }
           score(tile, of: job, rotations, memory, indices, &keys, values: isFew ? values : nil)
           table.softmax_fold(
-            memory.scores, rows, count, memory.first, memory.last, size, &state)
+            memory.scores, rows, count, memory.first, memory.last, size, element, &state)
           let isLast = tile + 1 == tiles.upperBound
           if !isLast { job.fillTile(tile + 1, memory, next) }
           if isFew {
@@ -162,9 +163,11 @@ extension CPUBackend {
           } else {
             table.pack_values(&values, indices, count, size, memory.gathered, memory.values)
             for column in stride(from: 0, to: size, by: panel) {
+              // What is beyond an odd last key weighs nothing.
               table.gemm(
-                IHP_F32, memory.scores, panel, rows, memory.values + column * panel, count,
-                state.output + column, size, min(panel, size - column), 1)
+                element, memory.scores, panel * elementsPerFloat, rows,
+                memory.values + column * panel, (count + 1) / 2 * 2, state.output + column, size,
+                min(panel, size - column), 1)
             }
           }
           swap(&indices, &next)
@@ -201,7 +204,9 @@ extension CPUBackend {
       table.pack_keys(
         &keys, indices, count, size, rotation, rotations.half, memory.positions, memory.gathered,
         memory.keys)
-      table.gemm(IHP_F32, queries, size, rows, memory.keys, size, memory.scores, panel, panel, 0)
+      table.gemm(
+        table.product_element, queries, size * elementsPerFloat, rows, memory.keys, size,
+        memory.scores, panel, panel, 0)
       return
     }
     if !isBlended {
@@ -234,10 +239,21 @@ extension CPUBackend {
     return memory.keys
   }
 
+  /// Loads a job's queries; many, which are multiplied in panels, in the precision of the products.
   private func loadQueries(_ job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory) {
     loadQueries(job, rotations, into: memory.near, at: job.nearPosition)
     if !job.far.isEmpty { loadQueries(job, rotations, into: memory.far, at: job.farPosition) }
+    guard job.rowCount > Self.fewRows, table.product_element != IHP_F32 else { return }
+    for queries in job.far.isEmpty ? [memory.near] : [memory.near, memory.far] {
+      for row in 0..<job.rowCount {
+        let query = queries + row * job.headSize
+        table.narrow(table.product_element, query, job.headSize, query)
+      }
+    }
   }
+
+  /// Elements of a product that lie where one float does.
+  private var elementsPerFloat: Int { table.product_element == IHP_BF16 ? 2 : 1 }
 
   /// Copies a job's queries, head by head, scaled and rotated to the positions that they appear at.
   private func loadQueries(

@@ -59,7 +59,8 @@ extension CPUBackend {
         job.input.blocks.withRows(.keys, layer: job.layer, kvHead: job.kvHead, held) { keys in
           score(tile, of: job, rotations, memory, memory.indices, &keys, values: nil)
         }
-        table.softmax_fold(memory.scores, rows, count, memory.first, memory.last, size, &state)
+        table.softmax_fold(
+          memory.scores, rows, count, memory.first, memory.last, size, IHP_F32, &state)
         masses.update(repeating: 0, count: panel)
         for row in 0..<rows {
           for column in 0..<panel {

@@ -356,8 +356,20 @@ static void test_attention(const ihp_kernels *table, const format *f, size_t hea
       float *tile = room(rows * 64 * 4);
       memcpy(tile, scores + t * rows * 64, rows * 64 * 4);
       int whole = t == 1;
-      own->softmax_fold(tile, rows, count, whole ? NULL : first, whole ? NULL : last, head, &states[t / 2]);
+      own->softmax_fold(tile, rows, count, whole ? NULL : first, whole ? NULL : last, head, IHP_F32, &states[t / 2]);
       own->add_values(&stored_rows, indices, count, head, &stored_rows, indices, 0, tile, rows, 64, output[t / 2]);
+      if (own->product_element == IHP_BF16) {
+        // Once more with weights for products: no maximum is new.
+        float *products = room(rows * 64 * 4), wide[64], again[32] = {0};
+        memcpy(products, scores + t * rows * 64, rows * 64 * 4);
+        ihp_softmax known = {maximum[t / 2], again, output[t / 2]};
+        own->softmax_fold(products, rows, count, whole ? NULL : first, whole ? NULL : last, head, IHP_BF16, &known);
+        for (size_t r = 0; r < rows; r++) {
+          own->widen(IHP_BF16, products + r * 64, 0, 64, wide);
+          expect_close("weights in bfloat16", wide, tile + r * 64, 64, 0.004);
+        }
+        free(products);
+      }
       free(tile);
     }
     own->softmax_merge(&states[0], &states[1], rows, head);

@@ -190,9 +190,10 @@ typedef struct ihp_kernels {
   void (*pack_values)(const ihp_rows *values, const int32_t *indices, size_t count,
                       size_t head_size, float *scratch, float *panels);
   /// Folds a tile of scores [rows][64] into the softmax state and leaves the tile's weights in
-  /// their place. Row r takes columns first[r] ..< last[r] only (null: 0 ..< count).
+  /// their place, as IHP_F32 or, for `gemm`, in `product_element`: 64 at the beginning of each row.
+  /// Row r takes columns first[r] ..< last[r] only (null: 0 ..< count).
   void (*softmax_fold)(float *scores, size_t rows, size_t count, const int32_t *first,
-                       const int32_t *last, size_t head_size, ihp_softmax *state);
+                       const int32_t *last, size_t head_size, ihp_element weights, ihp_softmax *state);
   /// output[r] = sum of weights over parts, merged: into[r] becomes the state of both.
   void (*softmax_merge)(ihp_softmax *into, const ihp_softmax *part, size_t rows, size_t head_size);
   /// output[r] /= sum[r]; rows without a key become zero.
