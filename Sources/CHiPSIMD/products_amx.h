@@ -43,10 +43,12 @@ static void gemm(ihp_element element, const void *a, size_t lda, size_t rows, co
   for (size_t r = 0; r < rows; r += BLOCK_SIDE) {
     const size_t height = rows - r < BLOCK_SIDE ? rows - r : BLOCK_SIDE;
     float *out = c + r * ldc;
-    // What fills no tiles, or takes several passes, is summed up in a near place.
+    // What fills no tiles, or takes several passes, goes through a near place, and is summed up in the same order.
     const int is_direct = height == BLOCK_SIDE && columns % BLOCK_SIDE == 0 && k <= PASS_DEPTH;
     float *to = is_direct ? out : sums;
     const size_t to_ld = is_direct ? ldc : BLOCK_COLUMNS;
+    if (!is_direct && keep)
+      for (size_t i = 0; i < height; i++) memcpy(sums + i * BLOCK_COLUMNS, out + i * ldc, columns * sizeof(float));
     for (size_t first = 0; first < k; first += PASS_DEPTH) {
       const size_t depth = k - first < PASS_DEPTH ? k - first : PASS_DEPTH;
       const size_t steps = (depth + IHP_PANEL_DEPTH - 1) / IHP_PANEL_DEPTH;
@@ -65,19 +67,12 @@ static void gemm(ihp_element element, const void *a, size_t lda, size_t rows, co
       for (size_t j = 0; j < columns; j += BLOCK_SIDE) {
         const uint32_t *right =
             (const uint32_t *)panel + j / IHP_PANEL * panel_size + first / 2 * IHP_PANEL + j % IHP_PANEL;
-        const int is_sum = first > 0 || (is_direct && keep);
+        const int is_sum = first > 0 || keep;
         if (height > TILE_SIDE) tile_products(2, left, ld, right, steps, to + j, to_ld, is_sum);
         else tile_products(1, left, ld, right, steps, to + j, to_ld, is_sum);
       }
     }
-    if (is_direct) continue;
-    for (size_t i = 0; i < height; i++)
-      for (size_t j = 0; j < columns; j += LANES) {
-        const size_t left = columns - j;
-        const __mmask16 mask = left >= LANES ? 0xffff : (__mmask16)((1u << left) - 1);
-        __m512 sum = _mm512_load_ps(sums + i * BLOCK_COLUMNS + j);
-        if (keep) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, out + i * ldc + j));
-        _mm512_mask_storeu_ps(out + i * ldc + j, mask, sum);
-      }
+    if (!is_direct)
+      for (size_t i = 0; i < height; i++) memcpy(out + i * ldc, sums + i * BLOCK_COLUMNS, columns * sizeof(float));
   }
 }

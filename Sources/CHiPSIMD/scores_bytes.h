@@ -70,31 +70,48 @@ INLINE void store_coarse(const vec x[16 / LANES], float scale, uint8_t *out) {
 #define COARSE_WIDTH 16
 #endif
 
-/// Elements beyond the head, which fill up what is stored at a time, are zero and not looked at.
-#define COARSE_KEY(widened)                                                                        \
-  for (size_t i = 0; i < head_size; i += LANES)                                                    \
-    greatest = __builtin_elementwise_max(greatest, __builtin_elementwise_abs(widened(row, i)));    \
-  most = max_lanes(greatest);                                                                      \
-  scale = most > 0 ? 127.0f / most : 0.0f;                                                         \
-  for (size_t i = 0; i < head_size; i += COARSE_WIDTH) {                                           \
-    vec part[COARSE_WIDTH / LANES];                                                                \
-    for (size_t v = 0; v < COARSE_WIDTH / LANES; v++)                                              \
-      part[v] = i + v * LANES < head_size ? widened(row, i + v * LANES) : (vec)0.0f;               \
-    store_coarse(part, scale, out + i);                                                            \
-  }                                                                                                \
-  break;
-
-/// A key in 8 bits; returns its scale.
-INLINE float coarse_key(ihp_element element, const uint8_t *row, const size_t head_size, uint8_t *out) {
-  vec greatest = 0.0f;
-  float most, scale;
+INLINE vec key_part(ihp_element element, const uint8_t *row, size_t i) {
   switch (element) {
-  case IHP_F16: COARSE_KEY(AT_F16)
-  case IHP_BF16: COARSE_KEY(AT_BF16)
-  case IHP_Q8_0: COARSE_KEY(AT_Q8)
-  default: COARSE_KEY(AT_F32)
+  case IHP_F16: return AT_F16(row, i);
+  case IHP_BF16: return AT_BF16(row, i);
+  case IHP_Q8_0: return AT_Q8(row, i);
+  default: return AT_F32(row, i);
   }
-  return most / 127.0f;
+}
+
+/// The greatest of each of COARSE_KEYS keys' elements.
+INLINE void coarse_maxima(const ihp_element element, const uint8_t *const rows[COARSE_KEYS], const size_t head_size,
+                          float most[COARSE_KEYS]) {
+  vec lanes[COARSE_KEYS];
+  for (size_t r = 0; r < COARSE_KEYS; r++) {
+    lanes[r] = 0.0f;
+    for (size_t i = 0; i < head_size; i += LANES)
+      lanes[r] = __builtin_elementwise_max(lanes[r], __builtin_elementwise_abs(key_part(element, rows[r], i)));
+  }
+#if LANES == 16
+  store(most, greatest_of_each(lanes));
+#else
+  for (size_t r = 0; r < COARSE_KEYS; r++) most[r] = max_lanes(lanes[r]);
+#endif
+}
+
+/// COARSE_KEYS keys in 8 bits, and their scales. Elements beyond a head, which fill up what is stored at a time, are
+/// zero and not looked at.
+INLINE void coarse_keys(const ihp_element element, const uint8_t *const rows[COARSE_KEYS], const size_t head_size,
+                        uint8_t bytes[COARSE_KEYS][256], float *scales) {
+  float most[COARSE_KEYS] __attribute__((aligned(64)));
+  coarse_maxima(element, rows, head_size, most);
+  for (size_t r = 0; r < COARSE_KEYS; r++) {
+    scales[r] = most[r] / 127.0f;
+    most[r] = most[r] > 0 ? 127.0f / most[r] : 0.0f;
+  }
+  for (size_t r = 0; r < COARSE_KEYS; r++)
+    for (size_t i = 0; i < head_size; i += COARSE_WIDTH) {
+      vec part[COARSE_WIDTH / LANES];
+      for (size_t v = 0; v < COARSE_WIDTH / LANES; v++)
+        part[v] = i + v * LANES < head_size ? key_part(element, rows[r], i + v * LANES) : (vec)0.0f;
+      store_coarse(part, most[r], bytes[r] + i);
+    }
 }
 
 /// Keys in 8 bits as a panel: [head_size / 4][IHP_PANEL] words of four elements, moved up by MOVED_BY,
@@ -102,24 +119,24 @@ INLINE float coarse_key(ihp_element element, const uint8_t *row, const size_t he
 static void pack_coarse(const ihp_rows *keys, const int32_t *indices, size_t count,
                         size_t head_size, const float *table, size_t half,
                         const int32_t *positions, float *scratch, void *panel) {
+  static const float none[IHP_HEAD_SIZE] = {0};
   if (table) gather_rotated(keys, indices, count, head_size, table, half, positions, scratch);
   float *scales = (float *)panel + head_size / 4 * IHP_PANEL;
   uint8_t bytes[COARSE_KEYS][256] __attribute__((aligned(64)));
   for (size_t first = 0; first < IHP_PANEL; first += COARSE_KEYS) {
+    const uint8_t *rows[COARSE_KEYS];
     for (size_t r = 0; r < COARSE_KEYS; r++) {
       const size_t j = first + r;
-      if (j >= count) {
-        memset(bytes[r], MOVED_BY, head_size);
-        scales[j] = 0;
-      } else if (table) {
-        scales[j] = coarse_key(IHP_F32, (const uint8_t *)(scratch + j * head_size), head_size, bytes[r]);
-      } else {
-        if (j + ROWS_AHEAD < count) prefetch_row(keys, indices[j + ROWS_AHEAD], head_size);
-        const uint8_t *row = row_address(keys, (size_t)indices[j]);
-        scales[j] = head_size == 64 ? coarse_key(keys->element, row, 64, bytes[r])
-                                    : coarse_key(keys->element, row, head_size, bytes[r]);
-      }
+      if (!table && j + ROWS_AHEAD < count) prefetch_row(keys, indices[j + ROWS_AHEAD], head_size);
+      rows[r] = j >= count ? (const uint8_t *)none
+                : table    ? (const uint8_t *)(scratch + j * head_size)
+                           : row_address(keys, (size_t)indices[j]);
     }
+    const ihp_element element = table ? IHP_F32 : keys->element;
+    // The usual keys, as constants.
+    if (element == IHP_F16 && head_size == 64) coarse_keys(IHP_F16, rows, 64, bytes, scales + first);
+    else if (element == IHP_F16) coarse_keys(IHP_F16, rows, head_size, bytes, scales + first);
+    else coarse_keys(element, rows, head_size, bytes, scales + first);
     transpose_words(bytes, head_size / 4, (uint32_t *)panel + first);
   }
 }

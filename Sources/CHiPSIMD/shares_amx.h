@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shares of keys in 8 bits on matrix units (AMX-INT8): scores become weights without a place in memory between.
 
-/// Rows whose weights are summed up together: twice two tiles.
-#define SHARE_ROWS (4 * TILE_SIDE)
+/// Blocks of queries whose weights are summed up together.
+#define SHARE_BLOCKS 2
 
-/// A row of queries on its way over the keys.
+/// Weights are not less than this, which is nothing beside others: bits of numbers that stay normal in products.
+#define LEAST_WEIGHT (24.0f * 8388608.0f)
+/// From these bits on a sum of weights may be too large for a float.
+#define MOST_WEIGHT (240.0f * 8388608.0f)
+
+/// A query on its way over the keys.
 typedef struct share_row {
-  /// What a weight's bits gain by one of a score, and what they are for a score of zero.
-  float slope, origin;
-  /// The greatest score of the tile that the origin is chosen by, and that tile.
-  float best;
-  uint32_t since;
   /// Sum of the weights since the origin was chosen, by lanes.
   vec sum;
+  /// What a weight's bits gain by one of a score, and what they are for a score of zero.
+  float slope, origin;
+  /// What scores are multiplied by in the end; the greatest of the tile that the origin is chosen by, and that tile.
+  float scale, best;
+  uint32_t since;
 } share_row;
 
 /// The greatest of up to 64 scores, of folded columns.
@@ -29,68 +34,85 @@ INLINE void end_weights(const share_row *state, size_t row, size_t rows, size_t 
   if (tile > 0) sum[(tile - 1) * rows + row] = sum_lanes(state->sum);
 }
 
+/// Where the shares of all rows go.
+typedef struct share_places {
+  uint8_t *weights;
+  float *maximum, *sum;
+  size_t rows;
+} share_places;
+
+/// Weights of tile `t` for `height` rows from `first` on; bits of what is scored, then of their exponentials.
+INLINE void weigh_block(const int32_t *whole, const float *scales, size_t t, size_t first, size_t height,
+                        __mmask16 counts, share_row *states, const share_places *to) {
+  const vec scale[4] = {load(scales), load(scales + LANES), load(scales + 2 * LANES), load(scales + 3 * LANES)};
+  uint8_t *out = to->weights + (t * to->rows + first) * TILE_SIDE * WEIGHT_BYTES;
+  for (size_t r = 0; r < height; r++) {
+    share_row *state = states + r;
+    vec score[4], bits[4], most = LEAST_WEIGHT;
+#pragma clang loop unroll(full)
+    for (int v = 0; v < 4; v++) {
+      ivec products;
+      memcpy(&products, whole + r * IHP_PANEL + v * LANES, sizeof products);
+      score[v] = __builtin_convertvector(products, vec) * scale[v];
+      bits[v] = fused(score[v], (vec)state->slope, (vec)state->origin);
+      most = __builtin_elementwise_max(most, bits[v]);
+    }
+    // Weights are relative to the greatest score of an earlier tile, until one would be too large for a float.
+    if (__builtin_expect(_mm512_cmp_ps_mask((__m512)most, _mm512_set1_ps(MOST_WEIGHT), _CMP_NLT_UQ) != 0, 0)) {
+      end_weights(state, first + r, to->rows, t, to->maximum, to->sum);
+      const float best = greatest_score(score, counts);
+      state->sum = 0.0f;
+      state->origin = 127.0f * 8388608.0f - 366393.0f - best * state->slope;
+      state->best = best * state->scale;
+      state->since = (uint32_t)t;
+      for (int v = 0; v < 4; v++) bits[v] = fused(score[v], (vec)state->slope, (vec)state->origin);
+    }
+    vec weight = 0.0f;
+#pragma clang loop unroll(full)
+    for (int v = 0; v < 4; v++) weight += (vec)nearest(__builtin_elementwise_max(bits[v], (vec)LEAST_WEIGHT));
+    weight = (vec)_mm512_maskz_mov_ps(counts, (__m512)weight);
+    state->sum += weight;
+    STORE_WEIGHT(weight, out + r * TILE_SIDE * WEIGHT_BYTES);
+  }
+}
+
 static void share_keys(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
                        size_t fold, float *scores, void *weights, float *maximum, float *sum) {
-  if (fold != 4 || head_size % 64 != 0 || rows > SHARE_ROWS) {
+  if (fold != 4 || head_size % 64 != 0 || rows > SHARE_BLOCKS * SCORE_BLOCK) {
     share_tiles(panels, head_size, queries, rows, columns, fold, scores, weights, maximum, sum);
     return;
   }
-  const size_t query_ld = head_size + QUERY_HEADER, tiles = (columns + IHP_PANEL - 1) / IHP_PANEL;
+  const size_t tiles = (columns + IHP_PANEL - 1) / IHP_PANEL, blocks = (rows + SCORE_BLOCK - 1) / SCORE_BLOCK;
   const size_t panel_bytes = head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
-  int8_t staged[SHARE_ROWS * IHP_HEAD_SIZE] __attribute__((aligned(64)));
-  int32_t whole[SHARE_ROWS * IHP_PANEL] __attribute__((aligned(64)));
-  share_row states[SHARE_ROWS];
-  memset(staged, 0, sizeof staged);
+  tile_queries loaded[SHARE_BLOCKS];
+  share_row states[SHARE_BLOCKS * SCORE_BLOCK];
+  int32_t whole[2][SCORE_BLOCK * IHP_PANEL] __attribute__((aligned(64)));
+  const share_places places = {weights, maximum, sum, rows};
   memset(sum, 0, tiles * rows * sizeof(float));
+  for (size_t b = 0; b < blocks; b++)
+    load_queries(queries + b * SCORE_BLOCK * (head_size + QUERY_HEADER),
+                 rows - b * SCORE_BLOCK < SCORE_BLOCK ? rows - b * SCORE_BLOCK : SCORE_BLOCK, head_size, loaded + b);
   for (size_t r = 0; r < rows; r++) {
-    const float *query = queries + r * query_ld;
-    memcpy(staged + r * head_size, query + QUERY_HEADER, head_size);
-    states[r] = (share_row){.slope = query[0] * (1.44269504f * 8388608.0f)};
+    const float scale = queries[r * (head_size + QUERY_HEADER)];
+    // The first tile finds its weights too large.
+    states[r] = (share_row){.slope = scale * (1.44269504f * 8388608.0f), .origin = INFINITY, .scale = scale};
   }
   use_tiles();
-  for (size_t t = 0; t < tiles; t++) {
-    const uint8_t *panel = (const uint8_t *)panels + t * panel_bytes;
-    if (t + 1 < tiles)
-      for (size_t line = 0; line < panel_bytes; line += CACHE_LINE) __builtin_prefetch(panel + panel_bytes + line);
-    for (size_t r = 0; r < rows; r += 2 * TILE_SIDE)
-      for (size_t j = 0; j < IHP_PANEL; j += 2 * TILE_SIDE)
-        whole_scores((const uint8_t *)staged + r * head_size, head_size, (const uint32_t *)panel + j, head_size / 64,
-                     whole + r * IHP_PANEL + j);
-    vec scales[4];
-    for (int v = 0; v < 4; v++) scales[v] = load((const float *)(panel + head_size * IHP_PANEL) + v * LANES);
+  const uint8_t *first = panels;
+  whole_scores(loaded, head_size, (const uint32_t *)first, whole[0]);
+  for (size_t unit = 0; unit < tiles * blocks; unit++) {
+    const size_t t = unit / blocks, b = unit % blocks, next = unit + 1;
+    const uint8_t *panel = first + t * panel_bytes;
+    if (b == 0 && t + 2 < tiles)
+      for (size_t line = 0; line < panel_bytes; line += CACHE_LINE) __builtin_prefetch(panel + 2 * panel_bytes + line);
+    // Matrix units are a block ahead of what is made of their products.
+    if (next < tiles * blocks)
+      whole_scores(loaded + next % blocks, head_size, (const uint32_t *)(first + next / blocks * panel_bytes),
+                   whole[next % 2]);
     const size_t count = columns - t * IHP_PANEL < IHP_PANEL ? columns - t * IHP_PANEL : IHP_PANEL;
-    const __mmask16 counts = (__mmask16)((1u << count / 4) - 1);
-    for (size_t r = 0; r < rows; r++) {
-      share_row *state = states + r;
-      const float *query = queries + r * query_ld;
-      uint32_t total;
-      memcpy(&total, query + 2, sizeof total);
-      vec score[4], bits[4], most = 0.0f;
-#pragma clang loop unroll(full)
-      for (int v = 0; v < 4; v++) {
-        ivec products;
-        memcpy(&products, whole + r * IHP_PANEL + v * LANES, sizeof products);
-        score[v] = __builtin_convertvector(products - (int32_t)total, vec) * scales[v];
-        bits[v] = fused(score[v], (vec)state->slope, (vec)state->origin);
-        most = __builtin_elementwise_max(most, bits[v]);
-      }
-      // Weights are relative to the greatest score of an earlier tile, until one would be too large for a float.
-      if (t == 0 || _mm512_cmp_ps_mask((__m512)most, _mm512_set1_ps(250.0f * 8388608.0f), _CMP_NLT_UQ)) {
-        end_weights(state, r, rows, t, maximum, sum);
-        float best = greatest_score(score, counts);
-        *state = (share_row){.slope = state->slope,
-                             .origin = 127.0f * 8388608.0f - 366393.0f - best * state->slope,
-                             .best = best * query[0],
-                             .since = (uint32_t)t};
-        for (int v = 0; v < 4; v++) bits[v] = fused(score[v], (vec)state->slope, (vec)state->origin);
-      }
-      vec weight = 0.0f;
-#pragma clang loop unroll(full)
-      for (int v = 0; v < 4; v++) weight += share_bits(bits[v]);
-      weight = (vec)_mm512_maskz_mov_ps(counts, (__m512)weight);
-      state->sum += weight;
-      STORE_WEIGHT(weight, (uint8_t *)weights + (t * rows + r) * TILE_SIDE * WEIGHT_BYTES);
-    }
+    const size_t row = b * SCORE_BLOCK, height = rows - row < SCORE_BLOCK ? rows - row : SCORE_BLOCK;
+    weigh_block(whole[unit % 2], (const float *)(panel + head_size * IHP_PANEL), t, row, height,
+                (__mmask16)((1u << count / 4) - 1), states + row, &places);
   }
   for (size_t r = 0; r < rows; r++) end_weights(states + r, r, rows, tiles, maximum, sum);
 }

@@ -43,3 +43,24 @@ INLINE void transpose_words(uint8_t rows[16][256], size_t words, uint32_t *panel
     for (size_t k = 0; k < depth; k++) _mm512_storeu_si512(panel + (i + k) * IHP_PANEL, part[k]);
   }
 }
+
+/// The greatest lane of each of 16 vectors.
+INLINE vec greatest_of_each(const vec x[16]) {
+  __m512 pairs[8], quads[4], eights[2];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 8; i++) {
+    const __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];
+    pairs[i] = _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 4; i++) {
+    const __m512d a = (__m512d)pairs[2 * i], b = (__m512d)pairs[2 * i + 1];
+    quads[i] = _mm512_max_ps((__m512)_mm512_unpacklo_pd(a, b), (__m512)_mm512_unpackhi_pd(a, b));
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 2; i++)
+    eights[i] = _mm512_max_ps(_mm512_shuffle_f32x4(quads[2 * i], quads[2 * i + 1], 0x88),
+                              _mm512_shuffle_f32x4(quads[2 * i], quads[2 * i + 1], 0xdd));
+  return (vec)_mm512_max_ps(_mm512_shuffle_f32x4(eights[0], eights[1], 0x88),
+                            _mm512_shuffle_f32x4(eights[0], eights[1], 0xdd));
+}

@@ -162,11 +162,12 @@ extension CPUBackend {
               memory.scores, rows, panel, state.output)
           } else {
             table.pack_values(&values, indices, count, size, memory.gathered, memory.values)
+            // Pairs: what is beyond an odd last key weighs nothing.
+            let depth = element == IHP_F32 ? count : (count + 1) / 2 * 2
             for column in stride(from: 0, to: size, by: panel) {
-              // What is beyond an odd last key weighs nothing.
               table.gemm(
                 element, memory.scores, panel * elementsPerFloat, rows,
-                memory.values + column * panel, (count + 1) / 2 * 2, state.output + column, size,
+                memory.values + column * panel, depth, state.output + column, size,
                 min(panel, size - column), 1)
             }
           }
