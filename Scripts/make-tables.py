@@ -156,14 +156,17 @@ def perplexity(name):
     return made
 
 
-RETENTION = {"demo, 8K": "retention-demo", "SmolLM2-135M, 8K": "retention-smollm2"}
+RETENTION = {
+    "demo, 8K": ["retention-demo"],
+    "SmolLM2-135M, 8K": ["retention-smollm2", "retention-smollm2-far"],
+    "Gemma 3 270M, 32K": ["retention-gemma3"],
+}
 
 
-def retention(name):
+def retention(*names):
     def made():
-        document = result(name)
-        results = document["results"]
-        dense = [it["score"] for it in results["baseline"] if it["score"] >= 0.5]
+        documents = [result(name) for name in names]
+        dense = [it["score"] for it in documents[0]["results"]["baseline"] if it["score"] >= 0.5]
         head = ("Policy", "Tokens", "Retention", "95 % interval", "Score", "Questions")
         rows = [("`dense`", "1x", "1.00", "–", f"{sum(dense) / len(dense):.2f}", f"{len(dense)} of 4 tasks")]
         rows += [
@@ -175,9 +178,15 @@ def retention(name):
                 f"{it['score']:.2f}",
                 str(it["samples"]),
             )
-            for it in results["retention"]
+            for document in documents
+            for it in document["results"]["retention"]
         ]
-        return f"{machine(document)}; {document['model']}, seed {document['seed']}.\n\n" + table(head, rows)
+        machines = [machine(document) for document in documents]
+        if len(documents) > 1:
+            for place, document in enumerate(documents):
+                factors = ", ".join(f"{it['factor']}x" for it in document["results"]["retention"])
+                machines[place] = f"{factors}: {machines[place]}"
+        return f"{'; '.join(machines)}; {documents[0]['model']}, seed {documents[0]['seed']}.\n\n" + table(head, rows)
 
     return made
 
@@ -185,7 +194,10 @@ def retention(name):
 def retention_figure():
     """Retention against multiples of the trained length: a panel per model, a line per policy."""
     colours = ["--c0", "--c1", "--c2", "--c3", "--c4", "--c5"]
-    documents = {model: result(name)["results"]["retention"] for model, name in RETENTION.items()}
+    documents = {
+        model: [it for name in names for it in result(name)["results"]["retention"]]
+        for model, names in RETENTION.items()
+    }
     policies = list(dict.fromkeys(it["policy"] for rows in documents.values() for it in rows))
     factors = sorted({it["factor"] for rows in documents.values() for it in rows})
     width, height, left, top, gap = 220, 200, 56, 84, 40
@@ -345,14 +357,17 @@ TABLES = {
     "perplexity-smollm2": perplexity("perplexity-smollm2"),
     "perplexity-gemma3": perplexity("perplexity-gemma3"),
     "retention-demo": retention("retention-demo"),
-    "retention-smollm2": retention("retention-smollm2"),
+    "retention-smollm2": retention("retention-smollm2", "retention-smollm2-far"),
+    "retention-gemma3": retention("retention-gemma3"),
+    "question-demo": scores("question-demo"),
+    "question-smollm2": scores("question-smollm2"),
     "gpu": gpu,
     "continuation": written("continuation-demo", "continuation-smollm2", "continuation-gemma3"),
     "suite": scores("suite-demo", "suite-smollm2", "suite-gemma3"),
 }
 
 # Figures of several results; made where these are there.
-FIGURES = {"Docs/Images/retention.svg": (retention_figure, RETENTION.values())}
+FIGURES = {"Docs/Images/retention.svg": (retention_figure, [name for names in RETENTION.values() for name in names])}
 
 
 def main():

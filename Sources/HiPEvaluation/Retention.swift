@@ -14,23 +14,19 @@ public struct RetentionPlan: Sendable {
   public let factors: [Int]
   /// Questions of each task within the trained length, with dense attention.
   public let baselineSamples: Int
-  /// Questions of each task by factor, where texts are not shared.
+  /// Questions of each task by factor.
   public let samples: [Int]
-  /// Texts of facts of several kinds by factor, where they are shared.
-  public let texts: Int
-  /// From this factor on facts of several kinds share a text.
+  /// From this factor on `niah_single_1` and `vt` share texts, where both are asked.
   public let sharedFrom: Int
 
   /// Stores the parts.
   /// - Parameter samples: nil: 24 up to 4 times the trained length, 16 beyond.
   public init(
-    factors: [Int], baselineSamples: Int = 24, samples: Int? = nil, texts: Int = 4,
-    sharedFrom: Int = 16
+    factors: [Int], baselineSamples: Int = 24, samples: Int? = nil, sharedFrom: Int = 16
   ) {
     self.factors = factors.sorted()
     self.baselineSamples = baselineSamples
     self.samples = self.factors.map { samples ?? ($0 <= 4 ? 24 : 16) }
-    self.texts = texts
     self.sharedFrom = sharedFrom
   }
 
@@ -44,15 +40,13 @@ public struct RetentionPlan: Sendable {
 
   /// What is asked at a factor, of the tasks that the model can do.
   public func items(at factor: Int, of tasks: [RulerTask]) -> [Item] {
-    guard factor >= sharedFrom else {
-      let count = factors.firstIndex(of: factor).map { samples[$0] } ?? baselineSamples
+    let count = factors.firstIndex(of: factor).map { samples[$0] } ?? baselineSamples
+    let together = SharedNoise.tasks
+    guard factor >= sharedFrom, together.allSatisfy(tasks.contains) else {
       return tasks.map { Item(task: .ruler($0), samples: count) }
     }
-    let kinds = SharedText.allCases.filter { !$0.kinds.isDisjoint(with: tasks) }
-    return kinds.map { text in
-      let count = max(1, texts / kinds.count)
-      return Item(task: .shared(text), samples: count * text.questionCount)
-    }
+    return [Item(task: .sharedNoise, samples: count * together.count)]
+      + tasks.filter { !together.contains($0) }.map { Item(task: .ruler($0), samples: count) }
   }
 }
 

@@ -11,10 +11,9 @@ import Testing
   static let tasks: [EvaluationTask] =
     [
       .keys(KeyHaystack()), .keys(KeyHaystack(keys: 4, values: 3, queries: 2, digits: 4)),
-      .labels, .hops, .turns,
+      .labels, .hops, .turns, .sharedNoise,
     ] + [2, 4, 8].map { .requests(RepeatedRequests(count: $0)) }
     + GraphWalk.allCases.map(EvaluationTask.graph)
-    + SharedText.allCases.map(EvaluationTask.shared)
     + PlacedQuestion.Place.allCases.map { .placed(PlacedQuestion($0, keys: 3)) }
 
   @Test(arguments: tasks)
@@ -56,8 +55,8 @@ import Testing
   }
 
   @Test(arguments: [
-    EvaluationTask.turns, .placed(PlacedQuestion(.first, keys: 3)), .shared(.noise),
-    .shared(.prose), .requests(RepeatedRequests(count: 4)),
+    EvaluationTask.turns, .placed(PlacedQuestion(.first, keys: 3)), .sharedNoise,
+    .requests(RepeatedRequests(count: 4)),
   ])
   func answersStandOnceAndWhereTheirDepthSays(_ task: EvaluationTask) async throws {
     let model = try await TaskTests.model()
@@ -220,27 +219,21 @@ import Testing
     #expect(context.text.contains("numbers for \(key) is: \(question.references[0])."))
   }
 
-  @Test func sharedTextsHoldWhatTheyAreCountedWith() async throws {
+  @Test func aSharedTextHoldsOneFactOfEachTask() async throws {
     let model = try await TaskTests.model()
-    for text in SharedText.allCases {
-      let context = try EvaluationTask.shared(text).context(
-        0, TaskTests.request(model, length: 5000))
-      #expect(context.questions.count == text.questionCount)
-      #expect(
-        Set(context.questions.compactMap { $0.kind?.name }) == Set(text.kinds.map(\.rawValue)))
-      for question in context.questions where question.kind == .ruler(.variableTracking) {
-        // Each name is assigned the one before it, further down.
-        var end = context.text.startIndex
-        var before = try #require(question.text.firstMatch(of: /value (\d+)/)).output.1
-        for name in question.references {
-          let assignment =
-            "VAR \(name) = " + (before.allSatisfy(\.isNumber) ? "" : "VAR ") + before
-          let found = try #require(
-            context.text[end...].firstRange(of: assignment), "no \(assignment)")
-          end = found.upperBound
-          before = name[...]
-        }
-      }
+    let context = try EvaluationTask.sharedNoise.context(0, TaskTests.request(model, length: 5000))
+    #expect(context.questions.map { $0.kind?.name } == ["niah_single_1", "vt"])
+    #expect(context.text.ranges(of: "One of the special magic numbers for").count == 1)
+    let question = try #require(context.questions.last)
+    // Each name is assigned the one before it, further down.
+    var end = context.text.startIndex
+    var before = try #require(question.text.firstMatch(of: /value (\d+)/)).output.1
+    for name in question.references {
+      let assignment = "VAR \(name) = " + (before.allSatisfy(\.isNumber) ? "" : "VAR ") + before
+      let found = try #require(
+        context.text[end...].firstRange(of: assignment), "no \(assignment)")
+      end = found.upperBound
+      before = name[...]
     }
   }
 }

@@ -14,12 +14,11 @@ struct RetentionCommand: AsyncParsableCommand {
     discussion: """
       The mean score of RULER's niah_single_1, niah_single_2, niah_multikey_1 and vt at each factor, over \
       that of dense attention at the trained length. Tasks that score below 0.5 there are beyond the model \
-      and left out. Before --shared-from every text is one task's own (four questions share one of \
-      niah_multikey_1). From there on facts of two tasks share a text, in the haystack that both have: \
-      repeated sentences hold four keys of niah_single_1 and a chain of vt, prose holds two keys of \
-      niah_single_2 and four of niah_multikey_1. Look-alikes are more there, never fewer. The first policy \
-      goes to every factor, the others to --others-to. --samples: questions of each task (24 within the \
-      trained length and up to 4x, 16 beyond). Stopped, it goes on from its answers.
+      and left out. Every text is one task's own (four questions share one of niah_multikey_1), but that \
+      from --shared-from on one text of repeated sentences serves a question of niah_single_1 and one of \
+      vt, where both count. The first policy goes to every factor, the others to --others-to. --samples: \
+      questions of each task (24 within the trained length and up to 4x, 16 beyond). Stopped, it goes on \
+      from its answers.
       """)
 
   @Option(
@@ -29,11 +28,10 @@ struct RetentionCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("The last factor of all policies but the first.", valueName: "n"))
   var othersTo = 8
 
-  @Option(help: ArgumentHelp("The factor from which on facts share texts.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "The factor from which on niah_single_1 and vt share texts.", valueName: "n"))
   var sharedFrom = 16
-
-  @Option(help: ArgumentHelp("Texts per factor where facts share them.", valueName: "n"))
-  var texts = 4
 
   @Option(
     help: ArgumentHelp(
@@ -50,7 +48,7 @@ struct RetentionCommand: AsyncParsableCommand {
     }
     _ = try factorList()
     for (name, value) in [
-      ("--others-to", othersTo), ("--shared-from", sharedFrom), ("--texts", texts),
+      ("--others-to", othersTo), ("--shared-from", sharedFrom),
       ("--baseline-samples", baselineSamples ?? 1),
     ] {
       guard (1...100_000).contains(value) else {
@@ -89,7 +87,7 @@ struct RetentionCommand: AsyncParsableCommand {
     guard let dense = AttentionChoice.named("dense") else { preconditionFailure("no preset") }
     let plan = RetentionPlan(
       factors: try factorList(), baselineSamples: baselineSamples ?? evaluation.samples ?? 24,
-      samples: evaluation.samples, texts: texts, sharedFrom: sharedFrom)
+      samples: evaluation.samples, sharedFrom: sharedFrom)
     try evaluation.openFolder()
     let model = try await options.loadModel()
     let asker = try TaskAsker(model, evaluation, options)

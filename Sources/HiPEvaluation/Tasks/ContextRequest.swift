@@ -31,30 +31,35 @@ public struct ContextRequest: Sendable {
   func largest(
     from smallest: Int = 0, guess: Int, step: Int = 1, _ make: (Int) -> EvaluationContext
   ) throws -> EvaluationContext {
-    func fits(_ context: EvaluationContext) -> Bool {
+    func size(_ context: EvaluationContext) -> Int {
       let read = frame.tokenCount(context.text)
-      return context.conversations.allSatisfy { conversation in
-        conversation.reduce(read) { $0 + frame.tokenCount(of: context.questions[$1]) } <= length
-      }
+      return context.conversations.map { conversation in
+        conversation.reduce(read) { $0 + frame.tokenCount(of: context.questions[$1]) }
+      }.max() ?? read
     }
-    var low = (smallest + step - 1) / step
-    guard fits(make(low * step)) else {
+    let first = (smallest + step - 1) / step
+    var (low, high) = (first, Int.max)
+    var best = make(first * step)
+    let smallestSize = size(best)
+    guard smallestSize <= length else {
       throw InfiniteHiPError(
         .request,
         "the questions alone do not fit in \(length) tokens; ask fewer (--samples) or raise --lengths"
       )
     }
-    var high = max(low + 1, guess / step)
-    while fits(make(high * step)) {
-      low = high
-      high *= 2
+    var next = max(low + 1, guess / step)
+    var tries = 0
+    while high - low > 1 {
+      let context = make(next * step)
+      let tokens = size(context)
+      // Contexts grow about evenly, and a few tries find the largest; where they do not, halving does.
+      let perStep = max(1, Double(tokens - smallestSize) / Double(next - first))
+      let even = next + Int((Double(length - tokens) / perStep).rounded(.down))
+      if tokens <= length { (low, best) = (next, context) } else { high = next }
+      tries += 1
+      next = high < .max && tries > 8 ? (low + high) / 2 : min(max(even, low + 1), high - 1)
     }
-    high -= 1
-    while low < high {
-      let middle = (low + high + 1) / 2
-      if fits(make(middle * step)) { low = middle } else { high = middle - 1 }
-    }
-    return make(low * step)
+    return best
   }
 }
 

@@ -10,8 +10,8 @@ public enum EvaluationTask: Sendable, Hashable {
   case passkey
   /// One of the RULER tasks that need no download.
   case ruler(RulerTask)
-  /// Facts of several RULER tasks in one text.
-  case shared(SharedText)
+  /// RULER's `niah_single_1` and `vt` in one text.
+  case sharedNoise
   /// Keys among keys, with as many of each as is wanted (RULER v2).
   case keys(KeyHaystack)
   /// One of several answers to the same request (MRCR).
@@ -34,7 +34,7 @@ public enum EvaluationTask: Sendable, Hashable {
     case .keyValue: "kv"
     case .passkey: "passkey"
     case .ruler(let task): task.rawValue
-    case .shared(let text): text.rawValue
+    case .sharedNoise: "shared_noise"
     case .keys(let haystack): haystack.name
     case .requests(let requests): requests.name
     case .labels: "oolong"
@@ -54,7 +54,7 @@ public enum EvaluationTask: Sendable, Hashable {
     case .keyValue: try KeyValueTask.context(request, &words)
     case .passkey: try PasskeyTask.context(request, &words, index: index)
     case .ruler(let task): try task.context(request, &words)
-    case .shared(let text): try text.context(request, &words)
+    case .sharedNoise: try SharedNoise.context(request, &words)
     case .keys(let haystack): try haystack.context(request, &words)
     case .requests(let requests): try requests.context(request, &words)
     case .labels: try LabelledLines.context(request, &words)

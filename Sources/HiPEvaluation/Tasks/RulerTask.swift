@@ -83,7 +83,11 @@ struct NeedleInAHaystack {
   }
 
   private func needles(_ entry: Entry) -> [String] {
-    entry.values.map { "One of the special magic \(plural) for \(entry.key) is: \($0)." }
+    entry.values.map { Self.needle(plural, for: entry.key, is: $0) }
+  }
+
+  static func needle(_ plural: String, for key: String, is value: String) -> String {
+    "One of the special magic \(plural) for \(key) is: \(value)."
   }
 
   func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {

@@ -39,38 +39,28 @@ enum VariableTracking {
       + "are assigned the value \(value), they are: "
   }
 
-  /// Names that nothing in `used` has.
-  private static func names(
-    letters: Int, _ words: inout Words, _ used: inout Set<String>
-  ) -> [String] {
+  /// Different names.
+  private static func names(letters: Int, _ words: inout Words) -> [String] {
     var result: [String] = []
     while result.count < length {
       let name = words.letters(65...90, count: letters)
-      if used.insert(name).inserted { result.append(name) }
+      if !result.contains(name) { result.append(name) }
     }
     return result
   }
 
-  /// Chains of different names and values.
-  static func chains(_ count: Int, _ words: inout Words) -> [Chain] {
-    var used: Set<String> = []
-    var values: Set<String> = []
-    return (0..<count).map { _ in
-      let names = names(letters: 5, &words, &used)
-      var value = ""
-      repeat {
-        value = String(Int.random(in: 10000...99998, using: &words.generator))
-      } while !values.insert(value).inserted
-      let places = (0..<length).map { _ in Double.random(in: 0...1, using: &words.generator) }
-      return Chain(names: names, value: value, places: places.sorted())
-    }
+  /// A chain of random names, value and places.
+  static func chain(_ words: inout Words) -> Chain {
+    let names = names(letters: 5, &words)
+    let value = String(Int.random(in: 10000...99998, using: &words.generator))
+    let places = (0..<length).map { _ in Double.random(in: 0...1, using: &words.generator) }
+    return Chain(names: names, value: value, places: places.sorted())
   }
 
   /// The worked example that stands before the task.
   static func demonstration(_ words: inout Words) -> String {
-    var used: Set<String> = []
     let example = Chain(
-      names: names(letters: 3, &words, &used), value: "12345", places: [0.1, 0.3, 0.5, 0.7, 0.9])
+      names: names(letters: 3, &words), value: "12345", places: [0.1, 0.3, 0.5, 0.7, 0.9])
     return introduction + text(5, example) + "\n" + question(example.value) + prefix(example.value)
       + example.names.joined(separator: " ") + "\n\n"
   }
@@ -85,7 +75,7 @@ enum VariableTracking {
 
   static func context(_ request: ContextRequest, _ words: inout Words) throws -> EvaluationContext {
     let demonstration = demonstration(&words)
-    let chain = chains(1, &words)[0]
+    let chain = chain(&words)
     return try request.largest(guess: request.length / 16) { count in
       EvaluationContext(
         text: demonstration + introduction + text(count, chain) + "\n", questions: [chain.question])
