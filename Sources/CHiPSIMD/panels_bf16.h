@@ -4,6 +4,16 @@
 
 #define PRODUCT_ELEMENT IHP_BF16
 
+/// Where a pair stands; tiles of matrix units lie one behind the other.
+INLINE uint32_t *panel_place(void *panel, size_t pair, size_t column) {
+#if IN_TILES
+  const size_t tile = pair / TILE_SIDE * (IHP_PANEL / TILE_SIDE) + column / TILE_SIDE;
+  return (uint32_t *)panel + (tile * TILE_SIDE + pair % TILE_SIDE) * TILE_SIDE + column % TILE_SIDE;
+#else
+  return (uint32_t *)panel + pair * IHP_PANEL + column;
+#endif
+}
+
 /// 32 floats as bfloat16, the first 16 in the lower half.
 INLINE __m512i narrow_pair(__m512 low, __m512 high) {
   return (__m512i)_mm512_cvtne2ps_pbh(high, low);
@@ -26,9 +36,8 @@ INLINE void panel_part(const float *rows, size_t ld, size_t n, size_t first, siz
                              whole ? _mm512_loadu_ps(row + 16) : _mm512_setzero_ps());
     }
     transpose16(pairs);
-    uint32_t *out = (uint32_t *)panel + (first + k) / 2 * IHP_PANEL + column;
-    for (int i = 0; i < 16; i++)
-      _mm512_storeu_si512(out + (size_t)i * IHP_PANEL, pairs[i]);
+    for (size_t i = 0; i < 16; i++)
+      _mm512_storeu_si512(panel_place(panel, (first + k) / 2 + i, column), pairs[i]);
   }
 }
 
@@ -62,23 +71,23 @@ INLINE void narrow_stored(const ihp_element element, const uint8_t *rows, size_t
 }
 
 /// `panel_part` of a format whose elements are widened in registers.
-INLINE void panel_of(const ihp_element element, const uint8_t *rows, size_t stride, size_t n, uint32_t *out) {
+INLINE void panel_of(const ihp_element element, const uint8_t *rows, size_t stride, size_t n, size_t column,
+                     void *panel) {
   for (size_t k = 0; k < n; k += 32) {
     __m512i pairs[16];
     narrow_stored(element, rows, stride, k, pairs);
     transpose16(pairs);
-    for (size_t i = 0; i < 16; i++) _mm512_storeu_si512(out + (k / 2 + i) * IHP_PANEL, pairs[i]);
+    for (size_t i = 0; i < 16; i++) _mm512_storeu_si512(panel_place(panel, k / 2 + i, column), pairs[i]);
   }
 }
 
 /// `panel_part` of rows as they are stored, without a place in memory between; false where that is not known how.
 INLINE int panel_stored(ihp_element element, const uint8_t *rows, size_t stride, size_t n, size_t column, void *panel) {
-  uint32_t *out = (uint32_t *)panel + column;
   if (n % 32 != 0 || stride > INT32_MAX / 16) return 0;
   switch (element) {
-  case IHP_Q8_0: panel_of(IHP_Q8_0, rows, stride, n, out); return 1;
-  case IHP_F16: panel_of(IHP_F16, rows, stride, n, out); return 1;
-  case IHP_BF16: panel_of(IHP_BF16, rows, stride, n, out); return 1;
+  case IHP_Q8_0: panel_of(IHP_Q8_0, rows, stride, n, column, panel); return 1;
+  case IHP_F16: panel_of(IHP_F16, rows, stride, n, column, panel); return 1;
+  case IHP_BF16: panel_of(IHP_BF16, rows, stride, n, column, panel); return 1;
   default: return 0;
   }
 }
@@ -95,8 +104,7 @@ INLINE void panel_rows(const float *rows, size_t ld, size_t count, size_t column
       const __m512i order = _mm512_set_epi16(
           31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
           19, 3, 18, 2, 17, 1, 16, 0);
-      _mm512_storeu_si512((uint32_t *)panel + k / 2 * IHP_PANEL + j,
-                          _mm512_permutexvar_epi16(order, halves));
+      _mm512_storeu_si512(panel_place(panel, k / 2, j), _mm512_permutexvar_epi16(order, halves));
     }
 }
 
