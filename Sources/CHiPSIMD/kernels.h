@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The body of every kernel table. PRODUCTS_IN_BF16 rounds the factors of products of many rows to
 // bfloat16; IN_INTEGERS computes single rows of quantised blocks and the scores of selections in 8 bits,
-// with the products that the header INTEGERS has (`integers_x86.h`, `integers_dotprod.h`, `integers_i8mm.h`). A file per
+// with the products that the header INTEGERS has (`integers_x86.h`, `integers_dotprod.h`, `integers_i8mm.h`); IN_TILES,
+// which goes with both, has matrix units compute what many rows share. A file per
 // instruction set defines `vec`, LANES, TILE_ROWS, TILE_VECTORS, PRODUCTS_IN_BF16, IN_INTEGERS, `fused`,
 // `fold`, `fold_max`, `widen_half`, `half_to_float` and `narrow_half`, and then includes this once.
 //
 // Conditions that the callers keep: head sizes and widths of F16/BF16/F32 rows are multiples of
 // 16, widths of Q8_0 rows multiples of 32.
+
+#ifndef IN_TILES
+#define IN_TILES 0
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 #define BLOCK 32

@@ -39,7 +39,7 @@ struct ModelOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Kernels of the CPU; those but avx512-bf16 round no factor to bfloat16. (default: "
+      "Kernels of the CPU; amx and avx512-bf16 round factors to bfloat16. (default: "
         + "\(CPUKernels.best.rawValue))", valueName: "set"))
   var kernels: CPUKernels?
 
