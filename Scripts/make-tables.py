@@ -10,6 +10,7 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`. Remaking the re
 import json
 import pathlib
 import re
+import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -323,6 +324,81 @@ def gpu():
     return f"{note}\n\n" + table(head, rows)
 
 
+def kernel_set(document):
+    """The set of kernels that a document was made with."""
+    return document["machine"]["device"].split("(")[1].split(",")[0]
+
+
+def processor(document):
+    return f"{document['machine']['cores']} cores of {document['machine']['processor']}, 2 threads"
+
+
+def matrix():
+    """Tokens/s of a prefill by three sets: medians of rounds in turn, and the ratios of each round."""
+    documents = result("matrix")
+    works = {
+        "llama-3.2-1b": ("Llama-3.2-1B shape, Q8_0, 512 tokens", lambda it: it["results"][0]["tokensPerSecond"]["median"]),
+        "SmolLM2": ("SmolLM2-135M-Instruct, Q4_1, 512 tokens", lambda it: it["results"][0]["tokensPerSecond"]["median"]),
+        "contextTokens": (
+            "Demo model, `auto`, a text of 64K tokens",
+            lambda it: it["contextTokens"] / it["policies"][0]["prefillSeconds"],
+        ),
+    }
+    rows = []
+    for key, (name, speed_of) in works.items():
+        sets = {}
+        for it in documents:
+            if it.get("model", "").startswith(key) or key in it:
+                sets.setdefault(kernel_set(it), []).append(speed_of(it))
+        ratios = sorted(amx / plain for amx, plain in zip(sets["amx"], sets["avx512"]))
+        rows.append(
+            (
+                name,
+                *(number(statistics.median(sets[it])) if it in sets else "" for it in ("avx512", "avx512-vnni", "amx")),
+                f"{statistics.median(ratios):.1f}",
+                f"{ratios[0]:.1f} to {ratios[-1]:.1f}",
+                str(len(ratios)),
+            )
+        )
+    head = ("Prefill, tokens/s", "`avx512`", "`avx512-vnni`", "`amx`", "`amx` / `avx512`", "Range", "Rounds")
+    return f"{processor(documents[0])}.\n\n" + table(head, rows)
+
+
+def roofline():
+    """What kernels reach of the unit that bounds them, by two sets on one machine."""
+    documents = [it for it in result("matrix") if "rows" in it.get("results", [{}])[0]]
+    wanted = ("Q8_0", "Q4_K", "Q6_K", "BF16", "dense", "infinitehip attend", "infinitehip select")
+    sets, peaks = {}, {}
+    for it in documents:
+        peaks[kernel_set(it)] = it["peaks"]
+        for kernel in it["results"]:
+            if kernel["name"].startswith(wanted):
+                sets.setdefault((kernel["name"], kernel["rows"]), {})[kernel_set(it)] = kernel
+    rows = [
+        (
+            name,
+            str(count),
+            *(
+                cell
+                for it in ("avx512-vnni", "amx")
+                for cell in (
+                    number(kernels[it]["gigabytesPerSecond"]),
+                    number(kernels[it]["gigaflopsPerSecond"]),
+                    f"{kernels[it]['shareOfRoofline'] * 100:.0f} %",
+                )
+            ),
+        )
+        for (name, count), kernels in sets.items()
+        if {"avx512-vnni", "amx"} <= kernels.keys() and kernels["amx"]["gigaflopsPerSecond"] > 0
+    ]
+    note = "; ".join(
+        f"`{name}`: reads {it['readGBs']:.0f} GB/s, float32 {it['fp32GFLOPs']:.0f}, bfloat16 {it['bf16GFLOPs']:.0f}, bytes {it['int8GOPs']:.0f} GFLOP/s"
+        for name, it in peaks.items()
+    )
+    head = ("Kernel", "Rows", "GB/s, `avx512-vnni`", "GFLOP/s", "Of roofline", "GB/s, `amx`", "GFLOP/s", "Of roofline")
+    return f"{processor(documents[0])}. {note}.\n\n" + table(head, rows)
+
+
 def restores():
     document = result("tiers")
     rows = [
@@ -342,6 +418,8 @@ def restores():
 
 TABLES = {
     "demo": demo,
+    "matrix": matrix,
+    "roofline": roofline,
     "decode": speed("decode"),
     "prefill": speed("prefill"),
     "decode-1b": speed("decode-1b"),

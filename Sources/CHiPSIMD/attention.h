@@ -298,7 +298,6 @@ INLINE vec lane_max(const float *row) {
 
 static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t *first,
                          const int32_t *last, size_t head_size, ihp_element weights, ihp_softmax *state) {
-  (void)weights;
   for (size_t r = 0; r < rows; r++) {
     float *row = scores + r * IHP_PANEL;
     size_t begin = first ? (size_t)first[r] : 0, end = last ? (size_t)last[r] : count;
@@ -325,14 +324,9 @@ static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t
     for (size_t j = 0; j < IHP_PANEL; j += LANES) {
       vec weight = exponential(load(row + j) - best);
       total += weight;
-#if PRODUCTS_IN_BF16
       // What is narrower lies in front of what has not been read.
-      if (weights == IHP_BF16) {
-        STORE_WEIGHT(weight, (uint16_t *)row + j);
-        continue;
-      }
-#endif
-      store(row + j, weight);
+      if (weights == PRODUCT_ELEMENT) STORE_WEIGHT(weight, (uint8_t *)row + j * WEIGHT_BYTES);
+      else store(row + j, weight);
     }
     state->sum[r] += sum_lanes(total);
   }

@@ -30,7 +30,8 @@ static int has_avx512(void) {
 #if defined(__linux__)
 
 /// AMX-BF16, AMX-TILE and AMX-INT8: leaf 7, EDX bits 22, 24 and 25. Tiles are a state that Linux gives to a process that
-/// asks for it.
+/// asks for it, once and for all its threads; alternate stacks for signals must be larger from then on, and where one is
+/// too small the answer is no.
 static int has_amx(void) {
   const unsigned needed = 1u << 22 | 1u << 24 | 1u << 25;
   unsigned a, b, c, d;

@@ -341,9 +341,7 @@ static void pack(ihp_element element, const void *w, size_t stride, size_t rows,
   float wide[PANEL_PART * PACK_WIDTH];
   for (size_t r = 0; r < IHP_PANEL; r += PANEL_PART) {
     const uint8_t *part = (const uint8_t *)w + r * stride;
-#if PRODUCTS_IN_BF16
     if (r + PANEL_PART <= rows && panel_stored(element, part, stride, n, r, panel)) continue;
-#endif
     for (size_t first = 0; first < n; first += PACK_WIDTH) {
       size_t width = n - first < PACK_WIDTH ? n - first : PACK_WIDTH;
       for (size_t i = 0; i < PANEL_PART; i++) {

@@ -4,15 +4,22 @@
 
 #define PRODUCT_ELEMENT IHP_BF16
 
-/// Where a pair stands; tiles of matrix units lie one behind the other.
-INLINE uint32_t *panel_place(void *panel, size_t pair, size_t column) {
 #if IN_TILES
+
+/// Where a pair stands: tiles of matrix units lie one behind the other.
+INLINE uint32_t *panel_place(void *panel, size_t pair, size_t column) {
   const size_t tile = pair / TILE_SIDE * (IHP_PANEL / TILE_SIDE) + column / TILE_SIDE;
   return (uint32_t *)panel + (tile * TILE_SIDE + pair % TILE_SIDE) * TILE_SIDE + column % TILE_SIDE;
-#else
-  return (uint32_t *)panel + pair * IHP_PANEL + column;
-#endif
 }
+
+#else
+
+/// Where a pair stands.
+INLINE uint32_t *panel_place(void *panel, size_t pair, size_t column) {
+  return (uint32_t *)panel + pair * IHP_PANEL + column;
+}
+
+#endif
 
 /// 32 floats as bfloat16, the first 16 in the lower half.
 INLINE __m512i narrow_pair(__m512 low, __m512 high) {

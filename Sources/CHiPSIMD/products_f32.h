@@ -41,6 +41,12 @@ INLINE void panel_part(const float *rows, size_t ld, size_t n, size_t first, siz
              (float *)panel + first * IHP_PANEL + column);
 }
 
+/// No format is transposed without a place in memory between.
+INLINE int panel_stored(ihp_element element, const uint8_t *rows, size_t stride, size_t n, size_t column, void *panel) {
+  (void)element, (void)rows, (void)stride, (void)n, (void)column, (void)panel;
+  return 0;
+}
+
 /// Writes `count` rows of `columns` floats, `ld` apart, as the depth of a panel.
 INLINE void panel_rows(const float *rows, size_t ld, size_t count, size_t columns, void *panel) {
   for (size_t k = 0; k < count; k++)

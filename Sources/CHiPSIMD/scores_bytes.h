@@ -59,6 +59,9 @@ INLINE void store_coarse(const vec x[4], float scale, uint8_t *out) {
 }
 
 #define COARSE_WIDTH 64
+
+INLINE void store_greatest(const vec lanes[COARSE_KEYS], float *out) { store(out, greatest_of_each(lanes)); }
+
 #else
 
 INLINE void store_coarse(const vec x[16 / LANES], float scale, uint8_t *out) {
@@ -68,6 +71,11 @@ INLINE void store_coarse(const vec x[16 / LANES], float scale, uint8_t *out) {
 }
 
 #define COARSE_WIDTH 16
+
+INLINE void store_greatest(const vec lanes[COARSE_KEYS], float *out) {
+  for (size_t r = 0; r < COARSE_KEYS; r++) out[r] = max_lanes(lanes[r]);
+}
+
 #endif
 
 INLINE vec key_part(ihp_element element, const uint8_t *row, size_t i) {
@@ -88,11 +96,7 @@ INLINE void coarse_maxima(const ihp_element element, const uint8_t *const rows[C
     for (size_t i = 0; i < head_size; i += LANES)
       lanes[r] = __builtin_elementwise_max(lanes[r], __builtin_elementwise_abs(key_part(element, rows[r], i)));
   }
-#if LANES == 16
-  store(most, greatest_of_each(lanes));
-#else
-  for (size_t r = 0; r < COARSE_KEYS; r++) most[r] = max_lanes(lanes[r]);
-#endif
+  store_greatest(lanes, most);
 }
 
 /// COARSE_KEYS keys in 8 bits, and their scales. Elements beyond a head, which fill up what is stored at a time, are

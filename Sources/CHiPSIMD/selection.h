@@ -16,13 +16,12 @@ static void column_max(const float *scores, size_t ld, size_t rows, size_t colum
 
 #if IN_INTEGERS
 
+/// Bits of numbers as those numbers; what is below the normal ones becomes zero: some processors take a hundred cycles for
+/// it.
+INLINE vec share_bits(vec bits) { return (vec)(nearest(bits) & (bits >= 0x1p23f)); }
+
 /// exp(x) for x <= 0 to 3 % of itself: the exponent's bits, with the fraction of the power in place
 /// of its exponential (Schraudolph 1999). Shares are sums over many.
-INLINE vec share_bits(vec bits) {
-  // What is below the normal numbers becomes zero: some processors take a hundred cycles for it.
-  return (vec)(nearest(bits) & (bits >= 0x1p23f));
-}
-
 INLINE vec share_weight(vec x) {
   return share_bits(fused(x, (vec)(1.44269504f * 8388608.0f), (vec)(127.0f * 8388608.0f - 366393.0f)));
 }

@@ -6,8 +6,9 @@
 
 /// Weights are not less than this, which is nothing beside others: bits of numbers that stay normal in products.
 #define LEAST_WEIGHT (24.0f * 8388608.0f)
-/// From these bits on a sum of weights may be too large for a float.
-#define MOST_WEIGHT (240.0f * 8388608.0f)
+/// Weights are less than 2^73 times that of the score that they are relative to, so that no sum of them is too large
+/// for a float.
+#define MOST_WEIGHT (200.0f * 8388608.0f)
 
 /// A query on its way over the keys.
 typedef struct share_row {

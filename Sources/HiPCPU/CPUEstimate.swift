@@ -40,8 +40,11 @@ extension CPUBackend {
     }
     // The tiles of a block of queries of all heads of a group.
     let tiles = shape.groupSize * 64 * (3 * shape.headSize + 68) + 192 * shape.headSize
+    // The panels of a product with weights.
+    let panels =
+      table.product_columns * table.product_depth * (table.product_element == IHP_BF16 ? 2 : 4) / 4
     // Scratch memory grows by a quarter more than is needed.
-    let floats = (max(scratch, tiles) + scores) * pool.threadCount * 5 / 4
+    let floats = (max(scratch, tiles, panels) + scores) * pool.threadCount * 5 / 4
     let rotated = max(
       8192, min(rotatedLength(use), RotationTable.rowLimit + use.length / RotationTable.rowLimit))
     return 4 * (floats + rotated * shape.headSize)

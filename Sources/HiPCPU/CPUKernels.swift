@@ -24,7 +24,8 @@ public enum CPUKernels: String, Sendable, CaseIterable {
 
   /// The fastest kernels of this machine.
   ///
-  /// Bfloat16 products are twice as fast as float32 ones on some processors and half as fast on others.
+  /// Matrix units where they are; else bfloat16 products of vectors are twice as fast as float32 ones on some processors
+  /// and half as fast on others.
   public static let best: CPUKernels = {
     let known = supported
     if known.contains(.amx) { return .amx }

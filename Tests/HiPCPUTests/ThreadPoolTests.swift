@@ -24,6 +24,22 @@ import Testing
     }
   }
 
+  /// What a thread holds of its core is given back after every loop: by all that took part, before `run` returns by the
+  /// caller.
+  @Test func everyLoopEndsWithACall() {
+    for (threads, count) in [(1, 5), (4, 1), (4, 100)] {
+      let pool = ThreadPool(threadCount: threads) { Self.ended.add() }
+      for _ in 0..<10 {
+        let before = Self.ended.value
+        pool.run(count) { _, _ in }
+        #expect(Self.ended.value > before)
+      }
+    }
+  }
+
+  /// A C function takes nothing along.
+  private static let ended = Counter()
+
   @Test func loopsOfChangingLengthDoNotMix() {
     let pool = ThreadPool(threadCount: 4)
     for round in 0..<5000 {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU kernels, as tables of functions: one table per instruction set, chosen at run time.
 //
-// No function here allocates, starts a thread or keeps state but that of a thread's matrix units (`release`). Sizes are element counts unless the
+// No function here allocates, starts a thread or keeps state but that of a thread's matrix units
+// (`release`). Sizes are element counts unless the
 // name says bytes. A "panel" is a matrix block of up to 64 columns, in the form in which a
 // table's products read their right-hand side; it takes at most k * IHP_PANEL floats, k rounded up to IHP_PANEL_DEPTH.
 #ifndef CHIPSIMD_H
@@ -211,8 +212,8 @@ typedef struct ihp_kernels {
   void (*share_tile)(float *scores, size_t rows, size_t columns, size_t fold, void *weights, float *maximum,
                      float *sum);
   /// `share_tile` of the scores of `columns` keys by up to 64 prepared queries, as `score_coarse` has them, a tile
-  /// behind the other: weights [tiles][rows][64 / fold], maxima and sums [tiles][rows], of which a sum may stand for
-  /// several tiles. Panels of `pack_coarse` follow each other. `scores` holds [rows][64].
+  /// behind the other: weights [tiles][rows][64 / fold], maxima and sums [tiles][rows]. A maximum is the score that a
+  /// tile's weights are relative to, which may be an earlier tile's; a sum may stand for several tiles. Panels of `pack_coarse` follow each other. `scores` holds [rows][64].
   void (*share_keys)(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
                      size_t fold, float *scores, void *weights, float *maximum, float *sum);
   /// Second pass: out[j] += sum over rows of row r's share of softmax mass in weight j, for
@@ -297,7 +298,9 @@ static inline void ihp_pause(void) {
 /// The CRC-32C of bytes that follow those whose CRC is `crc` (0: none precede).
 uint32_t ihp_crc32c(uint32_t crc, const void *bytes, size_t count);
 
-/// The table of an instruction set; null when this build or this machine lacks it.
+/// The table of an instruction set; null when this build or this machine lacks it. Asking for IHP_AMX asks the system for
+/// the tiles of all threads of the process: alternate signal stacks of less than some 11 KB are refused afterwards, and
+/// where there is one already, there is no such table.
 const ihp_kernels *ihp_kernels_for(ihp_isa isa);
 
 #endif
