@@ -74,8 +74,9 @@ package final class ThreadPool: Sendable {
   }
 
   /// Calls `body(item, thread)` for every item in 0 ..< count, the last of each share first, and
-  /// returns when all are done. Each thread that took part calls `afterLoop` when it finds no more.
+  /// returns when all are done.
   ///
+  /// Each thread that took part calls `afterLoop` when it finds no more.
   /// `thread` is below `threadCount` and in use by one item at a time. Loops do not nest.
   package func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
     guard count > 1, threadCount > 1 else {
