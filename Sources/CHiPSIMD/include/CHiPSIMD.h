@@ -213,7 +213,8 @@ typedef struct ihp_kernels {
                      float *sum);
   /// `share_tile` of the scores of `columns` keys by up to 64 prepared queries, as `score_coarse` has them, a tile
   /// behind the other: weights [tiles][rows][64 / fold], maxima and sums [tiles][rows]. A maximum is the score that a
-  /// tile's weights are relative to, which may be an earlier tile's; a sum may stand for several tiles. Panels of `pack_coarse` follow each other. `scores` holds [rows][64].
+  /// tile's weights are relative to, which may be an earlier tile's; a sum may stand for several tiles. Panels of
+  /// `pack_coarse` follow each other. `scores` holds [rows][64].
   void (*share_keys)(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
                      size_t fold, float *scores, void *weights, float *maximum, float *sum);
   /// Second pass: out[j] += sum over rows of row r's share of softmax mass in weight j, for

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Repeated sentences with the key of RULER's `niah_single_1` and the chain of its `vt`, so that a long text is read for both.
+/// Repeated sentences with the key of RULER's `niah_single_1` and the chain of its `vt`: one text for both.
 ///
 /// Facts, haystack, questions, answer prefixes and scoring are those of the tasks; neither fact looks like the other.
 enum SharedNoise {
