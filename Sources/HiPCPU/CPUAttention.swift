@@ -254,7 +254,7 @@ extension CPUBackend {
   }
 
   /// Elements of a product that lie where one float does.
-  private var elementsPerFloat: Int { table.product_element == IHP_BF16 ? 2 : 1 }
+  private var elementsPerFloat: Int { MemoryLayout<Float>.size / productBytes }
 
   /// Copies a job's queries, head by head, scaled and rotated to the positions that they appear at.
   private func loadQueries(

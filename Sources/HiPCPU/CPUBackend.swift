@@ -14,6 +14,8 @@ public final class CPUBackend: ComputeBackend {
   public let kernels: CPUKernels
   /// Pointers to functions without state.
   let table: ihp_kernels
+  /// Bytes of an element that products of many rows take.
+  var productBytes: Int { table.product_element == IHP_BF16 ? 2 : 4 }
   let pool: ThreadPool
   let ledger = MemoryLedger()
   /// What the next `submit` returns.

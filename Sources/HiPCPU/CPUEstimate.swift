@@ -42,7 +42,7 @@ extension CPUBackend {
     let tiles = shape.groupSize * 64 * (3 * shape.headSize + 68) + 192 * shape.headSize
     // The panels of a product with weights.
     let panels =
-      table.product_columns * table.product_depth * (table.product_element == IHP_BF16 ? 2 : 4) / 4
+      table.product_columns * table.product_depth * productBytes / MemoryLayout<Float>.size
     // Scratch memory grows by a quarter more than is needed.
     let floats = (max(scratch, tiles, panels) + scores) * pool.threadCount * 5 / 4
     let rotated = max(

@@ -139,14 +139,13 @@ extension CPUBackend {
     let width = call.weight.columns
     let panel = Int(IHP_PANEL)
     let weight = call.weight
-    let bytesPerInput = table.product_element == IHP_BF16 ? 2 : 4
-    let left = inputs.rows + (rows.lowerBound - held.lowerBound) * inputs.width * bytesPerInput
+    let left = inputs.rows + (rows.lowerBound - held.lowerBound) * inputs.width * productBytes
     let scratch = scratch(thread)
     let most = min(width, table.product_depth)
     /// Bytes of a panel.
     func size(_ depth: Int) -> Int {
       (depth + Int(IHP_PANEL_DEPTH) - 1) / Int(IHP_PANEL_DEPTH) * Int(IHP_PANEL_DEPTH) * panel
-        * bytesPerInput
+        * productBytes
     }
     let room = (outputs.count + panel - 1) / panel * size(most) / MemoryLayout<Float>.size
     guard scratch.reset(Scratch.size(room)) else { return }
@@ -162,7 +161,7 @@ extension CPUBackend {
           panels + first / panel * size(depth))
       }
       table.gemm(
-        table.product_element, left + start * bytesPerInput, inputs.width, rows.count, panels,
+        table.product_element, left + start * productBytes, inputs.width, rows.count, panels,
         depth, call.output.floats(row: rows.lowerBound) + outputs.lowerBound, weight.rows,
         outputs.count, call.update == .add || start > 0 ? 1 : 0)
     }
