@@ -119,16 +119,17 @@ INLINE void sum_pairs(const vec even[4], const vec odd[4], float sums[8]) {
 /// Scores `count` stored keys by at most four queries; keys are rotated by whole vectors.
 INLINE void score_four(const ihp_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
-                       const int32_t *positions, const ihp_rows *ahead, const int32_t *next_indices,
+                       const int32_t *positions, ihp_ahead ahead, ihp_ahead further,
                        const float *queries, size_t height, float *scores, size_t ld) {
   size_t rotated = table ? half : 0;
   const float *q[4], *angles[2] = {table, table};
   for (size_t i = 0; i < 4; i++) q[i] = queries + (i < height ? i : height - 1) * head_size;
   for (size_t j = 0; j < count; j += 2) {
     size_t next = j + 1 < count ? j + 1 : j;
-    if (ahead) {
-      prefetch_row(ahead, next_indices[j], head_size);
-      prefetch_row(ahead, next_indices[next], head_size);
+    if (j % 4 == 0 && j / 4 < further.count) prefetch_row(further.rows, further.indices[j / 4], head_size);
+    if (next < ahead.count) {
+      prefetch_row(ahead.rows, ahead.indices[j], head_size);
+      prefetch_row(ahead.rows, ahead.indices[next], head_size);
     } else if (j + ROWS_AHEAD + 1 < count) {
       prefetch_row(keys, indices[j + ROWS_AHEAD], head_size);
       prefetch_row(keys, indices[j + ROWS_AHEAD + 1], head_size);
@@ -155,17 +156,16 @@ INLINE void score_four(const ihp_rows *keys, const int32_t *indices, size_t coun
 
 static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t count,
                          size_t head_size, const float *table, size_t half,
-                         const int32_t *positions, const ihp_rows *ahead,
-                         const int32_t *next_indices, float *scratch, const float *queries, size_t rows, float *scores, size_t ld) {
+                         const int32_t *positions, ihp_ahead ahead, ihp_ahead further,
+                         float *scratch, const float *queries, size_t rows, float *scores, size_t ld) {
   ihp_rows rotated = *keys;
   const uint8_t *block = (const uint8_t *)scratch;
   int32_t order[IHP_PANEL];
   if (table && half % LANES != 0) {
     // Halves that fill no vectors are rotated row by row first.
     gather_rotated(keys, indices, count, head_size, table, half, positions, scratch);
-    if (ahead)
-      for (size_t j = 0; j < count; j++) prefetch_row(ahead, next_indices[j], head_size);
-    ahead = NULL;
+    for (size_t j = 0; j < ahead.count && j < count; j++) prefetch_row(ahead.rows, ahead.indices[j], head_size);
+    ahead.count = 0;
     rotated = (ihp_rows){.blocks = &block, .block_shift = 6, .stride = head_size * sizeof(float)};
     for (size_t j = 0; j < count; j++) order[j] = (int32_t)j;
     indices = order;
@@ -177,8 +177,7 @@ static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t co
     size_t height = rows - r < 4 ? rows - r : 4;
     // The usual sizes as constants: loops over a key's elements unroll, and queries stay in registers.
 #define SCORE_FOUR(size, half, height)                                                             \
-  score_four(&rotated, indices, count, size, table, half, positions, ahead, next_indices, q,        \
-             height, out, ld)
+  score_four(&rotated, indices, count, size, table, half, positions, ahead, further, q, height, out, ld)
     if (head_size == 64 && half == 32 && height == 4) SCORE_FOUR(64, 32, 4);
     else if (head_size == 128 && half == 64 && height == 4) SCORE_FOUR(128, 64, 4);
     else if (head_size == 64 && half == 32) SCORE_FOUR(64, 32, height);
@@ -193,7 +192,7 @@ static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t co
 
 #define ADD_VALUES(widened)                                                                        \
   for (size_t j = 0; j < count; j++) {                                                             \
-    if (j < next_count) prefetch_row(ahead, next[j], head_size);                                   \
+    if (j < ahead.count) prefetch_row(ahead.rows, ahead.indices[j], head_size);                    \
     const uint8_t *row = row_address(values, (size_t)indices[j]);                                  \
     for (int v = 0; v < 4; v++) {                                                                  \
       if (k + (size_t)v * LANES >= head_size) break;                                               \
@@ -204,8 +203,7 @@ static void score_stored(const ihp_rows *keys, const int32_t *indices, size_t co
 
 /// Adds the weighted values to four rows of sums, `height` of which are wanted.
 INLINE void add_four(const ihp_rows *values, const int32_t *indices, size_t count, size_t head_size,
-                     const ihp_rows *ahead, const int32_t *next, size_t next_count,
-                     const float *weights, size_t height, size_t ld, float *out) {
+                     ihp_ahead ahead, const float *weights, size_t height, size_t ld, float *out) {
   const float *w[4];
   for (size_t i = 0; i < 4; i++) w[i] = weights + (i < height ? i : height - 1) * ld;
   for (size_t k = 0; k < head_size; k += VALUE_PART) {
@@ -228,16 +226,15 @@ INLINE void add_four(const ihp_rows *values, const int32_t *indices, size_t coun
 }
 
 static void add_values(const ihp_rows *values, const int32_t *indices, size_t count,
-                       size_t head_size, const ihp_rows *ahead, const int32_t *next,
-                       size_t next_count, const float *weights, size_t rows, size_t ld,
+                       size_t head_size, ihp_ahead ahead, const float *weights, size_t rows, size_t ld,
                        float *out) {
   for (size_t r = 0; r < rows; r += 4) {
     size_t height = rows - r < 4 ? rows - r : 4;
     const float *w = weights + r * ld;
     float *to = out + r * head_size;
-    if (head_size == 64) add_four(values, indices, count, 64, ahead, next, next_count, w, height, ld, to);
-    else if (head_size == 128) add_four(values, indices, count, 128, ahead, next, next_count, w, height, ld, to);
-    else add_four(values, indices, count, head_size, ahead, next, next_count, w, height, ld, to);
+    if (head_size == 64) add_four(values, indices, count, 64, ahead, w, height, ld, to);
+    else if (head_size == 128) add_four(values, indices, count, 128, ahead, w, height, ld, to);
+    else add_four(values, indices, count, head_size, ahead, w, height, ld, to);
   }
 }
 
@@ -249,8 +246,31 @@ static void pack_keys(const ihp_rows *keys, const int32_t *indices, size_t count
     panel_part(scratch + i * head_size, head_size, head_size, 0, i, panel);
 }
 
+#if PRODUCTS_IN_BF16
+
+/// `pack_values` from where values lie, without a place in memory between.
+INLINE void pack_pairs(const ihp_element element, const ihp_rows *values, const int32_t *indices, size_t count,
+                       const size_t head_size, float *panels) {
+  static const float none[IHP_HEAD_SIZE] = {0};
+  const uint8_t *missing = (const uint8_t *)none;
+  for (size_t k = 0; k < count || k % IHP_PANEL_DEPTH != 0; k += 2) {
+    for (size_t ahead = k + ROWS_AHEAD; ahead < k + ROWS_AHEAD + 2 && ahead < count; ahead++)
+      prefetch_row(values, indices[ahead], head_size);
+    const uint8_t *even = k < count ? row_address(values, (size_t)indices[k]) : missing;
+    const uint8_t *odd = k + 1 < count ? row_address(values, (size_t)indices[k + 1]) : missing;
+    for (size_t j = 0; j < head_size; j += 16)
+      panel_pair(element, even, odd, j, k, j % IHP_PANEL, panels + j / IHP_PANEL * IHP_PANEL * IHP_PANEL);
+  }
+}
+
+#endif
+
 static void pack_values(const ihp_rows *values, const int32_t *indices, size_t count,
                         size_t head_size, float *scratch, float *panels) {
+#if PRODUCTS_IN_BF16
+  if (values->element == IHP_F16 && head_size == 64) return pack_pairs(IHP_F16, values, indices, count, 64, panels);
+  if (values->element == IHP_F16) return pack_pairs(IHP_F16, values, indices, count, head_size, panels);
+#endif
   gather(values, indices, count, head_size, scratch);
   for (size_t j = 0; j < head_size; j += IHP_PANEL) {
     size_t columns = head_size - j < IHP_PANEL ? head_size - j : IHP_PANEL;
@@ -296,9 +316,29 @@ INLINE vec lane_max(const float *row) {
   return best;
 }
 
+/// How much greater than the one that weights are relative to a score may be, in nats: no weight is beyond e^8.
+#define SOFTMAX_SLACK 8.0f
+
+/// Rows whose weights are summed up together: one after the other they would wait for each other.
+#define SUMMED_ROWS 16
+
+INLINE void add_sums(const vec totals[SUMMED_ROWS], size_t rows, float *sum) {
+#if LANES == SUMMED_ROWS
+  const vec sums = sum_of_each(totals);
+  for (size_t r = 0; r < rows; r++) sum[r] += sums[r];
+#else
+  for (size_t r = 0; r < rows; r++) sum[r] += sum_lanes(totals[r]);
+#endif
+}
+
 static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t *first,
                          const int32_t *last, size_t head_size, ihp_element weights, ihp_softmax *state) {
+  vec totals[SUMMED_ROWS];
   for (size_t r = 0; r < rows; r++) {
+    if (r % SUMMED_ROWS == 0) {
+      if (r > 0) add_sums(totals, SUMMED_ROWS, state->sum + r - SUMMED_ROWS);
+      memset(totals, 0, sizeof totals);
+    }
     float *row = scores + r * IHP_PANEL;
     size_t begin = first ? (size_t)first[r] : 0, end = last ? (size_t)last[r] : count;
     if (end <= begin) {
@@ -308,8 +348,9 @@ static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t
     if (begin > 0 || end < IHP_PANEL) mask_row(row, begin, end);
     vec lanes = lane_max(row);
     float best, old = state->maximum[r];
-    // Most rows of most tiles have no new maximum, and need not know theirs.
-    if (__builtin_reduce_or(lanes > old) != 0) {
+    // Weights are relative to a score that is not much less than the greatest: few tiles have one that is, and rows
+    // need not know theirs.
+    if (__builtin_reduce_or(lanes > old + SOFTMAX_SLACK) != 0) {
       best = max_lanes(lanes);
       // exp(-inf) is zero, so a row without keys so far needs no case of its own.
       float shrink = old == -INFINITY ? 0.0f : expf(old - best);
@@ -328,7 +369,11 @@ static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t
       if (weights == PRODUCT_ELEMENT) STORE_WEIGHT(weight, (uint8_t *)row + j * WEIGHT_BYTES);
       else store(row + j, weight);
     }
-    state->sum[r] += sum_lanes(total);
+    totals[r % SUMMED_ROWS] = total;
+  }
+  if (rows > 0) {
+    const size_t done = (rows - 1) / SUMMED_ROWS * SUMMED_ROWS;
+    add_sums(totals, rows - done, state->sum + done);
   }
 }
 

@@ -12,8 +12,6 @@ typedef float octet __attribute__((ext_vector_type(8)));
 
 #if LANES == 16
 
-#include "transpose512.h"
-
 typedef __m512 wide_floats;
 typedef __m512i wide_ints;
 #define WIDE(name) _mm512_##name

@@ -66,6 +66,10 @@ INLINE quad sums_of(vec a, vec b, vec c, vec d) {
   return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
+#if LANES == 16
+#include "transpose512.h"
+#endif
+
 #if IN_INTEGERS
 
 /// As many bytes as a vector has.

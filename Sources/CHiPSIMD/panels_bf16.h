@@ -99,20 +99,28 @@ INLINE int panel_stored(ihp_element element, const uint8_t *rows, size_t stride,
   }
 }
 
+/// Writes elements from `first` on of two rows, the `k`-th and the next of a panel's depth, into its columns from
+/// `column` on.
+INLINE void panel_pair(const ihp_element element, const uint8_t *even, const uint8_t *odd, size_t first, size_t k,
+                       size_t column, void *panel) {
+  const __m512i halves = element == IHP_F16
+                             ? narrow_pair((__m512)widen_half(even + 2 * first), (__m512)widen_half(odd + 2 * first))
+                             : narrow_pair(_mm512_loadu_ps(even + 4 * first), _mm512_loadu_ps(odd + 4 * first));
+  // Lane j of the lower half next to lane j of the upper.
+  const __m512i order = _mm512_set_epi16(
+      31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
+      19, 3, 18, 2, 17, 1, 16, 0);
+  _mm512_storeu_si512(panel_place(panel, k / 2, column), _mm512_permutexvar_epi16(order, halves));
+}
+
 /// Writes `count` rows of `columns` floats, `ld` apart, as the depth of a panel.
 INLINE void panel_rows(const float *rows, size_t ld, size_t count, size_t columns, void *panel) {
-  const __m512 zero = _mm512_setzero_ps();
-  for (size_t k = 0; k < count || k % IHP_PANEL_DEPTH != 0; k += 2)
-    for (size_t j = 0; j < columns; j += 16) {
-      __m512 even = k < count ? _mm512_loadu_ps(rows + k * ld + j) : zero;
-      __m512 odd = k + 1 < count ? _mm512_loadu_ps(rows + (k + 1) * ld + j) : zero;
-      __m512i halves = narrow_pair(even, odd);
-      // Lane j of the lower half next to lane j of the upper.
-      const __m512i order = _mm512_set_epi16(
-          31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
-          19, 3, 18, 2, 17, 1, 16, 0);
-      _mm512_storeu_si512(panel_place(panel, k / 2, j), _mm512_permutexvar_epi16(order, halves));
-    }
+  static const float none[IHP_PANEL] = {0};
+  for (size_t k = 0; k < count || k % IHP_PANEL_DEPTH != 0; k += 2) {
+    const float *even = k < count ? rows + k * ld : none, *odd = k + 1 < count ? rows + (k + 1) * ld : none;
+    for (size_t j = 0; j < columns; j += 16)
+      panel_pair(IHP_F32, (const uint8_t *)even, (const uint8_t *)odd, j, k, j, panel);
+  }
 }
 
 /// Rounds `k` elements of a row to pairs, with zeros up to a whole number of vectors.

@@ -87,11 +87,31 @@ INLINE vec key_part(ihp_element element, const uint8_t *row, size_t i) {
   }
 }
 
+/// Bits of halves, which are ordered as their amounts are where the sign is off.
+typedef uint16_t halves __attribute__((ext_vector_type(LANES)));
+typedef uint16_t more_halves __attribute__((ext_vector_type(2 * LANES)));
+
+/// The greatest amounts among a key's halves, for each lane.
+INLINE vec greatest_halves(const uint8_t *row, size_t head_size) {
+  more_halves most = 0;
+  for (size_t i = 0; i < head_size; i += 2 * LANES) {
+    more_halves bits;
+    memcpy(&bits, row + 2 * i, sizeof bits);
+    most = __builtin_elementwise_max(most, bits & 0x7fff);
+  }
+  halves greatest = __builtin_elementwise_max(most.lo, most.hi);
+  return widen_half(&greatest);
+}
+
 /// The greatest of each of COARSE_KEYS keys' elements.
 INLINE void coarse_maxima(const ihp_element element, const uint8_t *const rows[COARSE_KEYS], const size_t head_size,
                           float most[COARSE_KEYS]) {
   vec lanes[COARSE_KEYS];
   for (size_t r = 0; r < COARSE_KEYS; r++) {
+    if (element == IHP_F16 && head_size % (2 * LANES) == 0) {
+      lanes[r] = greatest_halves(rows[r], head_size);
+      continue;
+    }
     lanes[r] = 0.0f;
     for (size_t i = 0; i < head_size; i += LANES)
       lanes[r] = __builtin_elementwise_max(lanes[r], __builtin_elementwise_abs(key_part(element, rows[r], i)));

@@ -44,23 +44,25 @@ INLINE void transpose_words(uint8_t rows[16][256], size_t words, uint32_t *panel
   }
 }
 
-/// The greatest lane of each of 16 vectors.
-INLINE vec greatest_of_each(const vec x[16]) {
-  __m512 pairs[8], quads[4], eights[2];
-#pragma clang loop unroll(full)
-  for (int i = 0; i < 8; i++) {
-    const __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];
-    pairs[i] = _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+/// Puts the lanes of each of 16 vectors together.
+#define LANES_OF_EACH(name, together)                                                                                   \
+  INLINE vec name(const vec x[16]) {                                                                                    \
+    __m512 pairs[8], quads[4], eights[2];                                                                               \
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < 8; i++) {                                                    \
+      const __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];                                                      \
+      pairs[i] = together(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));                                          \
+    }                                                                                                                   \
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < 4; i++) {                                                    \
+      const __m512d a = (__m512d)pairs[2 * i], b = (__m512d)pairs[2 * i + 1];                                           \
+      quads[i] = together((__m512)_mm512_unpacklo_pd(a, b), (__m512)_mm512_unpackhi_pd(a, b));                          \
+    }                                                                                                                   \
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < 2; i++) eights[i] =                                          \
+        together(_mm512_shuffle_f32x4(quads[2 * i], quads[2 * i + 1], 0x88),                                            \
+                 _mm512_shuffle_f32x4(quads[2 * i], quads[2 * i + 1], 0xdd));                                           \
+    return (vec)together(_mm512_shuffle_f32x4(eights[0], eights[1], 0x88),                                              \
+                         _mm512_shuffle_f32x4(eights[0], eights[1], 0xdd));                                             \
   }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < 4; i++) {
-    const __m512d a = (__m512d)pairs[2 * i], b = (__m512d)pairs[2 * i + 1];
-    quads[i] = _mm512_max_ps((__m512)_mm512_unpacklo_pd(a, b), (__m512)_mm512_unpackhi_pd(a, b));
-  }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < 2; i++)
-    eights[i] = _mm512_max_ps(_mm512_shuffle_f32x4(quads[2 * i], quads[2 * i + 1], 0x88),
-                              _mm512_shuffle_f32x4(quads[2 * i], quads[2 * i + 1], 0xdd));
-  return (vec)_mm512_max_ps(_mm512_shuffle_f32x4(eights[0], eights[1], 0x88),
-                            _mm512_shuffle_f32x4(eights[0], eights[1], 0xdd));
-}
+
+LANES_OF_EACH(greatest_of_each, _mm512_max_ps)
+LANES_OF_EACH(sum_of_each, _mm512_add_ps)
+#undef LANES_OF_EACH

@@ -227,9 +227,10 @@ struct AttentionJob {
   var headSize: Int { input.shape.headSize }
   var kvHead: Int { heads.lowerBound / input.shape.groupSize }
 
-  /// Positions of near keys, and of queries towards them, are counted from the first near key.
-  func nearPosition(_ position: Int) -> Int { position - near.lowerBound }
-  func farPosition(_ position: Int) -> Int { min(position - far.shift, far.queryLimit) }
+  /// Where a query appears towards far or near keys; positions of near ones are counted from the first of them.
+  func position(_ query: Int, isFar: Bool) -> Int {
+    isFar ? min(query - far.shift, far.queryLimit) : query - near.lowerBound
+  }
 
   private func tiles(_ keys: Int) -> Int { (keys + Int(IHP_PANEL) - 1) / Int(IHP_PANEL) }
   /// Tiles of up to 64 keys: far ones first.
@@ -267,25 +268,34 @@ struct AttentionJob {
     held.hold(indices, indices.count, kinds, of: input.blocks, layer: layer, kvHead: kvHead)
   }
 
-  /// Writes a tile's key indices and positions, and each row's range of columns.
+  /// Writes which keys a tile has.
+  func fillKeys(_ index: Int, _ indices: UnsafeMutablePointer<Int32>) {
+    let (isFar, start, count) = tile(index)
+    fill(indices, isFar ? far.indices : nil, start, count, from: near.lowerBound + start)
+  }
+
+  /// A part of a list, or, without one, consecutive numbers.
+  private func fill(
+    _ numbers: UnsafeMutablePointer<Int32>, _ list: [Int32]?, _ start: Int, _ count: Int,
+    from first: Int
+  ) {
+    if let list {
+      list[start..<start + count].withUnsafeBufferPointer {
+        if let first = $0.baseAddress { numbers.update(from: first, count: count) }
+      }
+    } else {
+      // Wrapping sums, so that they are computed by vectors.
+      let first = Int32(first)
+      for column in 0..<Int32(count) { numbers[Int(column)] = first &+ column }
+    }
+  }
+
+  /// Writes the positions of a tile's keys, which are known, and each row's range of columns.
   func fillTile(
     _ index: Int, _ memory: TileMemory, _ indices: UnsafeMutablePointer<Int32>
   ) {
     let (isFar, start, count) = tile(index)
-    if isFar {
-      for (source, copy) in [(far.indices, indices), (far.positions, memory.positions)] {
-        source[start..<start + count].withUnsafeBufferPointer {
-          if let first = $0.baseAddress { copy.update(from: first, count: count) }
-        }
-      }
-    } else {
-      // Wrapping sums, so that they are computed by vectors.
-      let (key, position) = (Int32(near.lowerBound + start), Int32(start))
-      for column in 0..<Int32(count) {
-        indices[Int(column)] = key &+ column
-        memory.positions[Int(column)] = position &+ column
-      }
-    }
+    fill(memory.positions, isFar ? far.positions : nil, start, count, from: start)
     let (first, last) = (memory.first, memory.last)
     var end = 0
     for (row, query) in queries.enumerated() {

@@ -139,7 +139,7 @@ extension CPUBackend {
     let element = isFew ? IHP_F32 : table.product_element
     loadQueries(job, rotations, memory)
     var (indices, next) = (memory.indices, memory.nextIndices)
-    if !tiles.isEmpty { job.fillTile(tiles.lowerBound, memory, indices) }
+    if !tiles.isEmpty { job.fillKeys(tiles.lowerBound, indices) }
     let blocks = job.input.blocks
     // Few rows are soon done with a tile: the pages of several are held at once.
     let together = blocks.store.pages.map { $0.isTight ? 1 : isFew ? 8 : 2 }
@@ -150,18 +150,29 @@ extension CPUBackend {
           if let together, (tile - tiles.lowerBound) % together == 0 {
             job.hold(tile..<min(tile + together, tiles.upperBound), [.keys, .values], held)
           }
-          score(tile, of: job, rotations, memory, indices, &keys, values: isFew ? values : nil)
-          table.softmax_fold(
-            memory.scores, rows, count, memory.first, memory.last, size, element, &state)
+          job.fillTile(tile, memory, indices)
           let isLast = tile + 1 == tiles.upperBound
-          if !isLast { job.fillTile(tile + 1, memory, next) }
+          if !isLast { job.fillKeys(tile + 1, next) }
           if isFew {
-            // Keys and values of few queries come from memory: each prefetches what is loaded after it.
+            // Keys and values of few queries come from memory, which is kept busy: scores take longer than sums of
+            // values, so a quarter of the next keys is prefetched beside them.
+            let nextCount = isLast ? 0 : job.tile(tile + 1).count
+            let early = min(nextCount, panel / 4)
+            score(
+              tile, of: job, rotations, memory, indices, keys,
+              ahead: ihp_ahead(rows: values, indices: indices, count: count),
+              further: ihp_ahead(rows: keys, indices: next, count: early))
+            table.softmax_fold(
+              memory.scores, rows, count, memory.first, memory.last, size, element, &state)
             table.add_values(
-              &values, indices, count, size, &keys, next, isLast ? 0 : job.tile(tile + 1).count,
+              values, indices, count, size,
+              ihp_ahead(rows: keys, indices: next + early, count: nextCount - early),
               memory.scores, rows, panel, state.output)
           } else {
-            table.pack_values(&values, indices, count, size, memory.gathered, memory.values)
+            score(tile, of: job, rotations, memory, indices, keys)
+            table.softmax_fold(
+              memory.scores, rows, count, memory.first, memory.last, size, element, &state)
+            table.pack_values(values, indices, count, size, memory.gathered, memory.values)
             // Pairs: what is beyond an odd last key weighs nothing.
             let depth = element == IHP_F32 ? count : (count + 1) / 2 * 2
             for column in stride(from: 0, to: size, by: panel) {
@@ -178,10 +189,11 @@ extension CPUBackend {
     held.release()
   }
 
-  /// Scores a tile of keys, whose places have been filled in, by all rows of a job.
+  /// Scores a tile of keys, whose places have been filled in, by all rows of a job; few rows prefetch meanwhile.
   func score(
     _ tile: Int, of job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory,
-    _ indices: UnsafeMutablePointer<Int32>, _ keys: inout ihp_rows, values: ihp_rows?
+    _ indices: UnsafeMutablePointer<Int32>, _ keys: UnsafePointer<ihp_rows>,
+    ahead: ihp_ahead = ihp_ahead(), further: ihp_ahead = ihp_ahead()
   ) {
     defer {
       if let cap = job.input.shape.softCap {
@@ -203,7 +215,7 @@ extension CPUBackend {
     guard rows <= Self.fewRows else {
       if !isBlended { rotation = rotations.tile(memory.positions, count, memory.blended) }
       table.pack_keys(
-        &keys, indices, count, size, rotation, rotations.half, memory.positions, memory.gathered,
+        keys, indices, count, size, rotation, rotations.half, memory.positions, memory.gathered,
         memory.keys)
       table.gemm(
         table.product_element, queries, size * elementsPerFloat, rows, memory.keys, size,
@@ -214,12 +226,9 @@ extension CPUBackend {
       queries = rebase(job, count, isFar: isFar, rotations, memory) ?? queries
       rotation = rotations.tile(memory.positions, count, memory.blended)
     }
-    func score(_ ahead: UnsafePointer<ihp_rows>?) {
-      table.score_stored(
-        &keys, indices, count, size, rotation, rotations.half, memory.positions, ahead,
-        indices, memory.gathered, queries, rows, memory.scores, panel)
-    }
-    if var values { score(&values) } else { score(nil) }
+    table.score_stored(
+      keys, indices, count, size, rotation, rotations.half, memory.positions, ahead, further,
+      memory.gathered, queries, rows, memory.scores, panel)
   }
 
   /// Counts a tile's positions from its first one, and rotates the queries back by as much: rotations of
@@ -233,17 +242,16 @@ extension CPUBackend {
     for column in 1..<max(1, count) { least = min(least, memory.positions[column]) }
     let base = Int(least)
     let first = job.input.start + job.queries.lowerBound
-    let place = isFar ? job.farPosition : job.nearPosition
-    guard base > 0, place(first) >= base else { return nil }
+    guard base > 0, job.position(first, isFar: isFar) >= base else { return nil }
     for column in 0..<count { memory.positions[column] &-= least }
-    loadQueries(job, rotations, into: memory.keys) { place($0) - base }
+    loadQueries(job, rotations, into: memory.keys, isFar: isFar, from: base)
     return memory.keys
   }
 
   /// Loads a job's queries; many, which are multiplied in panels, in the precision of the products.
   private func loadQueries(_ job: AttentionJob, _ rotations: Rotations, _ memory: TileMemory) {
-    loadQueries(job, rotations, into: memory.near, at: job.nearPosition)
-    if !job.far.isEmpty { loadQueries(job, rotations, into: memory.far, at: job.farPosition) }
+    loadQueries(job, rotations, into: memory.near, isFar: false)
+    if !job.far.isEmpty { loadQueries(job, rotations, into: memory.far, isFar: true) }
     guard job.rowCount > Self.fewRows, table.product_element != IHP_F32 else { return }
     for queries in job.far.isEmpty ? [memory.near] : [memory.near, memory.far] {
       for row in 0..<job.rowCount {
@@ -256,10 +264,10 @@ extension CPUBackend {
   /// Elements of a product that lie where one float does.
   private var elementsPerFloat: Int { MemoryLayout<Float>.size / productBytes }
 
-  /// Copies a job's queries, head by head, scaled and rotated to the positions that they appear at.
+  /// Copies a job's queries, head by head, scaled and rotated to the positions that they appear at, counted from `base`.
   private func loadQueries(
     _ job: AttentionJob, _ rotations: Rotations, into rows: UnsafeMutablePointer<Float>,
-    at position: (Int) -> Int
+    isFar: Bool, from base: Int = 0
   ) {
     let size = job.headSize
     let queries = job.input.queries.floats
@@ -267,7 +275,8 @@ extension CPUBackend {
     withUnsafeTemporaryAllocation(of: Float.self, capacity: max(1, rotations.width)) { memory in
       guard let memory = memory.baseAddress else { return }
       for (index, query) in job.queries.enumerated() {
-        let rotation = rotations.row(position(job.input.start + query), memory)
+        let position = job.position(job.input.start + query, isFar: isFar) - base
+        let rotation = rotations.row(position, memory)
         for (place, head) in job.heads.enumerated() {
           table.rotate(
             queries + query * width + head * size, rotation, rotations.half, size,

@@ -67,7 +67,8 @@ final class CPUBlockTable: DeviceBlockTable {
   /// Calls `body` with the keys or values of a head, a row per token; above a lower tier only those that `held` holds
   /// may be read.
   func withRows<Result>(
-    _ kind: Kind, layer: Int, kvHead: Int, _ held: HeldPages, _ body: (inout ihp_rows) -> Result
+    _ kind: Kind, layer: Int, kvHead: Int, _ held: HeldPages,
+    _ body: (UnsafePointer<ihp_rows>) -> Result
   ) -> Result {
     let format = store.format
     func rows(_ blocks: UnsafePointer<UnsafePointer<UInt8>?>?, _ offset: Int) -> ihp_rows {
@@ -76,31 +77,29 @@ final class CPUBlockTable: DeviceBlockTable {
         element: format.element.kernelElement, offset: offset, stride: format.rowByteCount)
     }
     guard store.pages == nil else {
-      var paged = rows(held.addresses(kind, count: blocks.count), 0)
-      return body(&paged)
+      return withUnsafePointer(to: rows(held.addresses(kind, count: blocks.count), 0), body)
     }
     return self.rows.withUnsafeBufferPointer { blocks in
-      var rows = rows(
-        blocks.baseAddress, offset(kind, layer: layer, kvHead: kvHead))
-      return body(&rows)
+      withUnsafePointer(
+        to: rows(blocks.baseAddress, offset(kind, layer: layer, kvHead: kvHead)), body)
     }
   }
 
   /// Calls `body` with the groups of a sketch of a head's keys.
   func withGroups(
-    _ sketch: KeySketch, layer: Int, kvHead: Int, _ body: (inout ihp_rows) -> Void
+    _ sketch: KeySketch, layer: Int, kvHead: Int, _ body: (UnsafePointer<ihp_rows>) -> Void
   ) {
     let format = store.format
     guard let index = format.sketches.firstIndex(of: sketch) else {
       preconditionFailure("the cache keeps no \(sketch)")
     }
     sketches[index].withUnsafeBufferPointer { blocks in
-      var rows = ihp_rows(
+      let rows = ihp_rows(
         blocks: blocks.baseAddress,
         block_shift: UInt32(format.groupsPerBlock(sketch).trailingZeroBitCount), element: IHP_F32,
         offset: store.sketchOffset(sketch, layer: layer, kvHead: kvHead),
         stride: format.groupByteCount(sketch))
-      body(&rows)
+      withUnsafePointer(to: rows, body)
     }
   }
 

@@ -54,10 +54,11 @@ extension CPUBackend {
       var place = 0
       for tile in 0..<job.tileCount {
         let count = job.tile(tile).count
+        job.fillKeys(tile, memory.indices)
         job.fillTile(tile, memory, memory.indices)
         job.hold(tile..<tile + 1, [.keys], held)
         job.input.blocks.withRows(.keys, layer: job.layer, kvHead: job.kvHead, held) { keys in
-          score(tile, of: job, rotations, memory, memory.indices, &keys, values: nil)
+          score(tile, of: job, rotations, memory, memory.indices, keys)
         }
         table.softmax_fold(
           memory.scores, rows, count, memory.first, memory.last, size, IHP_F32, &state)

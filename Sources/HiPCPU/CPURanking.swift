@@ -71,11 +71,6 @@ struct PackedColumns {
 /// Which rows a tile of up to 64 columns has, and the positions that they are rotated to.
 struct ColumnTile {
   let indices, positions: UnsafeMutablePointer<Int32>
-
-  /// Where the tile's `key`-th key stands: folded keys are 16 columns apart, so that vectors add up.
-  static func column(of key: Int, fold: Int) -> Int {
-    fold == 1 ? key : key % fold * (Int(IHP_PANEL) / fold) + key / fold
-  }
 }
 
 extension CPUBackend {
@@ -103,7 +98,7 @@ extension CPUBackend {
   /// for another tile, and says whether those of the next are, too.
   func rank(
     _ rows: ScoredRows, _ kind: ScoredColumns, _ ranking: ChunkRanking,
-    _ stored: inout ihp_rows, _ scratch: Scratch,
+    _ stored: UnsafePointer<ihp_rows>, _ scratch: Scratch,
     fill: (_ start: Int, ColumnTile) -> Void = { _, _ in },
     hold: (_ start: Int) -> Bool = { _ in true }
   ) {
@@ -131,7 +126,7 @@ extension CPUBackend {
         fold(rows, ranking, scratch) { start, first, height, tile in
           let done = start / KVFormat.groupSize
           score(
-            &stored, groups + done, min(panel / KVFormat.groupSize, known - done), known - done,
+            stored, groups + done, min(panel / KVFormat.groupSize, known - done), known - done,
             size, queries + first * queryWidth, height, tile, panel)
         }
       }
@@ -146,19 +141,17 @@ extension CPUBackend {
       var next = ColumnTile(
         indices: scratch.takeIntegers(panel), positions: scratch.takeIntegers(panel))
       fill(0, next)
-      withUnsafePointer(to: &stored) { stored in
-        fold(rows, ranking, scratch) { start, first, height, tile in
-          let isNextHeld = hold(start)
-          swap(&read, &next)
-          let hasNext = start + panel < rows.columns
-          if hasNext { fill(start + panel, next) }
-          let rotation = rotations?.tile(read.positions, panel, tileRotations)
-          table.score_stored(
-            stored, read.indices, panel, size, rotation, rotations?.half ?? 0, read.positions,
-            hasNext && isNextHeld ? stored : nil, next.indices, gathered,
-            rows.queries + first * size, height,
-            tile, panel)
-        }
+      fold(rows, ranking, scratch) { start, first, height, tile in
+        let isNextHeld = hold(start)
+        swap(&read, &next)
+        let hasNext = start + panel < rows.columns
+        if hasNext { fill(start + panel, next) }
+        let rotation = rotations?.tile(read.positions, panel, tileRotations)
+        table.score_stored(
+          stored, read.indices, panel, size, rotation, rotations?.half ?? 0, read.positions,
+          ihp_ahead(rows: stored, indices: next.indices, count: hasNext && isNextHeld ? panel : 0),
+          ihp_ahead(), gathered, rows.queries + first * size, height,
+          tile, panel)
       }
     case .keys(let rotations, let packed):
       let gathered = scratch.take(panel * size)
@@ -171,7 +164,7 @@ extension CPUBackend {
           fill(start, read)
           let rotation = rotations?.tile(read.positions, panel, tileRotations)
           table.pack_coarse(
-            &stored, read.indices, panel, size, rotation, rotations?.half ?? 0,
+            stored, read.indices, panel, size, rotation, rotations?.half ?? 0,
             read.positions, gathered, panels + start / panel * panelSize)
         }
       }

@@ -137,7 +137,7 @@ extension CPUBackend {
     }
   }
 
-  func withKeys(_ job: ScoringJob, _ held: HeldPages, _ body: (inout ihp_rows) -> Void) {
+  func withKeys(_ job: ScoringJob, _ held: HeldPages, _ body: (UnsafePointer<ihp_rows>) -> Void) {
     job.call.input.blocks.withRows(.keys, layer: job.call.layer, kvHead: job.kvHead, held, body)
   }
 
@@ -151,7 +151,7 @@ extension CPUBackend {
 
   /// Calls `body` with the groups of a sketch of a job's keys.
   private func withGroups(
-    _ job: ScoringJob, _ sketch: KeySketch, _ body: (inout ihp_rows) -> Void
+    _ job: ScoringJob, _ sketch: KeySketch, _ body: (UnsafePointer<ihp_rows>) -> Void
   ) {
     job.call.input.blocks.withGroups(
       sketch, layer: job.call.layer, kvHead: job.kvHead, body)
@@ -209,7 +209,7 @@ extension CPUBackend {
           hold(probes, count, of: job, held)
           withKeys(job, held) { keyRows in
             table.pack_keys(
-              &keyRows, probes, count, size, rotation, job.rotations.half, positions, gathered, keys
+              keyRows, probes, count, size, rotation, job.rotations.half, positions, gathered, keys
             )
           }
           table.gemm(IHP_F32, branches[branch], size, rows, keys, size, products, panel, panel, 0)
@@ -268,7 +268,7 @@ extension CPUBackend {
     let scored = ScoredRows(
       queries: queries, count: rows, headSize: size, columns: 2 * active, fold: 2, total: scores)
     withGroups(job, .means(ofKeys: Self.keysPerMean)) { groups in
-      rank(scored, kind, job.pruning.ranking, &groups, scratch)
+      rank(scored, kind, job.pruning.ranking, groups, scratch)
     }
   }
 
@@ -310,7 +310,7 @@ extension CPUBackend {
       total: totals)
     if isFourBit {
       withGroups(job, .fourBit) { groups in
-        rank(rows, kind, ranking, &groups, scratch)
+        rank(rows, kind, ranking, groups, scratch)
       }
     } else {
       let held = heldPages(thread)
@@ -318,21 +318,31 @@ extension CPUBackend {
       let isTight = job.call.input.blocks.store.pages?.isTight ?? false
       let heldKeys = isTight ? Int(IHP_PANEL) : Self.heldKeys
       withKeys(job, held) { keys in
-        rank(rows, kind, ranking, &keys, scratch) { start, tile in
+        rank(rows, kind, ranking, keys, scratch) { start, tile in
           var (chunk, inside) = start.quotientAndRemainder(dividingBy: chunkSize)
           // A tile that is not full repeats the last chunk; its columns do not count.
           var first = job.chunks[min(chunk, packed - 1)]
-          for key in 0..<Int(IHP_PANEL) {
-            let column = ColumnTile.column(of: key, fold: fold)
-            tile.indices[column] = first + Int32(inside)
+          let width = Int(IHP_PANEL) / fold
+          for group in 0..<width {
+            // Folded keys are 16 columns apart, so that vectors add up; wrapping sums are computed by vectors.
+            tile.indices[group] = first &+ Int32(truncatingIfNeeded: inside)
             if rotates {
-              tile.positions[column] =
-                keyPosition(job, chunk: min(chunk, packed - 1), key: first + Int32(inside)) ?? 0
+              for part in 0..<fold {
+                tile.positions[part * width + group] =
+                  keyPosition(
+                    job, chunk: min(chunk, packed - 1), key: first + Int32(inside + part)) ?? 0
+              }
             }
-            inside += 1
+            inside += fold
             if inside == chunkSize {
               (chunk, inside) = (chunk + 1, 0)
               first = job.chunks[min(chunk, packed - 1)]
+            }
+          }
+          for part in 1..<max(1, fold) {
+            for group in 0..<width {
+              tile.indices[part &* width &+ group] =
+                tile.indices[group] &+ Int32(truncatingIfNeeded: part)
             }
           }
         } hold: { start in

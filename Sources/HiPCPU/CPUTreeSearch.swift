@@ -78,7 +78,7 @@ extension CPUBackend {
         hold(probes, columns, of: job, held)
         withKeys(job, held) { keyRows in
           table.pack_keys(
-            &keyRows, probes, columns, headSize, rotation,
+            keyRows, probes, columns, headSize, rotation,
             job.rotations.half, positions, gathered, keys)
         }
         table.gemm(IHP_F32, queries, headSize, rows, keys, headSize, products, panel, panel, 0)

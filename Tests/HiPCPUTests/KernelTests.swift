@@ -431,11 +431,10 @@ import Testing
           turns.withUnsafeBufferPointer { turns in
             table.score_stored(
               &rowsOfKeys, indices, count, headSize, half == 0 ? nil : turns.baseAddress, half,
-              positions, nil, nil, &scratch, queries, rows, &scores, 64)
+              positions, ihp_ahead(), ihp_ahead(), &scratch, queries, rows, &scores, 64)
           }
-          var ahead = rowsOfKeys
           table.add_values(
-            &rowsOfKeys, indices, count, headSize, &ahead, indices, count, weights, rows, 64, &sums)
+            &rowsOfKeys, indices, count, headSize, ihp_ahead(), weights, rows, 64, &sums)
         }
       }
       // Elements of Q8_0 here reach 12; sums of 37 of them, or of 160.

@@ -98,9 +98,16 @@ typedef struct ihp_rows {
   size_t stride;
 } ihp_rows;
 
+/// Rows that a kernel prefetches while it computes with others; without a count none.
+typedef struct ihp_ahead {
+  const ihp_rows *rows;
+  const int32_t *indices;
+  size_t count;
+} ihp_ahead;
+
 /// Running state of an online softmax over rows of one head size.
 typedef struct ihp_softmax {
-  /// Largest score so far per row; -INFINITY while a row has seen no key.
+  /// Per row a score that is at most SOFTMAX_SLACK less than the largest so far; -INFINITY while it has seen no key.
   float *maximum;
   /// Sum of exp(score - maximum) per row.
   float *sum;
@@ -176,16 +183,15 @@ typedef struct ihp_kernels {
                     void *panel);
   /// scores[r][j] = dot(query r, stored key indices[j]) for `count` (at most 64) keys, rotated as by
   /// `pack_keys`: for few queries, loads keys once and packs nothing. `scratch` holds
-  /// 64 * head_size floats. Prefetches the rows of `ahead` (null: none) at `next_indices`.
+  /// 64 * head_size floats. Prefetches a row of `ahead` for each key, and one of `further` for every fourth.
   void (*score_stored)(const ihp_rows *keys, const int32_t *indices, size_t count,
                        size_t head_size, const float *table, size_t half,
-                       const int32_t *positions, const ihp_rows *ahead,
-                       const int32_t *next_indices, float *scratch, const float *queries, size_t rows, float *scores, size_t ld);
-  /// out[r] += sum over j of weights[r][j] * stored value indices[j], for few rows. Prefetches
-  /// `next_count` rows of `ahead`, at `next`.
+                       const int32_t *positions, ihp_ahead ahead, ihp_ahead further,
+                       float *scratch, const float *queries, size_t rows, float *scores, size_t ld);
+  /// out[r] += sum over j of weights[r][j] * stored value indices[j], for few rows. Prefetches a row of `ahead` for
+  /// each value.
   void (*add_values)(const ihp_rows *values, const int32_t *indices, size_t count,
-                     size_t head_size, const ihp_rows *ahead, const int32_t *next,
-                     size_t next_count, const float *weights, size_t rows, size_t ld, float *out);
+                     size_t head_size, ihp_ahead ahead, const float *weights, size_t rows, size_t ld, float *out);
   /// Gathers `count` (at most 64) values and packs them as the depth of panels, one for every 64
   /// dimensions, 64 * 64 floats apart. `scratch` holds 64 * head_size floats.
   void (*pack_values)(const ihp_rows *values, const int32_t *indices, size_t count,
