@@ -119,6 +119,55 @@ def peer():
     return machine(ours["Decode"]) + ".\n\n" + table(head, rows)
 
 
+def in_bytes():
+    """Prefill by products in bytes beside those in float32: medians of rounds in turn, and the ratios of each round."""
+    documents = result("bytes")
+    names = {"SmolLM2": "SmolLM2-135M-Instruct, Q4_1", "llama-3.2-1b": "Llama-3.2-1B shape, Q8_0"}
+    rows = []
+    for key, name in names.items():
+        sets = {}
+        for it in documents:
+            if it["model"].startswith(key):
+                sets.setdefault(kernel_set(it), []).append(it["results"][0]["tokensPerSecond"]["median"])
+        for plain, dots in (("avx512", "avx512-vnni"), ("avx2", "avx2-vnni")):
+            ratios = sorted(a / b for a, b in zip(sets[dots], sets[plain]))
+            rows.append(
+                (
+                    name,
+                    f"`{dots}` / `{plain}`",
+                    *(number(statistics.median(sets[it])) for it in (plain, dots)),
+                    f"{statistics.median(ratios):.1f}",
+                    f"{ratios[0]:.1f} to {ratios[-1]:.1f}",
+                )
+            )
+    head = ("Prefill of 512", "Sets", "float32, tokens/s", "Bytes, tokens/s", "Ratio", "Range of 3 rounds")
+    return f"{processor(documents[0])}.\n\n" + table(head, rows)
+
+
+def builds():
+    """Prefill beside builds of llama.cpp, rounds in turn."""
+    rows = []
+    for name in ("avx512", "amx"):
+        models = {}
+        for it in result(f"peer-{name}"):
+            models.setdefault(it["own"]["model"].split(",")[0], []).append(
+                (it["own"]["results"][0]["tokensPerSecond"]["median"], it["other"][0]["avg_ts"])
+            )
+        for model, rounds in models.items():
+            ratios = sorted(own / other for own, other in rounds)
+            rows.append(
+                (
+                    f"`{model}`",
+                    f"`{name}`",
+                    *(number(statistics.median(it[side] for it in rounds)) for side in (0, 1)),
+                    f"{statistics.median(ratios):.1f}",
+                    f"{ratios[0]:.1f} to {ratios[-1]:.1f}",
+                )
+            )
+    head = ("Prefill of 512", "Build of llama.cpp", "Tokens/s", "llama.cpp", "Ratio", "Range of 3 rounds")
+    return machine(result("peer-amx")[0]["own"]) + ".\n\n" + table(head, rows)
+
+
 def scores(*names):
     def make():
         documents = [result(name) for name in names]
@@ -134,7 +183,13 @@ def scores(*names):
             for document in documents
             for it in document["results"]
         ]
-        note = f"{machine(documents[0])}; {documents[0]['model']}, seed {documents[0]['seed']}."
+        machines = {}
+        for document in documents:
+            machines.setdefault(machine(document), []).extend(f"`{it['policy']}`" for it in document["results"])
+        note = "; ".join(
+            it if len(machines) == 1 else f"{', '.join(dict.fromkeys(policies))}: {it}" for it, policies in machines.items()
+        )
+        note += f"; {documents[0]['model']}, seed {documents[0]['seed']}."
         head = ("Task", "Tokens", "Policy", "Score", "95 % interval", "Questions")
         return note + "\n\n" + table(head, rows)
 
@@ -426,6 +481,8 @@ TABLES = {
     "prefill-1b": speed("prefill-1b"),
     "kernels": kernels,
     "peer": peer,
+    "builds": builds,
+    "bytes": in_bytes,
     "tiers": tiers,
     "restores": restores,
     "needles": scores("needle", "needle-others"),
@@ -437,8 +494,8 @@ TABLES = {
     "retention-demo": retention("retention-demo"),
     "retention-smollm2": retention("retention-smollm2", "retention-smollm2-far"),
     "retention-gemma3": retention("retention-gemma3"),
-    "question-demo": scores("question-demo"),
-    "question-smollm2": scores("question-smollm2"),
+    "question-demo": scores("question-demo", "question-demo-dense"),
+    "question-smollm2": scores("question-smollm2", "question-smollm2-dense"),
     "gpu": gpu,
     "continuation": written("continuation-demo", "continuation-smollm2", "continuation-gemma3"),
     "suite": scores("suite-demo", "suite-smollm2", "suite-gemma3"),

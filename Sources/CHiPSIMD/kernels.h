@@ -462,6 +462,10 @@ static void rotate(const float *x, const float *table, size_t half, size_t head_
   rotate_row(x, table, half, head_size, scale, out);
 }
 
+#if IN_INTEGERS && !PRODUCTS_IN_BF16
+#include "products_bytes.h"
+#endif
+
 #include "attention.h"
 #include "peaks.h"
 #include "sketches.h"
@@ -482,6 +486,13 @@ const ihp_kernels IHP_TABLE = {
     .scores_in_integers = IN_INTEGERS,
     .pack = pack,
     .gemm = gemm,
+#if IN_INTEGERS && !PRODUCTS_IN_BF16
+    .input_block_bytes = sizeof(input_block),
+    .panel_block_bytes = PANEL_BLOCK,
+    .prepare_blocks = prepare_blocks,
+    .pack_blocks = pack_blocks,
+    .gemm_blocks = gemm_blocks,
+#endif
 #if IN_TILES
     .release = release_tiles,
 #endif
@@ -503,6 +514,7 @@ const ihp_kernels IHP_TABLE = {
     .weight_bytes = WEIGHT_BYTES,
     .share_tile = share_tile,
     .share_keys = share_keys,
+    .share_means = share_means,
     .share_add = share_add,
     .mean = mean_of_keys,
     .quantize_key = quantize_key,

@@ -71,12 +71,31 @@ INLINE void share_tiles(const void *panels, size_t head_size, const float *queri
   }
 }
 
+/// `share_tiles` of groups of means, two of which make a weight.
+INLINE void share_groups(const ihp_rows *groups, const int32_t *firsts, size_t known, size_t head_size,
+                         const float *queries, size_t rows, size_t columns, float *scores, void *weights, float *maximum,
+                         float *sum) {
+  for (size_t t = 0; t * IHP_PANEL < columns; t++) {
+    const size_t done = t * (IHP_PANEL / GROUP), left = known - done;
+    const size_t count = columns - t * IHP_PANEL < IHP_PANEL ? columns - t * IHP_PANEL : IHP_PANEL;
+    score_means(groups, firsts + done, left < IHP_PANEL / GROUP ? left : IHP_PANEL / GROUP, left, head_size, queries, rows,
+                scores, IHP_PANEL);
+    share_tile(scores, rows, count, 2, (uint8_t *)weights + t * rows * IHP_PANEL / 2 * WEIGHT_BYTES, maximum + t * rows,
+               sum + t * rows);
+  }
+}
+
 #if IN_TILES
 #include "shares_amx.h"
 #else
 static void share_keys(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
                        size_t fold, float *scores, void *weights, float *maximum, float *sum) {
   share_tiles(panels, head_size, queries, rows, columns, fold, scores, weights, maximum, sum);
+}
+
+static void share_means(const ihp_rows *groups, const int32_t *firsts, size_t known, size_t head_size, const float *queries,
+                        size_t rows, size_t columns, float *scores, void *weights, float *maximum, float *sum) {
+  share_groups(groups, firsts, known, head_size, queries, rows, columns, scores, weights, maximum, sum);
 }
 #endif
 

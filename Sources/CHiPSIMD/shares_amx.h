@@ -21,11 +21,17 @@ typedef struct share_row {
   uint32_t since;
 } share_row;
 
-/// The greatest of up to 64 scores, of folded columns.
-INLINE float greatest_score(const vec scores[4], __mmask16 counts) {
+/// Which folded columns count: vectors of weights that stand side by side.
+typedef struct share_counts {
+  __mmask16 lanes[2];
+} share_counts;
+
+/// The greatest of up to 64 scores, of columns of which `fold` make a weight.
+INLINE float greatest_score(const vec scores[4], const int fold, share_counts counts) {
   vec best = -INFINITY;
   for (int v = 0; v < 4; v++)
-    best = __builtin_elementwise_max(best, (vec)_mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), counts, (__m512)scores[v]));
+    best = __builtin_elementwise_max(
+        best, (vec)_mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), counts.lanes[v % (4 / fold)], (__m512)scores[v]));
   return max_lanes(best);
 }
 
@@ -43,10 +49,11 @@ typedef struct share_places {
 } share_places;
 
 /// Weights of tile `t` for `height` rows from `first` on; bits of what is scored, then of their exponentials.
-INLINE void weigh_block(const int32_t *whole, const float *scales, size_t t, size_t first, size_t height,
-                        __mmask16 counts, share_row *states, const share_places *to) {
+INLINE void weigh_block(const int32_t *whole, const float *scales, size_t t, size_t first, size_t height, const int fold,
+                        share_counts counts, share_row *states, const share_places *to) {
+  const int vectors = 4 / fold;
   const vec scale[4] = {load(scales), load(scales + LANES), load(scales + 2 * LANES), load(scales + 3 * LANES)};
-  uint8_t *out = to->weights + (t * to->rows + first) * TILE_SIDE * WEIGHT_BYTES;
+  uint8_t *out = to->weights + (t * to->rows + first) * (size_t)vectors * TILE_SIDE * WEIGHT_BYTES;
   for (size_t r = 0; r < height; r++) {
     share_row *state = states + r;
     vec score[4], bits[4], most = LEAST_WEIGHT;
@@ -61,33 +68,71 @@ INLINE void weigh_block(const int32_t *whole, const float *scales, size_t t, siz
     // Weights are relative to the greatest score of an earlier tile, until one would be too large for a float.
     if (__builtin_expect(_mm512_cmp_ps_mask((__m512)most, _mm512_set1_ps(MOST_WEIGHT), _CMP_NLT_UQ) != 0, 0)) {
       end_weights(state, first + r, to->rows, t, to->maximum, to->sum);
-      const float best = greatest_score(score, counts);
+      const float best = greatest_score(score, fold, counts);
       state->sum = 0.0f;
       state->origin = 127.0f * 8388608.0f - 366393.0f - best * state->slope;
       state->best = best * state->scale;
       state->since = (uint32_t)t;
       for (int v = 0; v < 4; v++) bits[v] = fused(score[v], (vec)state->slope, (vec)state->origin);
     }
-    vec weight = 0.0f;
+    vec weight[2] = {0.0f, 0.0f};
 #pragma clang loop unroll(full)
-    for (int v = 0; v < 4; v++) weight += (vec)nearest(__builtin_elementwise_max(bits[v], (vec)LEAST_WEIGHT));
-    weight = (vec)_mm512_maskz_mov_ps(counts, (__m512)weight);
-    state->sum += weight;
-    STORE_WEIGHT(weight, out + r * TILE_SIDE * WEIGHT_BYTES);
+    for (int v = 0; v < 4; v++) weight[v % vectors] += (vec)nearest(__builtin_elementwise_max(bits[v], (vec)LEAST_WEIGHT));
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v++) {
+      weight[v] = (vec)_mm512_maskz_mov_ps(counts.lanes[v], (__m512)weight[v]);
+      state->sum += weight[v];
+      STORE_WEIGHT(weight[v], out + (r * (size_t)vectors + (size_t)v) * TILE_SIDE * WEIGHT_BYTES);
+    }
   }
 }
 
-static void share_keys(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
-                       size_t fold, float *scores, void *weights, float *maximum, float *sum) {
-  if (fold != 4 || head_size % 64 != 0 || rows > SHARE_BLOCKS * SCORE_BLOCK) {
-    share_tiles(panels, head_size, queries, rows, columns, fold, scores, weights, maximum, sum);
-    return;
+/// Where the columns of tiles come from: panels of keys, or groups of means, which are put side by side on the way.
+typedef struct share_columns {
+  const uint8_t *panels;
+  const ihp_rows *groups;
+  const int32_t *firsts;
+  size_t known, head_size;
+} share_columns;
+
+/// Groups of a tile, and tiles that are prefetched.
+#define TILE_GROUPS (IHP_PANEL / GROUP)
+#define TILES_AHEAD 2
+
+/// The panel of a tile; `room` has space for one.
+INLINE const uint8_t *share_panel(const share_columns *from, size_t t, uint8_t *room) {
+  const size_t head_size = from->head_size;
+  if (from->panels) {
+    const size_t bytes = head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
+    const uint8_t *panel = from->panels + t * bytes;
+    for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(panel + TILES_AHEAD * bytes + line);
+    return panel;
   }
+  float *scales = (float *)(room + head_size * IHP_PANEL);
+  for (size_t i = 0; i < TILE_GROUPS; i++) {
+    // What is missing in the last tile repeats the last group, and does not count.
+    const size_t g = t * TILE_GROUPS + i, last = from->known - 1, next = g + TILES_AHEAD * TILE_GROUPS;
+    const uint8_t *group = group_address(from->groups, from->firsts, g < last ? g : last);
+    const uint8_t *ahead = group_address(from->groups, from->firsts, next < last ? next : last);
+    for (size_t line = 0; line < MEAN_HEADER + GROUP * head_size; line += CACHE_LINE) __builtin_prefetch(ahead + line);
+    gvec scale;
+    load_group(group, &scale);
+    memcpy(scales + i * GROUP, &scale, sizeof scale);
+    for (size_t q = 0; q < head_size / 4; q++)
+      _mm256_storeu_si256((__m256i *)(room + (q * IHP_PANEL + i * GROUP) * 4),
+                          _mm256_loadu_si256((const __m256i *)(group + MEAN_HEADER + q * GROUP * 4)));
+  }
+  return room;
+}
+
+INLINE void share_tiles_of(const share_columns *from, const float *queries, size_t rows, size_t columns, const int fold,
+                           void *weights, float *maximum, float *sum) {
+  const size_t head_size = from->head_size;
   const size_t tiles = (columns + IHP_PANEL - 1) / IHP_PANEL, blocks = (rows + SCORE_BLOCK - 1) / SCORE_BLOCK;
-  const size_t panel_bytes = head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
   tile_queries loaded[SHARE_BLOCKS];
   share_row states[SHARE_BLOCKS * SCORE_BLOCK];
   int32_t whole[2][SCORE_BLOCK * IHP_PANEL] __attribute__((aligned(64)));
+  uint8_t rooms[2][IHP_HEAD_SIZE * IHP_PANEL + IHP_PANEL * sizeof(float)] __attribute__((aligned(64)));
   const share_places places = {weights, maximum, sum, rows};
   memset(sum, 0, tiles * rows * sizeof(float));
   for (size_t b = 0; b < blocks; b++)
@@ -99,21 +144,41 @@ static void share_keys(const void *panels, size_t head_size, const float *querie
     states[r] = (share_row){.slope = scale * (1.44269504f * 8388608.0f), .origin = INFINITY, .scale = scale};
   }
   use_tiles();
-  const uint8_t *first = panels;
-  whole_scores(loaded, head_size, (const uint32_t *)first, whole[0]);
+  const uint8_t *panel = share_panel(from, 0, rooms[0]), *following = panel;
+  whole_scores(loaded, head_size, (const uint32_t *)panel, whole[0]);
   for (size_t unit = 0; unit < tiles * blocks; unit++) {
     const size_t t = unit / blocks, b = unit % blocks, next = unit + 1;
-    const uint8_t *panel = first + t * panel_bytes;
-    if (b == 0 && t + 2 < tiles)
-      for (size_t line = 0; line < panel_bytes; line += CACHE_LINE) __builtin_prefetch(panel + 2 * panel_bytes + line);
     // Matrix units are a block ahead of what is made of their products.
-    if (next < tiles * blocks)
-      whole_scores(loaded + next % blocks, head_size, (const uint32_t *)(first + next / blocks * panel_bytes),
-                   whole[next % 2]);
-    const size_t count = columns - t * IHP_PANEL < IHP_PANEL ? columns - t * IHP_PANEL : IHP_PANEL;
+    if (next < tiles * blocks) {
+      if (next % blocks == 0) following = share_panel(from, next / blocks, rooms[next / blocks % 2]);
+      whole_scores(loaded + next % blocks, head_size, (const uint32_t *)following, whole[next % 2]);
+    }
+    const size_t count = (columns - t * IHP_PANEL < IHP_PANEL ? columns - t * IHP_PANEL : IHP_PANEL) / (size_t)fold;
     const size_t row = b * SCORE_BLOCK, height = rows - row < SCORE_BLOCK ? rows - row : SCORE_BLOCK;
-    weigh_block(whole[unit % 2], (const float *)(panel + head_size * IHP_PANEL), t, row, height,
-                (__mmask16)((1u << count / 4) - 1), states + row, &places);
+    const uint32_t lanes = (uint32_t)(((uint64_t)1 << count) - 1);
+    weigh_block(whole[unit % 2], (const float *)(panel + head_size * IHP_PANEL), t, row, height, fold,
+                (share_counts){{(__mmask16)lanes, (__mmask16)(lanes >> TILE_SIDE)}}, states + row, &places);
+    if (next % blocks == 0) panel = following;
   }
   for (size_t r = 0; r < rows; r++) end_weights(states + r, r, rows, tiles, maximum, sum);
+}
+
+static void share_keys(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
+                       size_t fold, float *scores, void *weights, float *maximum, float *sum) {
+  if (fold != 4 || head_size % 64 != 0 || rows > SHARE_BLOCKS * SCORE_BLOCK) {
+    share_tiles(panels, head_size, queries, rows, columns, fold, scores, weights, maximum, sum);
+    return;
+  }
+  const share_columns keys = {.panels = panels, .head_size = head_size};
+  share_tiles_of(&keys, queries, rows, columns, 4, weights, maximum, sum);
+}
+
+static void share_means(const ihp_rows *groups, const int32_t *firsts, size_t known, size_t head_size, const float *queries,
+                        size_t rows, size_t columns, float *scores, void *weights, float *maximum, float *sum) {
+  if (head_size % 64 != 0 || rows > SHARE_BLOCKS * SCORE_BLOCK) {
+    share_groups(groups, firsts, known, head_size, queries, rows, columns, scores, weights, maximum, sum);
+    return;
+  }
+  const share_columns means = {.groups = groups, .firsts = firsts, .known = known, .head_size = head_size};
+  share_tiles_of(&means, queries, rows, columns, 2, weights, maximum, sum);
 }

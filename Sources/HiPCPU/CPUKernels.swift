@@ -58,9 +58,15 @@ public enum CPUKernels: String, Sendable, CaseIterable {
     return best(IHP_BF16) > 1.2 * best(IHP_F32)
   }
 
-  /// What the factors of products of many rows are rounded to; sums are float32.
+  /// What the factors of other products of many rows are rounded to; sums are float32.
   public var productElement: ElementType {
     table?.pointee.product_element == IHP_BF16 ? .bfloat16 : .float32
+  }
+
+  /// What both factors of products of many rows with quantised weights are rounded to: blocks of 8 bits where there are
+  /// dot products of them and none of bfloat16.
+  public var quantisedProductElement: ElementType {
+    table?.pointee.gemm_blocks == nil ? productElement : .q8_0
   }
 
   /// Whether selections score keys in 8 bits, and single rows are multiplied with quantised blocks in integers.

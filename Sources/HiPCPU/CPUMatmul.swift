@@ -35,13 +35,23 @@ extension CPUBackend {
   }
 
   private func multiplyInPanels(_ calls: [MatmulCall], _ rows: Range<Int>) {
-    guard let inputs = narrowed(calls[0].input.rows(rows), calls[0].scale) else { return }
+    guard
+      let inputs = narrowed(
+        calls[0].input.rows(rows), calls[0].scale, inBlocks: multipliesInBlocks(calls))
+    else { return }
     let grain = panelOutputs(calls)
     let items = calls.reduce(0) { $0 + ($1.weight.rows + grain - 1) / grain }
     let parts = rowParts(rows, items: items)
     run(calls, grain: grain, parts: parts.count) { call, outputs, part, thread in
       multiplyPanel(call, rows, parts[part], outputs, inputs, thread)
     }
+  }
+
+  /// Whether factors of 8 bits are precise enough, and there are products of them: those of single rows round inputs to as
+  /// many bits, but for Q8_0.
+  private func multipliesInBlocks(_ calls: [MatmulCall]) -> Bool {
+    table.gemm_blocks != nil
+      && calls.allSatisfy { $0.weight.element.blockSize > 1 && $0.weight.columns % 32 == 0 }
   }
 
   /// Outputs of an item: as many as products like at once, one panel where these would be fewer items than threads.
@@ -139,43 +149,56 @@ extension CPUBackend {
     let width = call.weight.columns
     let panel = Int(IHP_PANEL)
     let weight = call.weight
-    let left = inputs.rows + (rows.lowerBound - held.lowerBound) * inputs.width * productBytes
+    let left = inputs.rows + (rows.lowerBound - held.lowerBound) * inputs.rowBytes
     let scratch = scratch(thread)
     let most = min(width, table.product_depth)
     /// Bytes of a panel.
     func size(_ depth: Int) -> Int {
-      (depth + Int(IHP_PANEL_DEPTH) - 1) / Int(IHP_PANEL_DEPTH) * Int(IHP_PANEL_DEPTH) * panel
-        * productBytes
+      inputs.isInBlocks
+        ? depth / 32 * table.panel_block_bytes
+        : (depth + Int(IHP_PANEL_DEPTH) - 1) / Int(IHP_PANEL_DEPTH) * Int(IHP_PANEL_DEPTH) * panel
+          * productBytes
     }
+    let pack = inputs.isInBlocks ? table.pack_blocks : table.pack
     let room = (outputs.count + panel - 1) / panel * size(most) / MemoryLayout<Float>.size
     guard scratch.reset(Scratch.size(room)) else { return }
     let panels = UnsafeMutableRawPointer(scratch.take(room))
     for start in stride(from: 0, to: width, by: most) {
       let depth = min(most, width - start)
       for first in stride(from: 0, to: outputs.count, by: panel) {
-        table.pack(
+        pack?(
           weight.element.kernelElement,
           weight.bytes + (outputs.lowerBound + first) * weight.rowByteCount
             + weight.element.byteCount(of: start),
           weight.rowByteCount, min(panel, outputs.count - first), depth,
           panels + first / panel * size(depth))
       }
-      table.gemm(
-        table.product_element, left + start * productBytes, inputs.width, rows.count, panels,
-        depth, call.output.floats(row: rows.lowerBound) + outputs.lowerBound, weight.rows,
-        outputs.count, call.update == .add || start > 0 ? 1 : 0)
+      let output = call.output.floats(row: rows.lowerBound) + outputs.lowerBound
+      let keeps: Int32 = call.update == .add || start > 0 ? 1 : 0
+      if inputs.isInBlocks {
+        table.gemm_blocks(
+          left + start / 32 * table.input_block_bytes, inputs.rowBytes, rows.count, panels, depth,
+          output, weight.rows, outputs.count, keeps)
+      } else {
+        table.gemm(
+          table.product_element, left + start * productBytes, inputs.rowBytes / productBytes,
+          rows.count, panels, depth, output, weight.rows, outputs.count, keeps)
+      }
     }
   }
 
   /// The rows times `scale` in the precision of the products; nil without memory for them.
-  private func narrowed(_ input: DeviceTensor, _ scale: Float) -> PanelInputs? {
-    let isExact = table.product_element == IHP_F32
+  private func narrowed(_ input: DeviceTensor, _ scale: Float, inBlocks: Bool) -> PanelInputs? {
+    let isExact = table.product_element == IHP_F32 && !inBlocks
     let width = input.columns
     guard !isExact || scale != 1 else {
-      return PanelInputs(rows: UnsafeRawPointer(input.floats), width: width)
+      return PanelInputs(
+        rows: UnsafeRawPointer(input.floats), rowBytes: width * MemoryLayout<Float>.size,
+        isInBlocks: false)
     }
+    let bytes = inBlocks ? width / 32 * table.input_block_bytes : width * productBytes
     // A line more than the elements take: rows that lay a power of two apart would share their place in caches.
-    let rowSize = isExact ? width : Scratch.size(width / 2 + 1)
+    let rowSize = isExact ? width : Scratch.size(bytes / MemoryLayout<Float>.size + 1)
     guard
       narrowedInputs.reset(
         Scratch.size(input.rows * rowSize) + pool.threadCount * Scratch.size(width))
@@ -190,16 +213,24 @@ extension CPUBackend {
           for column in 0..<width { scaled[thread][column] = scale * source[column] }
           source = scaled[thread]
         }
-        table.narrow(table.product_element, source, width, rows + row * rowSize)
+        if inBlocks {
+          table.prepare_blocks(source, width, rows + row * rowSize)
+        } else {
+          table.narrow(table.product_element, source, width, rows + row * rowSize)
+        }
       }
     }
-    return PanelInputs(rows: UnsafeRawPointer(rows), width: isExact ? rowSize : 2 * rowSize)
+    return PanelInputs(
+      rows: UnsafeRawPointer(rows), rowBytes: rowSize * MemoryLayout<Float>.size,
+      isInBlocks: inBlocks)
   }
 }
 
 /// Rows that a prefill multiplies, in the precision of the products.
 private struct PanelInputs {
   let rows: UnsafeRawPointer
-  /// Elements from one row to the next.
-  let width: Int
+  /// From one row to the next.
+  let rowBytes: Int
+  /// Whether elements are in blocks of 8 bits.
+  let isInBlocks: Bool
 }

@@ -132,6 +132,16 @@ extension CPUBackend {
       }
     }
     switch kind {
+    case .means(let groups) where ranking == .share:
+      let queries = prepared(rows.count)
+      groups.withUnsafeBufferPointer { groups in
+        guard let first = groups.baseAddress else { return }
+        foldRows(rows, ranking, scratch) { row, height, pass in
+          table.share_means(
+            stored, first, groups.count, size, queries + row * queryWidth, height, rows.columns,
+            pass.tile, pass.weights, pass.maxima, pass.sums)
+        }
+      }
     case .means(let groups): scoreGroups(groups, table.score_means)
     case .fourBit(let groups): scoreGroups(groups, table.score_four_bits)
     case .keys(let rotations, _) where rows.count <= Self.fewRows:

@@ -291,6 +291,54 @@ static void test_panels(const ihp_kernels *table, size_t rows, size_t k, size_t 
   free(x), free(w), free(start), free(inputs), free(panels), free(narrow), free(got), free(want), free(alone);
 }
 
+/// Products in bytes: several panels, sums that go on, each row as if it were alone, and what is no number.
+static void test_blocks(const ihp_kernels *table, const format *f, size_t rows, size_t k, size_t columns) {
+  if (!table->gemm_blocks) return;
+  const size_t stride = k / f->width * f->bytes, ld = k / 32 * table->input_block_bytes + 8;
+  const size_t panel_bytes = k / 32 * table->panel_block_bytes;
+  uint8_t *weights = stored(f, columns, k), *inputs = room(rows * ld);
+  uint8_t *panels = room((columns + IHP_PANEL - 1) / IHP_PANEL * panel_bytes);
+  float *x = randoms(rows * k), *w = room(columns * k * 4), *start = randoms(rows * columns);
+  float *got = room(rows * columns * 4), *want = room(rows * columns * 4), *alone = room(columns * 4);
+  memset(x, 0, 32 * 4);
+  for (size_t r = 0; r < rows; r++) table->prepare_blocks(x + r * k, k, inputs + r * ld);
+  for (size_t first = 0; first < columns; first += IHP_PANEL)
+    table->pack_blocks(f->element, weights + first * stride, stride, columns - first < IHP_PANEL ? columns - first : IHP_PANEL, k,
+                       panels + first / IHP_PANEL * panel_bytes);
+  rounded(x, rows * k, 127, x);
+  for (size_t j = 0; j < columns; j++) base->widen(f->element, weights + j * stride, 0, k, w + j * k);
+  if (f->element != IHP_Q8_0) rounded(w, columns * k, 127, w);
+  double largest = 0;
+  for (size_t r = 0; r < rows; r++)
+    for (size_t j = 0; j < columns; j++) {
+      double sum = start[r * columns + j], size = 0;
+      for (size_t i = 0; i < k; i++) {
+        sum += (double)x[r * k + i] * (double)w[j * k + i];
+        size += fabs((double)x[r * k + i] * (double)w[j * k + i]);
+      }
+      want[r * columns + j] = (float)sum;
+      largest = fmax(largest, size);
+    }
+  memcpy(got, start, rows * columns * 4);
+  table->gemm_blocks(inputs, ld, rows, panels, k, got, columns, columns, 1);
+  expect_close(f->name, got, want, rows * columns, 2e-6 * largest);
+  for (size_t r = 0; r < rows; r++) {
+    memcpy(alone, start + r * columns, columns * 4);
+    table->gemm_blocks(inputs + r * ld, ld, 1, panels, k, alone, columns, columns, 1);
+    expect_bytes("gemm in bytes of one row", got + r * columns, alone, columns * 4);
+  }
+  // Nothing that is no number gets lost.
+  const float wrong[] = {INFINITY, NAN};
+  for (size_t i = 0; i < 2; i++) {
+    x[7] = wrong[i];
+    table->prepare_blocks(x, k, inputs);
+    table->gemm_blocks(inputs, ld, 1, panels, k, alone, columns, columns, 0);
+    checks++;
+    if (!isnan(alone[0])) fail("a product with what is no number", i, alone[0], NAN, 0);
+  }
+  free(weights), free(inputs), free(panels), free(x), free(w), free(start), free(got), free(want), free(alone);
+}
+
 // MARK: Element by element
 
 static void test_elements(const ihp_kernels *table) {
@@ -444,6 +492,11 @@ static void test_table(const ihp_kernels *table) {
   static const size_t panels[][3] = {{1, 16, 64}, {15, 48, 128}, {16, 64, 100}, {32, 512, 128}, {70, 80, 96}, {33, 2080, 128}, {64, 4096, 32}};
   for (size_t s = 0; s < sizeof panels / sizeof *panels; s++)
     test_panels(table, panels[s][0], panels[s][1], panels[s][2]);
+  for (const format *f = formats; f < formats + FORMATS; f++)
+    for (size_t s = 0; s < 4 && f->width > 16; s++) {
+      static const size_t blocks[][3] = {{1, 256, 64}, {15, 512, 100}, {16, 256, 128}, {7, 768, 40}};
+      test_blocks(table, f, blocks[s][0], blocks[s][1], blocks[s][2]);
+    }
   test_elements(table);
   static const size_t heads[][3] = {{64, 32, 4}, {128, 64, 5}, {96, 48, 1}, {160, 20, 3}, {64, 0, 2}, {256, 128, 17}};
   for (const format *f = formats; f < formats + 5; f++)
@@ -456,6 +509,10 @@ static void test_table(const ihp_kernels *table) {
   for (size_t s = 0; s < sizeof shared / sizeof *shared; s++)
     for (int growth = 0; growth < 3; growth++)
       test_shares_of_keys(table, shared[s][0], shared[s][1], shared[s][2], shared[s][3], (float)(growth * growth));
+  static const size_t halves[][3] = {{64, 32, 192}, {64, 5, 330}, {128, 33, 100}, {80, 7, 40}, {256, 64, 256}};
+  for (size_t s = 0; s < sizeof halves / sizeof *halves; s++)
+    for (int growth = 0; growth < 3; growth++)
+      test_shares_of_means(table, halves[s][0], halves[s][1], halves[s][2], (float)(growth * growth));
   // Each weight is a float when relative to the first tile's score, but not their sum.
   test_shares_of_keys(table, 64, 1, 70000, 4, -78);
   static const size_t sizes[] = {16, 64, 80, 256}, queries[] = {1, 2, 3, 4, 7, 12, 17, 30};

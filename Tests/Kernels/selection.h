@@ -80,6 +80,54 @@ static void test_shares_of_keys(const ihp_kernels *table, size_t head, size_t ro
   free(maximum), free(sums), free(weights);
 }
 
+/// Shares of means in groups that lie scattered, two of which make a weight.
+static void test_shares_of_means(const ihp_kernels *table, size_t head, size_t rows, size_t columns, float growth) {
+  const size_t tiles = (columns + 63) / 64, known = tiles * 8, bytes = 8 * (2 + head);
+  float *queries = randoms(rows * head), *prepared = room(rows * (head + IHP_QUERY_HEADER) * 4);
+  float *means = randoms(known * 8 * head), *scores = room(rows * 64 * 4);
+  uint8_t *written = room(known * bytes);
+  int32_t *firsts = room((known + 8) * 4);
+  for (size_t g = 0; g < known; g++) firsts[g] = (int32_t)((g * 7 + 3) % known * 8);
+  if (known % 7 == 0)
+    for (size_t g = 0; g < known; g++) firsts[g] = (int32_t)(g * 8);
+  for (size_t i = 0; i < known * 8; i++) {
+    for (size_t k = 0; k < head; k++) means[i * head + k] *= 1 + growth * (float)(i / 64);
+    table->quantize_mean(means + i * head, head, written + i / 8 * bytes, i % 8);
+  }
+  const uint8_t *blocks[1] = {written};
+  ihp_rows groups = {blocks, 30, IHP_F32, 0, bytes};
+  table->prepare_queries(queries, rows, head, prepared);
+  double *exact = room(rows * columns * 8);
+  for (size_t t = 0; t < tiles; t++) {
+    const size_t left = known - t * 8;
+    table->score_means(&groups, firsts + t * 8, left < 8 ? left : 8, left, head, prepared, rows, scores, 64);
+    // Columns j and 32 + j make a weight; a tile that is not full has a half of what it has there.
+    for (size_t r = 0; r < rows; r++)
+      for (size_t j = 0; j < 64; j++) {
+        const size_t key = t * 64 + 2 * (j % 32) + j / 32;
+        if (key < columns) exact[r * columns + key] = scores[r * 64 + j];
+      }
+  }
+  float *want = room(tiles * 32 * 4), *got = room(tiles * 32 * 4);
+  memset(want, 0, tiles * 32 * 4);
+  memset(got, 0, tiles * 32 * 4);
+  for (size_t r = 0; r < rows; r++) {
+    double most = -INFINITY, sum = 0;
+    for (size_t j = 0; j < columns; j++) most = fmax(most, exact[r * columns + j]);
+    for (size_t j = 0; j < columns; j++) sum += exp(exact[r * columns + j] - most);
+    for (size_t j = 0; j < columns; j++) want[j / 2] += (float)(exp(exact[r * columns + j] - most) / sum);
+  }
+  float *maximum = room(rows * tiles * 4), *sums = room(rows * tiles * 4);
+  uint8_t *weights = room(rows * tiles * 32 * table->weight_bytes);
+  table->share_means(&groups, firsts, known, head, prepared, rows, columns, scores, weights, maximum, sums);
+  table->share_add(weights, rows, tiles, 32, maximum, sums, got);
+  const double allowed = table->scores_in_integers ? 0.09 : 1e-4;
+  for (size_t j = 0; j < columns / 2; j++)
+    expect_close("shares of means", got + j, want + j, 1, allowed * (double)want[j] + 1e-5);
+  free(queries), free(prepared), free(means), free(scores), free(written), free(firsts), free(exact), free(want), free(got);
+  free(maximum), free(sums), free(weights);
+}
+
 /// Products of rounded queries with keys, as all tables have to score them.
 static void exact_scores(const float *queries, size_t rows, const float *keys, size_t count, size_t head,
                          int rounds, float *out) {

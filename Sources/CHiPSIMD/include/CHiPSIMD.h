@@ -155,6 +155,16 @@ typedef struct ihp_kernels {
   /// each other. a's elements are IHP_F32, or already `product_element` (then k and lda are even).
   void (*gemm)(ihp_element element, const void *a, size_t lda, size_t rows, const void *panel,
                size_t k, float *c, size_t ldc, size_t columns, int keep);
+  /// Bytes of 32 elements of an input, and of 32 weights of 64 rows, as `gemm_blocks` takes them; 0: this table has no
+  /// products of bytes of many rows.
+  size_t input_block_bytes, panel_block_bytes;
+  /// Brings n elements (a multiple of 32) into blocks of 8 bits with a scale.
+  void (*prepare_blocks)(const float *x, size_t n, void *out);
+  /// `pack` of quantised weights into blocks of 8 bits, n a multiple of 32; of Q8_0 they are what is stored.
+  void (*pack_blocks)(ihp_element element, const void *w, size_t stride, size_t rows, size_t n, void *panel);
+  /// `gemm` of blocks of inputs, rows `stride` bytes apart.
+  void (*gemm_blocks)(const void *a, size_t stride, size_t rows, const void *panel, size_t k, float *c, size_t ldc,
+                      size_t columns, int keep);
   /// Gives back what the calling thread holds of the processor's matrix units, before it waits; null: nothing.
   void (*release)(void);
 
@@ -223,6 +233,9 @@ typedef struct ihp_kernels {
   /// `pack_coarse` follow each other. `scores` holds [rows][64].
   void (*share_keys)(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
                      size_t fold, float *scores, void *weights, float *maximum, float *sum);
+  /// The same of means, two of which make a weight: `known` groups as `score_means` takes them.
+  void (*share_means)(const ihp_rows *groups, const int32_t *firsts, size_t known, size_t head_size, const float *queries,
+                      size_t rows, size_t columns, float *scores, void *weights, float *maximum, float *sum);
   /// Second pass: out[j] += sum over rows of row r's share of softmax mass in weight j, for
   /// `tiles` tiles of `width` (64, 32 or 16) weights; `maximum` is overwritten.
   void (*share_add)(const void *weights, size_t rows, size_t tiles, size_t width, float *maximum, const float *sum,

@@ -39,7 +39,7 @@ struct ModelOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Kernels of the CPU; amx and avx512-bf16 round factors to bfloat16. (default: "
+      "Kernels of the CPU; amx and avx512-bf16 round factors to bfloat16, those with vnni, dotprod or i8mm in their name quantised weights' to 8 bits. (default: "
         + "\(CPUKernels.best.rawValue))", valueName: "set"))
   var kernels: CPUKernels?
 
