@@ -15,23 +15,25 @@ typedef struct input_block {
 #define WEIGHTS_MOVED_BY (SIGNED_BYTES ? 0 : 128)
 
 /// 32 elements as bytes that are moved up by `moved`; returns their scale, of what is no number none.
-INLINE float round_block(const float *x, int32_t moved, void *bytes, int32_t *total) {
+INLINE float round_block(const float *x, int32_t moved, void *bytes, uint32_t *total) {
   vec most = 0.0f, check = 0.0f;
   for (size_t i = 0; i < BLOCK; i += LANES) {
     most = __builtin_elementwise_max(most, __builtin_elementwise_abs(load(x + i)));
     check += load(x + i) * 0.0f;
   }
   const float greatest = max_lanes(most), scale = greatest > 0 ? 127.0f / greatest : 0.0f;
-  *total = store_rounded(x, scale, moved, bytes) + store_rounded(x + BLOCK / 2, scale, moved, (int8_t *)bytes + BLOCK / 2);
+  // Of what is no number sums may be too large: they wrap.
+  *total = (uint32_t)store_rounded(x, scale, moved, bytes);
+  *total += (uint32_t)store_rounded(x + BLOCK / 2, scale, moved, (int8_t *)bytes + BLOCK / 2);
   return greatest / 127.0f + sum_lanes(check);
 }
 
 static void prepare_blocks(const float *x, size_t n, void *out) {
   for (size_t b = 0; b < n / BLOCK; b++) {
     input_block block;
-    int32_t total;
+    uint32_t total;
     block.scale = round_block(x + b * BLOCK, 0, block.elements, &total);
-    block.start = -WEIGHTS_MOVED_BY * total;
+    block.start = (int32_t)(-(uint32_t)WEIGHTS_MOVED_BY * total);
     memcpy((uint8_t *)out + b * sizeof block, &block, sizeof block);
   }
 }
@@ -59,7 +61,7 @@ static void pack_blocks(ihp_element element, const void *w, size_t stride, size_
           scale = half_to_float(block);
           for (size_t j = 0; j < BLOCK; j++) bytes[j] = block[2 + j] ^ WEIGHTS_MOVED_BY;
         } else {
-          int32_t total;
+          uint32_t total;
           scale = round_block(wide + i, WEIGHTS_MOVED_BY, bytes, &total);
         }
         place_block(bytes, scale, r, (uint8_t *)panel + (first + i) / BLOCK * PANEL_BLOCK);

@@ -92,7 +92,7 @@ typedef struct share_columns {
   const uint8_t *panels;
   const ihp_rows *groups;
   const int32_t *firsts;
-  size_t known, head_size;
+  size_t known, tiles, head_size;
 } share_columns;
 
 /// Groups of a tile, and tiles that are prefetched.
@@ -105,7 +105,8 @@ INLINE const uint8_t *share_panel(const share_columns *from, size_t t, uint8_t *
   if (from->panels) {
     const size_t bytes = head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
     const uint8_t *panel = from->panels + t * bytes;
-    for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(panel + TILES_AHEAD * bytes + line);
+    if (t + TILES_AHEAD < from->tiles)
+      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(panel + TILES_AHEAD * bytes + line);
     return panel;
   }
   float *scales = (float *)(room + head_size * IHP_PANEL);
@@ -128,7 +129,7 @@ INLINE const uint8_t *share_panel(const share_columns *from, size_t t, uint8_t *
 INLINE void share_tiles_of(const share_columns *from, const float *queries, size_t rows, size_t columns, const int fold,
                            void *weights, float *maximum, float *sum) {
   const size_t head_size = from->head_size;
-  const size_t tiles = (columns + IHP_PANEL - 1) / IHP_PANEL, blocks = (rows + SCORE_BLOCK - 1) / SCORE_BLOCK;
+  const size_t tiles = from->tiles, blocks = (rows + SCORE_BLOCK - 1) / SCORE_BLOCK;
   tile_queries loaded[SHARE_BLOCKS];
   share_row states[SHARE_BLOCKS * SCORE_BLOCK];
   int32_t whole[2][SCORE_BLOCK * IHP_PANEL] __attribute__((aligned(64)));
@@ -158,7 +159,7 @@ INLINE void share_tiles_of(const share_columns *from, const float *queries, size
     const uint32_t lanes = (uint32_t)(((uint64_t)1 << count) - 1);
     weigh_block(whole[unit % 2], (const float *)(panel + head_size * IHP_PANEL), t, row, height, fold,
                 (share_counts){{(__mmask16)lanes, (__mmask16)(lanes >> TILE_SIDE)}}, states + row, &places);
-    if (next % blocks == 0) panel = following;
+    panel = following;
   }
   for (size_t r = 0; r < rows; r++) end_weights(states + r, r, rows, tiles, maximum, sum);
 }
@@ -169,7 +170,7 @@ static void share_keys(const void *panels, size_t head_size, const float *querie
     share_tiles(panels, head_size, queries, rows, columns, fold, scores, weights, maximum, sum);
     return;
   }
-  const share_columns keys = {.panels = panels, .head_size = head_size};
+  const share_columns keys = {.panels = panels, .tiles = (columns + IHP_PANEL - 1) / IHP_PANEL, .head_size = head_size};
   share_tiles_of(&keys, queries, rows, columns, 4, weights, maximum, sum);
 }
 
@@ -179,6 +180,7 @@ static void share_means(const ihp_rows *groups, const int32_t *firsts, size_t kn
     share_groups(groups, firsts, known, head_size, queries, rows, columns, scores, weights, maximum, sum);
     return;
   }
-  const share_columns means = {.groups = groups, .firsts = firsts, .known = known, .head_size = head_size};
+  const share_columns means = {
+      .groups = groups, .firsts = firsts, .known = known, .tiles = (columns + IHP_PANEL - 1) / IHP_PANEL, .head_size = head_size};
   share_tiles_of(&means, queries, rows, columns, 2, weights, maximum, sum);
 }

@@ -2,7 +2,7 @@
 
 internal import CHiPSIMD
 public import HiPCompute
-internal import HiPTensors
+public import HiPTensors
 
 /// What a machine's cores and memory can do at best: the rooflines that kernels are held against.
 public struct MachinePeaks: Sendable, Hashable, Codable {
@@ -14,6 +14,12 @@ public struct MachinePeaks: Sendable, Hashable, Codable {
   public let bf16GFLOPs: Double
   /// The same in bytes; 0 where the kernels have no such products.
   public let int8GOPs: Double
+
+  /// What products of many rows with such weights are bound by.
+  public func products(with weights: ElementType, by kernels: CPUKernels) -> Double {
+    weights.blockSize > 1 && kernels.quantisedProductElement == .q8_0
+      ? int8GOPs : max(fp32GFLOPs, bf16GFLOPs)
+  }
 }
 
 extension CPUBackend {

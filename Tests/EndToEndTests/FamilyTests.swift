@@ -96,7 +96,7 @@ import Testing
     return goldens
   }
 
-  /// The instruction sets that round no factor, and the one that does.
+  /// By what each instruction set rounds.
   @Test(arguments: goldens, CPUKernels.supported)
   func likelihoodsEqualThoseOfTransformers(_ golden: Golden, _ kernels: CPUKernels) async throws {
     for type in [KVType.f32, .f16] {
@@ -115,10 +115,12 @@ import Testing
         let isLong = item.name == "n200"
         let allowed = golden.path.contains("longrope") && isLong ? 6e-5 : 3e-5
         if kernels.quantisedProductElement == .q8_0, golden.path.contains("mxfp4") {
-          // Tokens whose experts hang by little take other ones where factors are rounded: 8 of 200.
-          let near = errors.map(abs).sorted().dropLast(item.ids.count / 8)
+          // Tokens whose experts hang by little take other ones where factors are rounded: measured 8 of 200, root of the mean
+          // square of the rest 0.053.
+          let near = errors.map(abs).filter { $0 < 0.15 }
           let square = near.reduce(0) { $0 + $1 * $1 } / Double(near.count)
-          #expect(square.squareRoot() < 0.08, "\(item.name): \(square.squareRoot())")
+          #expect(errors.count - near.count <= item.ids.count / 20, "\(item.name): \(worst)")
+          #expect(square.squareRoot() < 0.06, "\(item.name): \(square.squareRoot())")
         } else if isExact {
           #expect(
             rms < allowed && worst < (isLong ? 5e-4 : 1.5e-4), "\(item.name): \(rms), \(worst)")

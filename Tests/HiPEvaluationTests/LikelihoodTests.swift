@@ -28,9 +28,11 @@ import Testing
     let written = try await session.negativeLogLikelihoods(
       ofWriting: Array(ids[350...]), behind: Array(ids[..<350]))
     #expect(written.count == 49)
-    // Steps of one row round otherwise than steps of many.
+    // Steps of one row round otherwise than steps of many, whose factors may be rounded: of a token as much as `GoldenTests`
+    // allow, 0.12 with matrix units.
+    let allowed = CPUKernels.best.quantisedProductElement == .float32 ? 0.1 : 0.3
     for (value, other) in zip(written, read.suffix(49)) {
-      #expect(abs(value - other) < 0.1, "\(value) and \(other)")
+      #expect(abs(value - other) < allowed, "\(value) and \(other)")
     }
     let mean = zip(written, read.suffix(49)).reduce(0) { $0 + $1.0 - $1.1 } / 49
     #expect(abs(mean) < 0.02)

@@ -339,6 +339,31 @@ static void test_blocks(const ihp_kernels *table, const format *f, size_t rows, 
   free(weights), free(inputs), free(panels), free(x), free(w), free(start), free(got), free(want), free(alone);
 }
 
+/// Rows in half precision are packed as the same rows in float32 are.
+static void test_halves(const ihp_kernels *table, size_t head) {
+  enum { count = 37 };
+  uint16_t *halves = room(64 * head * 2);
+  float *wide = room(64 * head * 4), *scratch = room(64 * head * 4);
+  for (size_t i = 0; i < 64 * head; i++) halves[i] = half_bits();
+  // The greatest of a key with a sign, and in the second half of what is looked at together.
+  for (size_t j = 0; j < 64; j++) halves[j * head + (j * 5 + 19) % head] = (uint16_t)(0xc000 | j);
+  base->widen(IHP_F16, halves, 0, 64 * head, wide);
+  int32_t indices[64];
+  for (int i = 0; i < 64; i++) indices[i] = (i * 13 + 5) % 64;
+  const uint8_t *near[1] = {(const uint8_t *)halves}, *far[1] = {(const uint8_t *)wide};
+  ihp_rows half_rows = {near, 6, IHP_F16, 0, head * 2}, wide_rows = {far, 6, IHP_F32, 0, head * 4};
+  const size_t coarse = table->coarse_bytes * head * 64 + 64 * 4, values = (head + 63) / 64 * 64 * 64 * 4;
+  uint8_t *got = room(coarse > values ? coarse : values), *want = room(coarse > values ? coarse : values);
+  table->pack_coarse(&half_rows, indices, 64, head, NULL, 0, indices, scratch, got);
+  table->pack_coarse(&wide_rows, indices, 64, head, NULL, 0, indices, scratch, want);
+  expect_bytes("pack_coarse of halves", got, want, coarse);
+  memset(got, 0, values), memset(want, 0, values);
+  table->pack_values(&half_rows, indices, count, head, scratch, (float *)got);
+  table->pack_values(&wide_rows, indices, count, head, scratch, (float *)want);
+  expect_bytes("pack_values of halves", got, want, values);
+  free(halves), free(wide), free(scratch), free(got), free(want);
+}
+
 // MARK: Element by element
 
 static void test_elements(const ihp_kernels *table) {
@@ -431,14 +456,14 @@ static void test_attention(const ihp_kernels *table, const format *f, size_t hea
   BOTH("mean", got, want, head, 1e-3, own->mean(&stored_rows, 3, 21, head, out));
 
   // Online softmax: two tiles into one state, a third into another, merged.
-  int32_t first[32], last[32];
+  int32_t first[64], last[64];
   for (size_t r = 0; r < rows; r++) first[r] = (int32_t)(r % 5), last[r] = (int32_t)(r == 1 ? r % 5 : 37 - r);
   float *scores = randoms(3 * rows * 64);
   // The second tile has scores far above those that the first one's weights are relative to.
-  for (size_t i = rows * 64; i < 2 * rows * 64; i++) scores[i] *= 12;
+  for (size_t i = rows * 64; i < 2 * rows * 64; i++) scores[i] *= 60;
   for (int pass = 0; pass < 2; pass++) {
     const ihp_kernels *own = pass ? base : table;
-    float *out = pass ? want : got, maximum[2][32], sum[2][32], *output[2] = {room(rows * head * 4), room(rows * head * 4)};
+    float *out = pass ? want : got, maximum[2][64], sum[2][64], *output[2] = {room(rows * head * 4), room(rows * head * 4)};
     ihp_softmax states[2];
     for (int s = 0; s < 2; s++) {
       states[s] = (ihp_softmax){maximum[s], sum[s], output[s]};
@@ -453,7 +478,7 @@ static void test_attention(const ihp_kernels *table, const format *f, size_t hea
       own->add_values(&stored_rows, indices, count, head, (ihp_ahead){0}, tile, rows, 64, output[t / 2]);
       if (own->product_element == IHP_BF16) {
         // Once more with weights for products: no maximum is new.
-        float *products = room(rows * 64 * 4), wide[64], again[32] = {0};
+        float *products = room(rows * 64 * 4), wide[64], again[64] = {0};
         memcpy(products, scores + t * rows * 64, rows * 64 * 4);
         ihp_softmax known = {maximum[t / 2], again, output[t / 2]};
         own->softmax_fold(products, rows, count, whole ? NULL : first, whole ? NULL : last, head, IHP_BF16, &known);
@@ -497,8 +522,9 @@ static void test_table(const ihp_kernels *table) {
       static const size_t blocks[][3] = {{1, 256, 64}, {15, 512, 100}, {16, 256, 128}, {7, 768, 40}};
       test_blocks(table, f, blocks[s][0], blocks[s][1], blocks[s][2]);
     }
+  test_halves(table, 64), test_halves(table, 80), test_halves(table, 256);
   test_elements(table);
-  static const size_t heads[][3] = {{64, 32, 4}, {128, 64, 5}, {96, 48, 1}, {160, 20, 3}, {64, 0, 2}, {256, 128, 17}};
+  static const size_t heads[][3] = {{64, 32, 4}, {128, 64, 5}, {96, 48, 1}, {160, 20, 3}, {64, 0, 2}, {256, 128, 17}, {64, 32, 40}};
   for (const format *f = formats; f < formats + 5; f++)
     for (size_t s = 0; s < sizeof heads / sizeof *heads && f->element != IHP_F64; s++)
       test_attention(table, f, heads[s][0], heads[s][1], heads[s][2]);

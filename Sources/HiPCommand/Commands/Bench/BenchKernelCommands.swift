@@ -138,7 +138,7 @@ struct BenchMatmulCommand: ParsableCommand {
           "\(element.rawValue) \(outputs) x \(width)", rows: rows,
           bytes: outputs * element.byteCount(of: width),
           operations: 2 * Double(rows * outputs * width),
-          peak: max(bench.peaks.fp32GFLOPs, bench.peaks.bf16GFLOPs)
+          peak: bench.peaks.products(with: element, by: bench.backend.kernels)
         ) { bench.backend.multiply([call]) }
       }
     }

@@ -7,6 +7,7 @@ import HiPCPU
 import HiPCompute
 import HiPEvaluation
 import HiPModels
+import HiPTensors
 import InfiniteHiP
 
 struct BenchDecodeCommand: ParsableCommand {
@@ -171,7 +172,8 @@ private final class ModelBench {
       share = "\(decimal(floor * speed.mean * 100, 0)) % reads"
     case .prefill:
       let operations = 2 * Double(model.multiplicationCount) * speed.mean / 1e9
-      let peak = max(peaks.bf16GFLOPs, peaks.fp32GFLOPs)
+      // Weights that are not quantised are few.
+      let peak = peaks.products(with: .q8_0, by: backend.kernels)
       share = "\(decimal(operations / peak * 100, 0)) % products"
     }
     let spread = "\(text(speed.median)) (\(text(speed.min)) to \(text(speed.max)))"
