@@ -190,7 +190,7 @@ let package = Package(
       resources: [.copy("Fixtures")]),
     tests(
       "HiPEvaluationTests",
-      ["HiPEvaluation", "InfiniteHiP", "HiPAttention", "HiPCPU", "HiPTokenization"]),
+      ["HiPEvaluation", "InfiniteHiP", "HiPAttention", "HiPCPU", "HiPTensors", "HiPTokenization"]),
     tests(
       "InfiniteHiPTests",
       ["InfiniteHiP", "HiPModels", "HiPCompute", "HiPAttention", "HiPTokenization"]),

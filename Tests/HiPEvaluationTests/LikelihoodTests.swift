@@ -4,6 +4,7 @@ import Foundation
 import HiPAttention
 import HiPCPU
 import HiPEvaluation
+import HiPTensors
 import HiPTokenization
 import InfiniteHiP
 import TestSupport
