@@ -91,6 +91,9 @@ INLINE void store_bytes(const ivec *numbers, void *out) {
 
 #include INTEGERS
 
+/// How much too high the bytes of weights, keys and means stand as they are multiplied.
+#define MOVED_BY (SIGNED_BYTES ? 0 : 128)
+
 /// 16 numbers times `scale` as bytes, moved up by `moved`; returns the sum of what they are without that.
 INLINE int32_t store_rounded(const float *x, float scale, int32_t moved, void *out) {
   enum { vectors = 16 / LANES };

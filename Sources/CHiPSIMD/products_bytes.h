@@ -11,8 +11,6 @@ typedef struct input_block {
 } input_block;
 
 #define PANEL_BLOCK (BLOCK * IHP_PANEL + IHP_PANEL * sizeof(float))
-/// How much too high the bytes of weights stand as they are multiplied.
-#define WEIGHTS_MOVED_BY (SIGNED_BYTES ? 0 : 128)
 
 /// 32 elements as bytes that are moved up by `moved`; returns their scale, of what is no number none.
 INLINE float round_block(const float *x, int32_t moved, void *bytes, uint32_t *total) {
@@ -33,7 +31,7 @@ static void prepare_blocks(const float *x, size_t n, void *out) {
     input_block block;
     uint32_t total;
     block.scale = round_block(x + b * BLOCK, 0, block.elements, &total);
-    block.start = (int32_t)(-(uint32_t)WEIGHTS_MOVED_BY * total);
+    block.start = (int32_t)(-(uint32_t)MOVED_BY * total);
     memcpy((uint8_t *)out + b * sizeof block, &block, sizeof block);
   }
 }
@@ -59,10 +57,10 @@ static void pack_blocks(ihp_element element, const void *w, size_t stride, size_
         } else if (element == IHP_Q8_0) {
           const uint8_t *block = row + (first + i) / BLOCK * BLOCK_BYTES;
           scale = half_to_float(block);
-          for (size_t j = 0; j < BLOCK; j++) bytes[j] = block[2 + j] ^ WEIGHTS_MOVED_BY;
+          for (size_t j = 0; j < BLOCK; j++) bytes[j] = block[2 + j] ^ MOVED_BY;
         } else {
           uint32_t total;
-          scale = round_block(wide + i, WEIGHTS_MOVED_BY, bytes, &total);
+          scale = round_block(wide + i, MOVED_BY, bytes, &total);
         }
         place_block(bytes, scale, r, (uint8_t *)panel + (first + i) / BLOCK * PANEL_BLOCK);
       }

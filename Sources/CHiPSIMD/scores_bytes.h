@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scores of keys and sketches for a selection, in products of bytes.
 
-/// How much too high the bytes of keys and means stand as they are multiplied.
-#define MOVED_BY (SIGNED_BYTES ? 0 : 128)
-
 /// Elements in 8 bits.
 static void prepare_queries(const float *queries, size_t rows, size_t head_size, float *out) {
   for (size_t r = 0; r < rows; r++) {

@@ -249,24 +249,11 @@ static void test_products(const ihp_kernels *table, const format *f, size_t rows
   free(panel), free(c);
 }
 
-/// Several panels at once, inputs in the precision of products, sums that go on; and each row as if it were alone.
-static void test_panels(const ihp_kernels *table, size_t rows, size_t k, size_t columns) {
-  const size_t depth = (k + IHP_PANEL_DEPTH - 1) / IHP_PANEL_DEPTH * IHP_PANEL_DEPTH;
-  const size_t bytes = table->product_element == IHP_BF16 ? 2 : 4, ld = k + 32, panel_bytes = depth * IHP_PANEL * bytes;
-  if (columns > table->product_columns) columns = table->product_columns;
-  float *x = randoms(rows * k), *w = randoms(columns * k), *start = randoms(rows * columns);
-  uint8_t *inputs = room(rows * ld * bytes), *panels = room((columns + IHP_PANEL - 1) / IHP_PANEL * panel_bytes);
-  float *got = room(rows * columns * 4), *want = room(rows * columns * 4), *alone = room(columns * 4);
+/// What products add to `start`; returns the greatest sum of their amounts.
+static double exact_products(const float *x, size_t rows, const float *w, size_t columns, size_t k, const float *start,
+                             float *want) {
   double largest = 0;
-  // Factors as products take them: what is left are sums in float32.
-  uint8_t *narrow = room(k * bytes);
-  for (size_t j = 0; j < columns; j++) {
-    table->narrow(table->product_element, w + j * k, k, narrow);
-    base->widen(table->product_element, narrow, 0, k, w + j * k);
-  }
-  for (size_t r = 0; r < rows; r++) {
-    table->narrow(table->product_element, x + r * k, k, inputs + r * ld * bytes);
-    base->widen(table->product_element, inputs + r * ld * bytes, 0, k, x + r * k);
+  for (size_t r = 0; r < rows; r++)
     for (size_t j = 0; j < columns; j++) {
       double sum = start[r * columns + j], size = 0;
       for (size_t i = 0; i < k; i++) {
@@ -276,7 +263,28 @@ static void test_panels(const ihp_kernels *table, size_t rows, size_t k, size_t 
       want[r * columns + j] = (float)sum;
       largest = fmax(largest, size);
     }
+  return largest;
+}
+
+/// Several panels at once, inputs in the precision of products, sums that go on; and each row as if it were alone.
+static void test_panels(const ihp_kernels *table, size_t rows, size_t k, size_t columns) {
+  const size_t depth = (k + IHP_PANEL_DEPTH - 1) / IHP_PANEL_DEPTH * IHP_PANEL_DEPTH;
+  const size_t bytes = table->product_element == IHP_BF16 ? 2 : 4, ld = k + 32, panel_bytes = depth * IHP_PANEL * bytes;
+  if (columns > table->product_columns) columns = table->product_columns;
+  float *x = randoms(rows * k), *w = randoms(columns * k), *start = randoms(rows * columns);
+  uint8_t *inputs = room(rows * ld * bytes), *panels = room((columns + IHP_PANEL - 1) / IHP_PANEL * panel_bytes);
+  float *got = room(rows * columns * 4), *want = room(rows * columns * 4), *alone = room(columns * 4);
+  // Factors as products take them: what is left are sums in float32.
+  uint8_t *narrow = room(k * bytes);
+  for (size_t j = 0; j < columns; j++) {
+    table->narrow(table->product_element, w + j * k, k, narrow);
+    base->widen(table->product_element, narrow, 0, k, w + j * k);
   }
+  for (size_t r = 0; r < rows; r++) {
+    table->narrow(table->product_element, x + r * k, k, inputs + r * ld * bytes);
+    base->widen(table->product_element, inputs + r * ld * bytes, 0, k, x + r * k);
+  }
+  const double largest = exact_products(x, rows, w, columns, k, start, want);
   for (size_t first = 0; first < columns; first += IHP_PANEL)
     table->pack(IHP_F32, w + first * k, k * 4, columns - first < IHP_PANEL ? columns - first : IHP_PANEL, k,
                 panels + first / IHP_PANEL * panel_bytes);
@@ -308,17 +316,7 @@ static void test_blocks(const ihp_kernels *table, const format *f, size_t rows, 
   rounded(x, rows * k, 127, x);
   for (size_t j = 0; j < columns; j++) base->widen(f->element, weights + j * stride, 0, k, w + j * k);
   if (f->element != IHP_Q8_0) rounded(w, columns * k, 127, w);
-  double largest = 0;
-  for (size_t r = 0; r < rows; r++)
-    for (size_t j = 0; j < columns; j++) {
-      double sum = start[r * columns + j], size = 0;
-      for (size_t i = 0; i < k; i++) {
-        sum += (double)x[r * k + i] * (double)w[j * k + i];
-        size += fabs((double)x[r * k + i] * (double)w[j * k + i]);
-      }
-      want[r * columns + j] = (float)sum;
-      largest = fmax(largest, size);
-    }
+  const double largest = exact_products(x, rows, w, columns, k, start, want);
   memcpy(got, start, rows * columns * 4);
   table->gemm_blocks(inputs, ld, rows, panels, k, got, columns, columns, 1);
   expect_close(f->name, got, want, rows * columns, 2e-6 * largest);
