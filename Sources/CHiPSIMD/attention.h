@@ -319,24 +319,18 @@ INLINE vec lane_max(const float *row) {
 /// How much greater than the one that weights are relative to a score may be, in nats: no weight is beyond e^8.
 #define SOFTMAX_SLACK 8.0f
 
-/// Rows whose weights are summed up together: one after the other they would wait for each other.
-#define SUMMED_ROWS 16
-
-INLINE void add_sums(const vec totals[SUMMED_ROWS], size_t rows, float *sum) {
-#if LANES == SUMMED_ROWS
-  const vec sums = sum_of_each(totals);
+INLINE void add_sums(const vec totals[REDUCED_ROWS], size_t rows, float *sum) {
+  float sums[REDUCED_ROWS];
+  store_sums(totals, rows, sums);
   for (size_t r = 0; r < rows; r++) sum[r] += sums[r];
-#else
-  for (size_t r = 0; r < rows; r++) sum[r] += sum_lanes(totals[r]);
-#endif
 }
 
 static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t *first,
                          const int32_t *last, size_t head_size, ihp_element weights, ihp_softmax *state) {
-  vec totals[SUMMED_ROWS];
+  vec totals[REDUCED_ROWS];
   for (size_t r = 0; r < rows; r++) {
-    if (r % SUMMED_ROWS == 0) {
-      if (r > 0) add_sums(totals, SUMMED_ROWS, state->sum + r - SUMMED_ROWS);
+    if (r % REDUCED_ROWS == 0) {
+      if (r > 0) add_sums(totals, REDUCED_ROWS, state->sum + r - REDUCED_ROWS);
       memset(totals, 0, sizeof totals);
     }
     float *row = scores + r * IHP_PANEL;
@@ -369,10 +363,10 @@ static void softmax_fold(float *scores, size_t rows, size_t count, const int32_t
       if (weights == PRODUCT_ELEMENT) STORE_WEIGHT(weight, (uint8_t *)row + j * WEIGHT_BYTES);
       else store(row + j, weight);
     }
-    totals[r % SUMMED_ROWS] = total;
+    totals[r % REDUCED_ROWS] = total;
   }
   if (rows > 0) {
-    const size_t done = (rows - 1) / SUMMED_ROWS * SUMMED_ROWS;
+    const size_t done = (rows - 1) / REDUCED_ROWS * REDUCED_ROWS;
     add_sums(totals, rows - done, state->sum + done);
   }
 }

@@ -70,6 +70,29 @@ INLINE quad sums_of(vec a, vec b, vec c, vec d) {
 #include "transpose512.h"
 #endif
 
+/// Rows whose greatest lanes, or sums of lanes, are found together: one after the other they would wait for each other.
+#define REDUCED_ROWS 16
+
+/// The greatest lane of each of `rows` vectors.
+INLINE void store_greatest(const vec lanes[REDUCED_ROWS], size_t rows, float *out) {
+#if LANES == REDUCED_ROWS
+  const vec greatest = greatest_of_each(lanes);
+  memcpy(out, &greatest, rows * sizeof *out);
+#else
+  for (size_t r = 0; r < rows; r++) out[r] = max_lanes(lanes[r]);
+#endif
+}
+
+/// The sum of the lanes of each of `rows` vectors.
+INLINE void store_sums(const vec lanes[REDUCED_ROWS], size_t rows, float *out) {
+#if LANES == REDUCED_ROWS
+  const vec sums = sum_of_each(lanes);
+  memcpy(out, &sums, rows * sizeof *out);
+#else
+  for (size_t r = 0; r < rows; r++) out[r] = sum_lanes(lanes[r]);
+#endif
+}
+
 #if IN_INTEGERS
 
 /// As many bytes as a vector has.

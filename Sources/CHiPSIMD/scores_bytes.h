@@ -27,7 +27,7 @@ static void prepare_queries(const float *queries, size_t rows, size_t head_size,
 #define COARSE_BYTES 1
 
 /// Keys that are brought into 8 bits together.
-#define COARSE_KEYS 16
+#define COARSE_KEYS REDUCED_ROWS
 
 #if LANES != 16
 
@@ -57,8 +57,6 @@ INLINE void store_coarse(const vec x[4], float scale, uint8_t *out) {
 
 #define COARSE_WIDTH 64
 
-INLINE void store_greatest(const vec lanes[COARSE_KEYS], float *out) { store(out, greatest_of_each(lanes)); }
-
 #else
 
 INLINE void store_coarse(const vec x[16 / LANES], float scale, uint8_t *out) {
@@ -68,10 +66,6 @@ INLINE void store_coarse(const vec x[16 / LANES], float scale, uint8_t *out) {
 }
 
 #define COARSE_WIDTH 16
-
-INLINE void store_greatest(const vec lanes[COARSE_KEYS], float *out) {
-  for (size_t r = 0; r < COARSE_KEYS; r++) out[r] = max_lanes(lanes[r]);
-}
 
 #endif
 
@@ -113,7 +107,7 @@ INLINE void coarse_maxima(const ihp_element element, const uint8_t *const rows[C
     for (size_t i = 0; i < head_size; i += LANES)
       lanes[r] = __builtin_elementwise_max(lanes[r], __builtin_elementwise_abs(key_part(element, rows[r], i)));
   }
-  store_greatest(lanes, most);
+  store_greatest(lanes, COARSE_KEYS, most);
 }
 
 /// COARSE_KEYS keys in 8 bits, and their scales. Elements beyond a head, which fill up what is stored at a time, are
@@ -329,6 +323,22 @@ static void score_means(const ihp_rows *groups, const int32_t *firsts, size_t co
                         size_t head_size, const float *queries, size_t rows, float *scores,
                         size_t ld) {
   score_groups(MEANS, groups, firsts, count, known, head_size, queries, rows, scores, ld);
+}
+
+/// Queries from which on means are brought into a panel to be scored, which they would be anew for every few of these.
+#define PANEL_QUERIES (LANES == 16 ? 12 : SIZE_MAX)
+
+/// Brings a group of means into its columns of a panel.
+INLINE void pack_group(const uint8_t *group, size_t head_size, void *panel, size_t column) {
+  gvec scale;
+  load_group(group, &scale);
+  memcpy((float *)panel + head_size / 4 * IHP_PANEL + column, &scale, sizeof scale);
+  for (size_t q = 0; q < head_size / 4; q++) {
+    bytes32 words;
+    memcpy(&words, group + MEAN_HEADER + q * sizeof words, sizeof words);
+    if (SIGNED_BYTES) words ^= 128;
+    memcpy((uint32_t *)panel + q * IHP_PANEL + column, &words, sizeof words);
+  }
 }
 
 #if LANES == 16

@@ -120,3 +120,21 @@ static void score_means(const ihp_rows *groups, const int32_t *firsts, size_t co
       score_mean_group(1, group, head_size, queries + r * query_ld, scores + r * ld + g * GROUP, ld);
   }
 }
+
+#define PANEL_QUERIES 8
+
+/// Brings a group of means into its columns of a panel.
+INLINE void pack_group(const uint8_t *group, size_t head_size, void *panel, size_t column) {
+  typedef uint32_t bits32 __attribute__((ext_vector_type(GROUP)));
+  gvec scale;
+  load_group(group, &scale);
+  for (size_t k = 0; k < head_size; k += 4) {
+    bits32 words;
+    memcpy(&words, group + MEAN_HEADER + k * GROUP, sizeof words);
+#pragma clang loop unroll(full)
+    for (uint32_t i = 0; i < 4; i++) {
+      const gvec element = (__builtin_convertvector((words >> (i * 8)) & 255u, gvec) - 128.0f) * scale;
+      memcpy((float *)panel + (k + i) * IHP_PANEL + column, &element, sizeof element);
+    }
+  }
+}

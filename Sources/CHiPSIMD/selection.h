@@ -30,27 +30,40 @@ INLINE vec share_weight(vec x) {
 #define share_weight exponential
 #endif
 
-INLINE void share_folded(float *scores, size_t rows, size_t columns, const size_t fold, void *weights,
-                         float *maximum, float *sum) {
+/// `share_tile` of up to REDUCED_ROWS rows.
+INLINE void share_rows(float *scores, size_t rows, size_t columns, const size_t fold, uint8_t *weights, float *maximum,
+                       float *sum) {
   const size_t width = IHP_PANEL / fold;
+  vec lanes[REDUCED_ROWS];
+  memset(lanes, 0, sizeof lanes);
   for (size_t r = 0; r < rows; r++) {
     float *row = scores + r * IHP_PANEL;
-    uint8_t *out = (uint8_t *)weights + r * width * WEIGHT_BYTES;
     if (columns < IHP_PANEL)
       for (size_t v = 0; v < IHP_PANEL; v += width)
         for (size_t j = columns / fold; j < width; j++) row[v + j] = -INFINITY;
-    float best = max_lanes(lane_max(row));
+    lanes[r] = lane_max(row);
+  }
+  store_greatest(lanes, rows, maximum);
+  for (size_t r = 0; r < rows; r++) {
+    const float *row = scores + r * IHP_PANEL;
+    const vec best = maximum[r];
     vec total = 0.0f;
     for (size_t j = 0; j < width; j += LANES) {
       vec weight = share_weight(load(row + j) - best);
-      for (size_t v = width; v < IHP_PANEL; v += width)
-        weight += share_weight(load(row + v + j) - best);
+      for (size_t v = width; v < IHP_PANEL; v += width) weight += share_weight(load(row + v + j) - best);
       total += weight;
-      STORE_WEIGHT(weight, out + j * WEIGHT_BYTES);
+      STORE_WEIGHT(weight, weights + (r * width + j) * WEIGHT_BYTES);
     }
-    maximum[r] = best;
-    sum[r] = sum_lanes(total);
+    lanes[r] = total;
   }
+  store_sums(lanes, rows, sum);
+}
+
+INLINE void share_folded(float *scores, size_t rows, size_t columns, const size_t fold, void *weights,
+                         float *maximum, float *sum) {
+  for (size_t r = 0; r < rows; r += REDUCED_ROWS)
+    share_rows(scores + r * IHP_PANEL, rows - r < REDUCED_ROWS ? rows - r : REDUCED_ROWS, columns, fold,
+               (uint8_t *)weights + r * (IHP_PANEL / fold) * WEIGHT_BYTES, maximum + r, sum + r);
 }
 
 static void share_tile(float *scores, size_t rows, size_t columns, size_t fold, void *weights, float *maximum,
@@ -62,7 +75,7 @@ static void share_tile(float *scores, size_t rows, size_t columns, size_t fold, 
 
 INLINE void share_tiles(const void *panels, size_t head_size, const float *queries, size_t rows, size_t columns,
                         size_t fold, float *scores, void *weights, float *maximum, float *sum) {
-  const size_t panel_bytes = COARSE_BYTES * head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
+  const size_t panel_bytes = coarse_panel_bytes(head_size);
   for (size_t t = 0; t * IHP_PANEL < columns; t++) {
     const size_t count = columns - t * IHP_PANEL < IHP_PANEL ? columns - t * IHP_PANEL : IHP_PANEL;
     score_coarse((const uint8_t *)panels + t * panel_bytes, head_size, queries, rows, scores, IHP_PANEL);
@@ -75,11 +88,17 @@ INLINE void share_tiles(const void *panels, size_t head_size, const float *queri
 INLINE void share_groups(const ihp_rows *groups, const int32_t *firsts, size_t known, size_t head_size,
                          const float *queries, size_t rows, size_t columns, float *scores, void *weights, float *maximum,
                          float *sum) {
+  uint8_t panel[COARSE_BYTES * IHP_HEAD_SIZE * IHP_PANEL + IHP_PANEL * sizeof(float)] __attribute__((aligned(64)));
   for (size_t t = 0; t * IHP_PANEL < columns; t++) {
-    const size_t done = t * (IHP_PANEL / GROUP), left = known - done;
+    const size_t done = t * PANEL_GROUPS, left = known - done;
     const size_t count = columns - t * IHP_PANEL < IHP_PANEL ? columns - t * IHP_PANEL : IHP_PANEL;
-    score_means(groups, firsts + done, left < IHP_PANEL / GROUP ? left : IHP_PANEL / GROUP, left, head_size, queries, rows,
-                scores, IHP_PANEL);
+    if (rows < PANEL_QUERIES) {
+      score_means(groups, firsts + done, left < PANEL_GROUPS ? left : PANEL_GROUPS, left, head_size, queries, rows, scores,
+                  IHP_PANEL);
+    } else {
+      pack_means(groups, firsts, done, known, head_size, panel);
+      score_coarse(panel, head_size, queries, rows, scores, IHP_PANEL);
+    }
     share_tile(scores, rows, count, 2, (uint8_t *)weights + t * rows * IHP_PANEL / 2 * WEIGHT_BYTES, maximum + t * rows,
                sum + t * rows);
   }

@@ -95,34 +95,17 @@ typedef struct share_columns {
   size_t known, tiles, head_size;
 } share_columns;
 
-/// Groups of a tile, and tiles that are prefetched.
-#define TILE_GROUPS (IHP_PANEL / GROUP)
-#define TILES_AHEAD 2
-
 /// The panel of a tile; `room` has space for one.
 INLINE const uint8_t *share_panel(const share_columns *from, size_t t, uint8_t *room) {
   const size_t head_size = from->head_size;
   if (from->panels) {
-    const size_t bytes = head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
+    const size_t bytes = coarse_panel_bytes(head_size);
     const uint8_t *panel = from->panels + t * bytes;
-    if (t + TILES_AHEAD < from->tiles)
-      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(panel + TILES_AHEAD * bytes + line);
+    if (t + PANELS_AHEAD < from->tiles)
+      for (size_t line = 0; line < bytes; line += CACHE_LINE) __builtin_prefetch(panel + PANELS_AHEAD * bytes + line);
     return panel;
   }
-  float *scales = (float *)(room + head_size * IHP_PANEL);
-  for (size_t i = 0; i < TILE_GROUPS; i++) {
-    // What is missing in the last tile repeats the last group, and does not count.
-    const size_t g = t * TILE_GROUPS + i, last = from->known - 1, next = g + TILES_AHEAD * TILE_GROUPS;
-    const uint8_t *group = group_address(from->groups, from->firsts, g < last ? g : last);
-    const uint8_t *ahead = group_address(from->groups, from->firsts, next < last ? next : last);
-    for (size_t line = 0; line < MEAN_HEADER + GROUP * head_size; line += CACHE_LINE) __builtin_prefetch(ahead + line);
-    gvec scale;
-    load_group(group, &scale);
-    memcpy(scales + i * GROUP, &scale, sizeof scale);
-    for (size_t q = 0; q < head_size / 4; q++)
-      _mm256_storeu_si256((__m256i *)(room + (q * IHP_PANEL + i * GROUP) * 4),
-                          _mm256_loadu_si256((const __m256i *)(group + MEAN_HEADER + q * GROUP * 4)));
-  }
+  pack_means(from->groups, from->firsts, t * PANEL_GROUPS, from->known, head_size, room);
   return room;
 }
 

@@ -91,3 +91,24 @@ INLINE void groups_ahead(const ihp_rows *groups, const int32_t *firsts, size_t g
 #else
 #include "scores_f32.h"
 #endif
+
+#define PANEL_GROUPS (IHP_PANEL / GROUP)
+
+/// Tiles of means between the one that is packed and what is prefetched.
+#define PANELS_AHEAD 2
+
+/// Bytes of a panel of `pack_coarse`.
+INLINE size_t coarse_panel_bytes(size_t head_size) {
+  return COARSE_BYTES * head_size * IHP_PANEL + IHP_PANEL * sizeof(float);
+}
+
+/// The means of PANEL_GROUPS groups from `first` on as a panel of `pack_coarse`; behind the last group stands that group.
+INLINE void pack_means(const ihp_rows *groups, const int32_t *firsts, size_t first, size_t known, size_t head_size,
+                       void *panel) {
+  for (size_t i = 0; i < PANEL_GROUPS; i++) {
+    const size_t g = first + i, last = known - 1, next = g + PANELS_AHEAD * PANEL_GROUPS;
+    const uint8_t *ahead = group_address(groups, firsts, next < last ? next : last);
+    for (size_t line = 0; line < MEAN_HEADER + GROUP * head_size; line += CACHE_LINE) __builtin_prefetch(ahead + line);
+    pack_group(group_address(groups, firsts, g < last ? g : last), head_size, panel, i * GROUP);
+  }
+}

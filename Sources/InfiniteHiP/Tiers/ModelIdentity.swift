@@ -15,7 +15,7 @@ package struct ModelIdentity: Sendable {
   private let kernels: String
 
   /// Version of what is computed: a change of numbers makes old files useless.
-  private static let version = 3
+  private static let version = 4
 
   /// Of weights that lie in no file.
   package init(name: String, weights: String, kernels: String) {
