@@ -196,6 +196,26 @@ def scores(*names):
     return make
 
 
+def tasks(name):
+    """A task a row, a policy a column."""
+
+    def make():
+        document = result(name)
+        columns = list(dict.fromkeys((it["policy"], it["length"]) for it in document["results"]))
+        cells = {(it["task"], it["policy"], it["length"]): it for it in document["results"]}
+        rows = []
+        for task in dict.fromkeys(it["task"] for it in document["results"]):
+            ran = [cells[(task, *column)] for column in columns]
+            rows.append(
+                [f"`{task}`", str(ran[0]["samples"])]
+                + [f"{100 * it['score']:.0f} % ({100 * it['low']:.0f} to {100 * it['high']:.0f})" for it in ran]
+            )
+        head = ["Task", "Questions"] + [f"`{policy}`, {size(length)}" for policy, length in columns]
+        return f"{machine(document)}; {document['model']}, seed {document['seed']}.\n\n" + table(head, rows)
+
+    return make
+
+
 def perplexity(name):
     def made():
         document = result(name)
@@ -213,8 +233,8 @@ def perplexity(name):
 
 
 RETENTION = {
-    "demo, 8K": ["retention-demo"],
-    "SmolLM2-135M, 8K": ["retention-smollm2", "retention-smollm2-far"],
+    "demo, 8K": ["retention-demo", "retention-demo-others"],
+    "SmolLM2-135M, 8K": ["retention-smollm2", "retention-smollm2-far", "retention-smollm2-others"],
     "Gemma 3 270M, 32K": ["retention-gemma3"],
 }
 
@@ -237,12 +257,15 @@ def retention(*names):
             for document in documents
             for it in document["results"]["retention"]
         ]
-        machines = [machine(document) for document in documents]
-        if len(documents) > 1:
-            for place, document in enumerate(documents):
-                factors = ", ".join(f"{it['factor']}x" for it in document["results"]["retention"])
-                machines[place] = f"{factors}: {machines[place]}"
-        return f"{'; '.join(machines)}; {documents[0]['model']}, seed {documents[0]['seed']}.\n\n" + table(head, rows)
+        machines = {}
+        for document in documents:
+            ran = document["results"]["retention"]
+            factors = ", ".join(f"{it['factor']}x" for it in ran)
+            machines.setdefault(machine(document), []).append(f"`{ran[0]['policy']}` at {factors}")
+        note = "; ".join(
+            it if len(machines) == 1 else f"{', '.join(rows_of)}: {it}" for it, rows_of in machines.items()
+        )
+        return f"{note}; {documents[0]['model']}, seed {documents[0]['seed']}.\n\n" + table(head, rows)
 
     return made
 
@@ -499,9 +522,12 @@ TABLES = {
     "perplexity": perplexity("perplexity"),
     "perplexity-smollm2": perplexity("perplexity-smollm2"),
     "perplexity-gemma3": perplexity("perplexity-gemma3"),
-    "retention-demo": retention("retention-demo"),
-    "retention-smollm2": retention("retention-smollm2", "retention-smollm2-far"),
+    "retention-demo": retention("retention-demo", "retention-demo-others"),
+    "retention-smollm2": retention("retention-smollm2", "retention-smollm2-far", "retention-smollm2-others"),
     "retention-gemma3": retention("retention-gemma3"),
+    "tasks-demo": tasks("tasks-demo"),
+    "tasks-smollm2": tasks("tasks-smollm2"),
+    "tasks-gemma3": tasks("tasks-gemma3"),
     "question-demo": scores("question-demo", "question-demo-dense"),
     "question-smollm2": scores("question-smollm2", "question-smollm2-dense"),
     "gpu": gpu,

@@ -48,22 +48,22 @@ extension HeavyHitters {
 }
 
 extension HierarchicalPruning {
-  /// Our selection, described in Docs/Decisions 0005 to 0018.
+  /// Our selection, described in Docs/Decisions 0005 to 0018 and 0023.
   ///
-  /// A scan over means of keys for every 64 queries, from 128K tokens on for 256, then exact scores inside the best
-  /// for each 32, both ranked by their share of every query's softmax mass, per key-value head. What is selected
-  /// stands in proportion to where it does in the text.
+  /// A scan over means of keys by the means of 4 queries, for 64 of them, from 128K tokens on by the means of 16, for
+  /// 256; then exact scores inside the best for each 32, both ranked by their share of every query's softmax mass, per
+  /// key-value head. What is selected stands in proportion to where it does in the text.
   /// The end of a text, where questions stand and single keys matter, goes from the means to exact scores,
   /// and the answer's first tokens attend to the passages that it drew on; later ones scan the text once in 64.
   public static let infiniteHiP: HierarchicalPruning = {
     var scan = PruningStage(
-      chunkSize: 8, keep: 28672, proportion: .init(share: 0.22, least: 16384), queryStride: 64,
+      chunkSize: 8, keep: 16384, proportion: .init(share: 0.125, least: 12288), queryStride: 16,
       estimate: .means)
     scan.queryBlocks = 8
     scan.sharedFrom = 1 << 17
     var policy = HierarchicalPruning(
       unchecked: [
-        scan, PruningStage(chunkSize: 8, keep: 2048, queryStride: 2, estimate: .exact),
+        scan, PruningStage(chunkSize: 8, keep: 1408, queryStride: 2, estimate: .exact),
       ],
       fineStages: [
         PruningStage(chunkSize: 8, keep: 32768, refreshInterval: 64, estimate: .means),
@@ -71,7 +71,7 @@ extension HierarchicalPruning {
         PruningStage(chunkSize: 8, keep: 2048, refreshInterval: 4, estimate: .exact),
       ],
       scoring: Scoring(sharing: .group, ranking: .share, positions: .infllm),
-      frame: Frame(sink: 64, window: 512, queryBlock: 32, attentionPositions: .spread))
+      frame: Frame(sink: 64, window: 1152, queryBlock: 32, attentionPositions: .spread))
     policy.focus = Focus(passage: 64, keep: 2048, answer: 64)
     return policy
   }()

@@ -58,9 +58,9 @@ import Testing
     #expect(try bytes("dense", 10_000) == 4 * 10_000 * 2 * 64)
     #expect(try bytes("auto", 8000) == 4 * 8000 * 2 * 64)
     #expect(try bytes("streaming", 100_000) == 4 * 3328 * 2 * 64)
-    // Every 64 tokens means of 68 bytes a chunk of 99,424 candidates, every 16 32,768 keys, every 4 8,192.
-    let selected = 99_424 / 8 * 68 / 64 + 32_768 * 64 / 16 + 8192 * 64 / 4
-    #expect(try bytes("infinitehip", 100_000) == 4 * (2624 * 2 * 64 + selected))
+    // Every 64 tokens means of 68 bytes a chunk of 98,784 candidates, every 16 32,768 keys, every 4 8,192.
+    let selected = 98_784 / 8 * 68 / 64 + 32_768 * 64 / 16 + 8192 * 64 / 4
+    #expect(try bytes("infinitehip", 100_000) == 4 * (3264 * 2 * 64 + selected))
     // Every 4 tokens means of 98,720 candidates, every 2 32,768 keys of 20 bytes, always 4,096 of 64.
     let pruning = try HierarchicalPruning(
       reach: StreamingWindow(sink: 256, window: 1024),
