@@ -234,7 +234,7 @@ def perplexity(name):
 
 RETENTION = {
     "demo, 8K": ["retention-demo", "retention-demo-others"],
-    "SmolLM2-135M, 8K": ["retention-smollm2", "retention-smollm2-far", "retention-smollm2-others"],
+    "SmolLM2-135M, 8K": ["retention-smollm2", "retention-smollm2-others"],
     "Gemma 3 270M, 32K": ["retention-gemma3"],
 }
 
@@ -259,9 +259,10 @@ def retention(*names):
         ]
         machines = {}
         for document in documents:
-            ran = document["results"]["retention"]
-            factors = ", ".join(f"{it['factor']}x" for it in ran)
-            machines.setdefault(machine(document), []).append(f"`{ran[0]['policy']}` at {factors}")
+            for policy in dict.fromkeys(it["policy"] for it in document["results"]["retention"]):
+                ran = [it["factor"] for it in document["results"]["retention"] if it["policy"] == policy]
+                factors = ", ".join(f"{factor}x" for factor in ran)
+                machines.setdefault(machine(document), []).append(f"`{policy}` at {factors}")
         note = "; ".join(
             it if len(machines) == 1 else f"{', '.join(rows_of)}: {it}" for it, rows_of in machines.items()
         )
@@ -303,13 +304,15 @@ def retention_figure():
                 f'<text class="soft" x="{x(factor):.1f}" y="{top + height + 20}" text-anchor="middle">{factor}x</text>'
             )
         for place, policy in enumerate(policies):
-            points = [(1, 1.0)] + [(it["factor"], it["retention"]) for it in rows if it["policy"] == policy]
-            if len(points) < 2:
+            points = [(it["factor"], it["retention"]) for it in rows if it["policy"] == policy]
+            if not points:
                 continue
+            # The default is dense within the trained length.
+            start_of_line = [(1, 1.0)] if policy == "infinitehip" else []
             style = f"stroke: var({colours[place % 6]}); fill: var({colours[place % 6]})"
-            path = "L".join(f"{x(factor):.1f} {y(value):.1f}" for factor, value in points)
+            path = "L".join(f"{x(factor):.1f} {y(value):.1f}" for factor, value in start_of_line + points)
             body.append(f'<path d="M{path}" style="{style}; fill: none; stroke-width: 2"/>')
-            body += [f'<circle cx="{x(f):.1f}" cy="{y(v):.1f}" r="3" style="{style}"/>' for f, v in points[1:]]
+            body += [f'<circle cx="{x(f):.1f}" cy="{y(v):.1f}" r="3" style="{style}"/>' for f, v in points]
     at = left
     for place, policy in enumerate(policies):
         body.append(f'<circle cx="{at}" cy="46" r="4" style="fill: var({colours[place % 6]})"/>')
@@ -523,7 +526,7 @@ TABLES = {
     "perplexity-smollm2": perplexity("perplexity-smollm2"),
     "perplexity-gemma3": perplexity("perplexity-gemma3"),
     "retention-demo": retention("retention-demo", "retention-demo-others"),
-    "retention-smollm2": retention("retention-smollm2", "retention-smollm2-far", "retention-smollm2-others"),
+    "retention-smollm2": retention("retention-smollm2", "retention-smollm2-others"),
     "retention-gemma3": retention("retention-gemma3"),
     "tasks-demo": tasks("tasks-demo"),
     "tasks-smollm2": tasks("tasks-smollm2"),

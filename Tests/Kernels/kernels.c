@@ -533,7 +533,8 @@ static void test_table(const ihp_kernels *table) {
   for (size_t s = 0; s < sizeof shared / sizeof *shared; s++)
     for (int growth = 0; growth < 3; growth++)
       test_shares_of_keys(table, shared[s][0], shared[s][1], shared[s][2], shared[s][3], (float)(growth * growth));
-  static const size_t halves[][3] = {{64, 32, 192}, {64, 5, 330}, {128, 33, 100}, {80, 7, 40}, {256, 64, 256}};
+  static const size_t halves[][3] = {{64, 32, 192}, {64, 5, 330}, {128, 33, 100}, {80, 7, 40},  {256, 64, 256},
+                                     {64, 8, 40},   {80, 16, 100}, {96, 48, 330}, {16, 12, 64}, {64, 70, 200}};
   for (size_t s = 0; s < sizeof halves / sizeof *halves; s++)
     for (int growth = 0; growth < 3; growth++)
       test_shares_of_means(table, halves[s][0], halves[s][1], halves[s][2], (float)(growth * growth));
