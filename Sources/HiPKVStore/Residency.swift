@@ -21,6 +21,8 @@ public struct Residency: Sendable {
   /// Slots without a page: with memory, and without.
   private var warm: [Int32] = []
   private var cold: [Int32] = []
+  /// Whether slots with memory are taken before those without, until none is left.
+  private var reusesWarm = false
   /// Ends of the list of pages that may go, the most recent one first; -1: none.
   private var first: Int32 = -1
   private var last: Int32 = -1
@@ -178,6 +180,7 @@ public struct Residency: Sendable {
         evict()
       }
       guard let slot = warm.popLast() else { break }
+      reusesWarm = reusesWarm && !warm.isEmpty
       cold.append(slot)
       touchedCount -= 1
       freed.append(Int(slot))
@@ -191,11 +194,21 @@ public struct Residency: Sendable {
     page < slots.count && slots[page] >= 0 ? slots[page] : nil
   }
 
-  /// A slot for a page: one that was never used, so that neighbours come to lie together, then a free one, then that
-  /// of the least recent page.
+  /// A slot for a page.
+  ///
+  /// One that was never used, so that neighbours come to lie together, then a free one, then that of the least recent
+  /// page. Where half of the memory is free, as after a long text, free ones come first, in their order: texts one after
+  /// the other need no more memory than the longest of them.
   private mutating func take(_ page: Int, _ state: State) -> Int? {
     let slot: Int32
-    if touchedCount < limit {
+    if !reusesWarm, !warm.isEmpty, 2 * warm.count >= touchedCount {
+      warm.sort(by: >)
+      reusesWarm = true
+    }
+    if reusesWarm, usedCount < limit, let free = warm.popLast() {
+      slot = free
+      reusesWarm = !warm.isEmpty
+    } else if touchedCount < limit {
       if let unused = cold.popLast() {
         slot = unused
       } else {

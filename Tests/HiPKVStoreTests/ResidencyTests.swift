@@ -118,6 +118,24 @@ import Testing
     #expect(tier.touchedCount <= max(limit, 43))
   }
 
+  /// Texts one after the other take the memory of one, neighbours side by side; beside a long text short ones come and go
+  /// in memory of their own.
+  @Test func laterTextsTakeTheMemoryOfEarlierOnes() throws {
+    var tier = Residency(limit: 1000)
+    for text in 0..<5 {
+      for page in 0..<100 { #expect(tier.add(text * 100 + page) == page) }
+      #expect(tier.touchedCount == 100 && tier.usedCount == 100)
+      for page in (0..<100).shuffled() { tier.discard(text * 100 + page) }
+      #expect(tier.usedCount == 0)
+    }
+    for page in 1000..<1100 { _ = tier.add(page) }
+    for page in 1000..<1020 { tier.discard(page) }
+    #expect(tier.add(2000) == 100)
+    for page in 1020..<1040 { tier.discard(page) }
+    for page in 1040..<1060 { tier.discard(page) }
+    #expect(tier.add(2001) == 0)
+  }
+
   @Test func whatWasReadLeastRecentlyGoes() throws {
     var tier = Residency(limit: 3)
     for page in 0..<3 {
