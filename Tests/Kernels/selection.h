@@ -123,7 +123,7 @@ static void test_shares_of_means(const ihp_kernels *table, size_t head, size_t r
   uint8_t *weights = room(rows * tiles * 32 * table->weight_bytes);
   table->share_means(&groups, firsts, known, head, prepared, rows, columns, scores, weights, maximum, sums);
   table->share_add(weights, rows, tiles, 32, maximum, sums, got);
-  // A score in float32 is right to some units in its last place, a weight to as much of itself.
+  // A score in float32 is right to some units in its last place, a weight to as much of itself: twice the worst seen.
   const double allowed = table->scores_in_integers ? 0.09 : 1e-4 + 0x1p-22 * greatest;
   for (size_t j = 0; j < columns / 2; j++)
     expect_close("shares of means", got + j, want + j, 1, allowed * (double)want[j] + 1e-5);
